@@ -1,0 +1,50 @@
+"""Every error the feature store raises on purpose.
+
+FeatureStoreError
+├── SchemaError               features.toml or a view says something that cannot be
+├── EntityIdError             an id that may not become part of a key
+├── CodecError                stored bytes are not a row of the view they claim to be
+├── LogError                  a click log cannot be read, or means something impossible
+├── MaterializeError          rows cannot be made or written
+└── StoreError                the online store failed; the request goes on without its rows
+    ├── StoreTimeout          no answer within the time the caller gave
+    └── StoreDown             no connection, or the server refused the command
+"""
+
+from __future__ import annotations
+
+
+class FeatureStoreError(Exception):
+    """Base of all errors raised by `feature_store`."""
+
+
+class SchemaError(FeatureStoreError):
+    """A definition of features is wrong; the message names the key, the value and the way out."""
+
+
+class EntityIdError(FeatureStoreError):
+    """A text cannot be an entity id (1 to 64 bytes of UTF-8 without braces, space or control characters)."""
+
+
+class CodecError(FeatureStoreError):
+    """Stored bytes do not decode as a row of the expected view."""
+
+
+class LogError(FeatureStoreError):
+    """A click log cannot be read as described."""
+
+
+class MaterializeError(FeatureStoreError):
+    """Feature rows could not be made or written."""
+
+
+class StoreError(FeatureStoreError):
+    """The online store did not answer as it should."""
+
+
+class StoreTimeout(StoreError):
+    """The online store did not answer within the time given."""
+
+
+class StoreDown(StoreError):
+    """The online store cannot be reached or refused the command."""

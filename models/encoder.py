@@ -1,0 +1,223 @@
+"""The only encoder: from rows and context to the model's two input matrices, for training and serving alike.
+
+A model reads `features` float32 (n, d) and `ids` int64 (n, k). Their columns come in blocks, in this order:
+
+    user views | ad views | context | pairs
+
+each block holding its float32 columns for `features` and its hashes for `ids`, in declared order. In serving the user
+and context blocks have one row that is broadcast over the candidates; in training they have one row per impression. It
+is the same code either way, so a model cannot be trained on one layout and served another.
+
+Missing numbers are NaN, missing hashes 0; infinities are refused before they get here. Pure: no clock, file or network.
+Cost while serving: one allocation per matrix, one copy per block, one operator call per pair.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from feature_store.ids import MISSING_ID, hash_id
+from feature_store.rows import Floats, Ids
+from feature_store.schema import ContextFeature, FeatureView, PairFeature, Schema
+from models.errors import EncodingError
+from models.pairs import HASH_INPUTS, OPERATORS, pair_dtype
+
+_BlockNames = tuple[tuple[str, ...], ...]
+"""Column names of the user, ad and context blocks."""
+
+
+class ModelInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a model's columns come from: the part of the schema that it was trained on, kept in its manifest."""
+
+    project: str
+    views: tuple[FeatureView, ...]
+    context: tuple[ContextFeature, ...]
+    pairs: tuple[PairFeature, ...]
+    hash_seed: int
+
+    @classmethod
+    def of(cls, schema: Schema) -> ModelInputs:
+        """All views, context and pairs of a schema; user views before ad views."""
+        return cls(
+            project=schema.project,
+            views=schema.views_of("user") + schema.views_of("ad"),
+            context=schema.context,
+            pairs=schema.pairs,
+            hash_seed=schema.hash_seed,
+        )
+
+    @property
+    def user_views(self) -> tuple[FeatureView, ...]:
+        """Views read per request, by the user's id."""
+        return tuple(view for view in self.views if view.entity == "user")
+
+    @property
+    def ad_views(self) -> tuple[FeatureView, ...]:
+        """Views held in the item table, by the ad's id."""
+        return tuple(view for view in self.views if view.entity == "ad")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Columns of one origin. floats: (m, F) float32; ids: (m, K) uint32; m is 1 or the number of rows."""
+
+    floats: Floats
+    ids: Ids
+
+    def __len__(self) -> int:
+        return len(self.floats)
+
+
+class Encoded(NamedTuple):
+    """What a model reads. features: (n, d) float32; ids: (n, k) int64."""
+
+    features: npt.NDArray[np.float32]
+    ids: npt.NDArray[np.int64]
+
+
+class EncodedContext(NamedTuple):
+    """A request's context as a block of one row, and which of its keys were absent or unknown to the model."""
+
+    block: Block
+    missing: bool
+    unknown: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One side of a pair: which block (0 user, 1 ad, 2 context) and which of its columns."""
+
+    block: int
+    columns: slice
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    feature: PairFeature
+    left: _Side
+    right: _Side
+
+
+class Encoder:
+    """Lays out a model's columns. Built once per model; thread-safe, because it never changes."""
+
+    def __init__(self, inputs: ModelInputs) -> None:
+        """Raises EncodingError where a pair names a column that does not exist or has the wrong dtype."""
+        self.inputs = inputs
+        self._context_dtype = {feature.name: feature.dtype for feature in inputs.context}
+        self._context_floats = tuple(f for f in inputs.context if f.dtype == "float32")
+        self._context_ids = tuple(f for f in inputs.context if f.dtype == "id")
+        float_blocks = (
+            tuple(name for view in inputs.user_views for name in view.float_columns),
+            tuple(name for view in inputs.ad_views for name in view.float_columns),
+            tuple(f"context.{f.name}" for f in self._context_floats),
+        )
+        id_blocks = (
+            tuple(name for view in inputs.user_views for name in view.id_columns),
+            tuple(name for view in inputs.ad_views for name in view.id_columns),
+            tuple(f"context.{f.name}" for f in self._context_ids),
+        )
+        self._pairs = tuple(_resolve(pair, float_blocks, id_blocks) for pair in inputs.pairs)
+        number_pairs = (f"pair.{pair.name}" for pair in inputs.pairs if pair_dtype(pair) == "float32")
+        hash_pairs = (f"pair.{pair.name}" for pair in inputs.pairs if pair_dtype(pair) == "id")
+        self.float_names = (*chain.from_iterable(float_blocks), *number_pairs)
+        self.id_names = (*chain.from_iterable(id_blocks), *hash_pairs)
+        duplicates = {name for names in (self.float_names, self.id_names) for name in names if names.count(name) > 1}
+        if duplicates:
+            raise EncodingError(f"columns {sorted(duplicates)} are defined twice; give each feature a name of its own")
+
+    def encode_context(self, context: Mapping[str, object]) -> EncodedContext:
+        """One request's context; absent or unusable values become the declared default, or missing."""
+        floats = np.empty((1, len(self._context_floats)), dtype=np.float32)
+        ids = np.empty((1, len(self._context_ids)), dtype=np.uint32)
+        missing = False
+        for i, feature in enumerate(self._context_floats):
+            number = context_number(context.get(feature.name))
+            if number is None:
+                missing, number = True, math.nan if feature.default is None else float(feature.default)
+            floats[0, i] = number
+        for i, feature in enumerate(self._context_ids):
+            hashed = hash_id(context.get(feature.name), self.inputs.hash_seed)
+            if hashed == MISSING_ID:
+                missing, hashed = True, hash_id(feature.default, self.inputs.hash_seed)
+            ids[0, i] = hashed
+        unknown = any(key not in self._context_dtype for key in context)
+        return EncodedContext(Block(floats, ids), missing, unknown)
+
+    def encode(self, user: Block, ads: Block, context: Block) -> Encoded:
+        """The model's matrices for n rows, n being the longest block; blocks of one row are broadcast.
+
+        Raises:
+            EncodingError: the blocks disagree about n.
+        """
+        blocks = (user, ads, context)
+        n = max(len(block) for block in blocks)
+        if any(len(block) not in (1, n) for block in blocks):
+            raise EncodingError(f"blocks of {[len(block) for block in blocks]} rows cannot be laid side by side")
+        features = np.empty((n, len(self.float_names)), dtype=np.float32)
+        ids = np.empty((n, len(self.id_names)), dtype=np.int64)
+        float_at = id_at = 0
+        for block in blocks:
+            float_end, id_end = float_at + block.floats.shape[1], id_at + block.ids.shape[1]
+            features[:, float_at:float_end] = block.floats
+            ids[:, id_at:id_end] = block.ids
+            float_at, id_at = float_end, id_end
+        for pair in self._pairs:
+            hashed = pair.feature.op in HASH_INPUTS
+            left, right = (_columns(blocks[side.block], side.columns, hashed) for side in (pair.left, pair.right))
+            result = OPERATORS[pair.feature.op](left, right)[:, 0]
+            if pair_dtype(pair.feature) == "id":
+                ids[:, id_at] = result
+                id_at += 1
+            else:
+                features[:, float_at] = result
+                float_at += 1
+        return Encoded(features, ids)
+
+
+def context_number(value: object) -> float | None:
+    """The number a float32 context feature reads: numbers and booleans; None for anything else, NaN and infinities."""
+    if isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
+        try:
+            number = float(np.float32(value))
+        except OverflowError:
+            return None
+        return number if math.isfinite(number) else None
+    return None
+
+
+def _columns(block: Block, columns: slice, hashed: bool) -> npt.NDArray[np.float32] | npt.NDArray[np.uint32]:
+    return block.ids[:, columns] if hashed else block.floats[:, columns]
+
+
+def _resolve(pair: PairFeature, float_blocks: _BlockNames, id_blocks: _BlockNames) -> _Pair:
+    """Finds both sides of a pair among the columns its operator works on."""
+    pair_dtype(pair)
+    blocks = id_blocks if pair.op in HASH_INPUTS else float_blocks
+    sides = []
+    for side in (pair.left, pair.right):
+        found = [
+            _Side(i, slice(at[0], at[-1] + 1))
+            for i, names in enumerate(blocks)
+            if (at := [j for j, name in enumerate(names) if name == side or name.startswith(f"{side}[")])
+        ]
+        if not found:
+            kind = "hashes" if pair.op in HASH_INPUTS else "numbers"
+            raise EncodingError(
+                f"pair {pair.name!r}: {pair.op} works on {kind}, and there is no such column {side!r}; "
+                f"known are {sorted(chain.from_iterable(blocks))}"
+            )
+        sides.append(found[0])
+    left, right = sides
+    wide = [side.columns.stop - side.columns.start for side in sides]
+    if wide[1] != 1 or (wide[0] != 1 and pair.op != "lookup"):
+        raise EncodingError(f"pair {pair.name!r}: {pair.op} cannot work on columns of widths {wide[0]} and {wide[1]}")
+    return _Pair(pair, left, right)

@@ -1,0 +1,73 @@
+"""Every error that `models` raises on purpose.
+
+ModelsError
+├── SimulationError           a simulation was asked for something it cannot make
+├── EncodingError             values cannot become the model's columns
+├── TrainingError             a learner cannot learn from what it was given
+├── MetricError               a metric is not defined on this sample
+├── ExportError               a trained model has no faithful ONNX form
+├── PlanError                 a graph cannot be scored by this plan
+└── RegistryError             the registry or an artifact in it is not what it should be
+    ├── ArtifactDamaged       a file is missing, truncated or changed
+    ├── ProofMissing          no proof, or one that its bounds refuse: such a model is not loaded
+    ├── ModelNotFound         no such name or version
+    └── SchemaMismatch        the model and the online store disagree about a view
+"""
+
+from __future__ import annotations
+
+
+class ModelsError(Exception):
+    """Base of all errors raised by `models`."""
+
+
+class SimulationError(ModelsError):
+    """A simulation was asked for something it cannot make."""
+
+
+class EncodingError(ModelsError):
+    """Values cannot become the model's columns."""
+
+
+class TrainingError(ModelsError):
+    """A learner cannot learn from what it was given."""
+
+
+class MetricError(ModelsError):
+    """A metric is not defined on this sample."""
+
+
+class ExportError(ModelsError):
+    """A trained model has no faithful ONNX form."""
+
+
+class PlanError(ModelsError):
+    """A graph cannot be scored by this plan."""
+
+
+class RegistryError(ModelsError):
+    """The registry or an artifact in it is not what it should be."""
+
+
+class ArtifactDamaged(RegistryError):
+    """A file of a model artifact is missing, truncated or not the one that was published."""
+
+
+class ProofMissing(RegistryError):
+    """A model artifact carries no proof that its graph answers as its trainer did."""
+
+
+class ModelNotFound(RegistryError):
+    """The registry holds no model of that name or version."""
+
+
+class SchemaMismatch(RegistryError):
+    """The model and the online store disagree about a view."""
+
+    def __init__(self, model: str, view: str, wanted: str, served: tuple[str, ...]) -> None:
+        self.model, self.view, self.wanted, self.served = model, view, wanted, served
+        found = ", ".join(fingerprint[:8] for fingerprint in served) or "no rows of it"
+        super().__init__(
+            f"model {model!r} was trained on view {view!r} with fingerprint {wanted[:8]}, but the online store serves "
+            f"{found}; materialize the view again or promote a model trained on the served one"
+        )

@@ -1,0 +1,105 @@
+"""The manifest of a model artifact: everything a server must know to load, prove and describe a model.
+
+An artifact is a folder that never changes once published:
+
+    model.onnx       inputs `features` float32 (n, d), `ids` int64 (n, k) where k > 0; outputs `raw_logit`, `p_click` (n,)
+    golden.npz       inputs and answers of a few hundred rows, replayed at load
+    reference.json   histograms of columns and scores, for drift
+    card.md, card.html
+    manifest.json    this file, written last: an artifact without it does not exist
+
+Metrics carry their sample and interval, or they are not metrics.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from models.encoder import ModelInputs
+
+LAYOUT = 1
+"""Version of the artifact's layout; a server refuses one it does not know."""
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """A figure with its 95 % interval and the sample behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    clicks: int
+
+
+class Label(msgspec.Struct, frozen=True):
+    """What counted as a click."""
+
+    name: str
+    window_ms: int | None = None
+    """Attribution window: a click later than this after its impression did not count; None: any click counts."""
+
+
+class Calibrator(msgspec.Struct, frozen=True):
+    """The strictly increasing map from corrected log-odds to probability, as it is written into the graph."""
+
+    kind: str
+    """`identity`, `platt` or `piecewise`."""
+    fitted_on: int = 0
+    clicks: int = 0
+
+
+class Proof(msgspec.Struct, frozen=True):
+    """Result of comparing the graph in ONNX Runtime with the trainer's float64 prediction (see `models/export/proof.py`)."""
+
+    rows: int
+    threshold_rows: int
+    max_p_error: float
+    max_logit_error: float
+    inversions: int
+    p_bound: float
+    logit_bound: float
+    core_sha256: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether every error is within its bound and no two clearly different scores changed places."""
+        return self.max_p_error <= self.p_bound and self.max_logit_error <= self.logit_bound and self.inversions == 0
+
+
+class TrainedOn(msgspec.Struct, frozen=True):
+    """The log behind a model."""
+
+    source: str
+    impressions: int
+    clicks: int
+    first_ms: int
+    last_ms: int
+    negative_sampling_rate: float = 1.0
+    """Share of the non-clicks that the learner saw; the graph adds ln(rate) to the log-odds."""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """`manifest.json`; unknown fields are kept out by `layout`."""
+
+    layout: int = LAYOUT
+    name: str
+    version: str
+    created_ms: int
+    learner: str
+    inputs: ModelInputs
+    label: Label
+    trained_on: TrainedOn
+    reference_position: str
+    """The position that `p_click` speaks of, in words (`mean over the log's positions`)."""
+    calibrator: Calibrator
+    metrics: dict[str, Interval]
+    seed: int
+    parameters: dict[str, float | int | str | bool]
+    core_sha256: str
+    """Hash of the graph up to `raw_logit`: what plans and their tables are keyed by."""
+    calibrator_sha256: str
+    proof: Proof
+    files: dict[str, str]
+    """SHA-256 of every other file of the artifact."""
+    libraries: dict[str, str]
+    better_than_base_rate: bool
