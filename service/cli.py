@@ -1,0 +1,99 @@
+"""The command line: a table of commands, each loaded only when it is called.
+
+Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 a gate said no, 69 a dependency is down, 130 interrupted.
+An error that was raised on purpose is one line that names the thing and the way out; `CLICKSERVE_DEBUG=1` adds the
+traceback. Anything else is a defect and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from feature_store.errors import FeatureStoreError, SchemaError, StoreError
+from models.errors import ModelsError
+from service.errors import SettingsError
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_GATE = 3
+EXIT_DEPENDENCY_DOWN = 69
+EXIT_INTERRUPTED = 130
+
+COMMANDS = {
+    "demo": ("service.commands.demo", "Run the whole chain, from click logs to a load-tested ranked answer."),
+    "simulate": ("service.commands.simulate", "Write an impression log whose true click probabilities are known."),
+    "features": ("service.commands.features", "Inspect, prune or delete what the online store holds."),
+    "train": ("service.commands.train", "Train, calibrate, prove and publish a model."),
+    "evaluate": ("service.commands.evaluate", "Measure a published model on a log, with intervals."),
+    "materialize": ("service.commands.materialize", "Copy feature rows into the online store."),
+    "serve": ("service.commands.serve", "Answer ranking and prediction requests over HTTP."),
+    "rank": ("service.commands.rank", "Ask a running service to rank candidates for a user."),
+    "bench": ("service.commands.bench", "Load-test a running service and write a report."),
+    "models": ("service.commands.models", "List, show and promote published models."),
+    "config": ("service.commands.config", "Show or check the configuration."),
+    "doctor": ("service.commands.doctor", "Find what would make serving slow or wrong, and say what to do."),
+    "version": ("service.commands.version", "Print versions of clickserve and what it stands on."),
+}
+
+
+class LazyGroup(click.Group):
+    """Lists commands from the table and imports a command's module only when it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
+    """clickserve: which of these ads will this user click, and with what probability?"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command and exits with its code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and answers its exit code; errors raised on purpose become one line on stderr."""
+    try:
+        answer = cli.main(args=arguments, prog_name="clickserve", standalone_mode=False)
+    except click.exceptions.Abort:
+        return EXIT_INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (FeatureStoreError, ModelsError, SettingsError) as error:
+        if os.environ.get("CLICKSERVE_DEBUG"):
+            raise
+        click.echo(f"clickserve: {error}", err=True)
+        return exit_code(error)
+    except OSError as error:
+        if os.environ.get("CLICKSERVE_DEBUG"):
+            raise
+        click.echo(f"clickserve: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
+        return EXIT_FAILURE
+    return answer if isinstance(answer, int) else 0
+
+
+def exit_code(error: Exception) -> int:
+    """The exit code that an error raised on purpose ends a command with."""
+    if isinstance(error, StoreError):
+        return EXIT_DEPENDENCY_DOWN
+    if isinstance(error, (SchemaError, SettingsError)):
+        return EXIT_USAGE
+    return EXIT_FAILURE

@@ -1,0 +1,1 @@
+"""One command family a file. Each imports what it needs inside the command, so that `--help` loads no heavy library."""

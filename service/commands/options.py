@@ -1,0 +1,67 @@
+"""Options that several commands share, so that they read and mean the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
+
+data_option = click.option(
+    "--data",
+    required=True,
+    metavar="KIND:PATH",
+    help="A click log: simulated:DIR, criteo:FILE, movielens: (installed wheel), parquet:FILE or csv:FILE.",
+)
+
+features_option = click.option(
+    "--features",
+    "features_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="features.toml of your own log; the built-in kinds bring theirs.",
+)
+
+registry_option = click.option(
+    "--registry",
+    "registry_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("registry"),
+    show_default=True,
+    help="Folder of published models.",
+)
+
+config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="clickserve.toml; without it environment and defaults decide.",
+)
+
+
+class RowRange(click.ParamType):
+    """A part of a log in time order, as fractions: `0:0.8` is the first four fifths."""
+
+    name = "FROM:TO"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            start, end = (float(part) for part in str(value).split(":"))
+        except ValueError:
+            self.fail(f"{value!r} is not FROM:TO, such as 0:0.8", param, ctx)
+        if not 0 <= start < end <= 1:
+            self.fail(f"{value!r} must satisfy 0 <= FROM < TO <= 1", param, ctx)
+        return start, end
+
+
+rows_option = click.option(
+    "--rows",
+    type=RowRange(),
+    default=(0.0, 1.0),
+    show_default="0:1",
+    help="Which part of the log, in time order, as fractions; the rest still counts as history for features.",
+)

@@ -1,0 +1,46 @@
+"""`clickserve simulate`: an impression log whose true click probabilities are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from service.commands.options import json_option
+from service.console import Console, key_value_table
+
+
+@click.command("simulate")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; made by this command.")
+@click.option("--impressions", type=click.IntRange(1_000), default=1_000_000, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="Decides the world and every draw in it.")
+@click.option("--preset", default="sim-v1", show_default=True, help="Which frozen world to draw from.")
+@click.option("--drift/--no-drift", default=True, show_default=True, help="Whether click rates drift over the days.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier simulation in the same folder.")
+@json_option
+def command(
+    out: Path, impressions: int, seed: int, preset: str, drift: bool, overwrite: bool, as_json: bool
+) -> None:
+    """Write a seeded, time-ordered log of impressions and late clicks, with two oracles beside it.
+
+    The folder holds impressions.parquet, users.parquet, ads.parquet, truth.parquet (true and attainable click
+    probability of each impression; never features) and summary.json. Train on it with --data simulated:FOLDER.
+    """
+    from models.logs.simulator import PRESETS, simulate
+
+    if preset not in PRESETS:
+        raise click.BadParameter(f"{preset!r} is not a preset; known are {', '.join(PRESETS)}", param_hint="--preset")
+    console = Console(json_only=as_json)
+    with console.progress() as on_progress:
+        summary = simulate(
+            PRESETS[preset],
+            n_impressions=impressions,
+            seed=seed,
+            out_dir=out,
+            drift=drift,
+            overwrite=overwrite,
+            on_progress=on_progress,
+        )
+    document = summary.to_dict()
+    rows = {name: f"{value:,}" if isinstance(value, int) else str(value) for name, value in document.items()}
+    console.result(document, lambda screen: screen.print(key_value_table(f"simulated log in {out}", rows)))

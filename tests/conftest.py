@@ -1,0 +1,29 @@
+"""Fixtures that any test may use: where the repository is, and the real logs that only some machines have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_log() -> Callable[[str], Path]:
+    """Path of a real log below `../shared/data`; skips where it is absent, because its licence keeps it out of here."""
+
+    def find(name: str) -> Path:
+        path = REPOSITORY.parent / "shared" / "data" / name
+        if not path.exists():
+            pytest.skip(f"real log {name} is not on this machine; the same claim is tested on made data beside it")
+        return path
+
+    return find
