@@ -1,0 +1,51 @@
+"""Runs the claims of one part: `python -m tests.proofs first-light [--only NAME …] [--list]`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.proofs.claim import REPOSITORY, Claim, Outcome, record
+
+PARTS = {"first-light": "tests.proofs.first_light"}
+
+
+def main() -> int:
+    """Exit 0 when every claim that ran holds, 1 otherwise."""
+    parser = argparse.ArgumentParser(prog="make prove", description=__doc__)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="run these claims and keep the others' results")
+    parser.add_argument("--list", action="store_true", help="name the claims and run none")
+    options = parser.parse_args()
+    claims: list[Claim] = importlib.import_module(PARTS[options.part]).CLAIMS
+    if options.list:
+        for claim in claims:
+            print(f"{claim.name}: {claim.bound}")
+        return 0
+    unknown = set(options.only or ()) - {claim.name for claim in claims}
+    if unknown:
+        parser.error(f"no such claim: {', '.join(sorted(unknown))}; --list names them")
+    failed = 0
+    for claim in claims:
+        if options.only and claim.name not in options.only:
+            continue
+        print(f"{claim.name}: {claim.bound}", flush=True)
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="clickserve-proof-") as scratch:
+            try:
+                outcome = claim.measure(Path(scratch))
+            except (RuntimeError, OSError) as error:
+                outcome = Outcome(f"did not run: {error}", False, {})
+        seconds = time.monotonic() - started
+        record(REPOSITORY / "docs" / "proofs" / f"{options.part}.json", claim, outcome, seconds)
+        print(f"  {'holds' if outcome.holds else 'FAILS'} in {seconds:.0f} s: {outcome.value}", flush=True)
+        failed += not outcome.holds
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
