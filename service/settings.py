@@ -1,0 +1,372 @@
+"""Settings: what an operator decides, read once, checked together, shown without secrets.
+
+Four origins, the first that speaks decides: a command-line flag, the environment (`CLICKSERVE_SECTION__KEY`, or the
+path of a file that holds the value in `…__KEY_FILE`), `clickserve.toml`, the default below. `REDIS_URL` means
+`CLICKSERVE_REDIS__URL`. An unknown name is an error with the nearest known one, because a misspelt setting that is
+ignored looks exactly like one that does not work. Relative paths are taken from the folder of the file that names them,
+elsewhere from the working directory. Durations are milliseconds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import math
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from service.errors import SettingsError
+
+ENV_PREFIX = "CLICKSERVE_"
+OTHER_ENV_NAMES = frozenset({"CLICKSERVE_DEBUG", "CLICKSERVE_WORKLOAD"})
+"""Names with the prefix that are not settings of the service: the command line's and the load test's."""
+_KUBERNETES_NAMES = re.compile(r"CLICKSERVE_(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_\w+)")
+"""Kubernetes sets these in every pod beside a Service called `clickserve`, and `CLICKSERVE_PORT=tcp://…` with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Where and how requests come in."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    """0 takes a free port, named in the log."""
+
+    workers: int = 1
+    """Processes that score; more than the machine has cores only adds waiting."""
+
+    backlog: int = 2048
+    """Connections the kernel holds before they are accepted; beyond it callers see a refused or slow connect."""
+
+    keep_alive_ms: float = 75_000.0
+    """An idle connection is closed after this; longer than the usual 60 s of load balancers, so that they close first."""
+
+    drain_ms: float = 2_000.0
+    """After SIGTERM the listener stays this long while `/readyz` says no: the time load balancers need to notice."""
+
+    grace_ms: float = 10_000.0
+    """Whole shutdown, drain included; what still runs then is cut."""
+
+    max_body_bytes: int = 1_048_576
+    """Larger bodies are refused with 413 while they are being read."""
+
+    max_candidates: int = 1_000
+    """More candidates or instances in one request are refused with 422."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """Where metrics and admin actions listen."""
+
+    host: str = "127.0.0.1"
+    port: int = 8081
+    """0 takes a free port, named in the log."""
+
+    token_file: Path | None = None
+    """File with the bearer token that every admin request must carry; demanded where `host` is not loopback."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSettings:
+    """The online store."""
+
+    url: str = ""
+    """`redis://`, `rediss://` or `unix://`; empty starts the embedded Valkey server."""
+
+    embedded_dir: Path = Path(".clickserve/valkey")
+    """Where the embedded server keeps socket, log and data."""
+
+    connect_timeout_ms: float = 500.0
+    """A server that does not accept a connection in this time counts as down until the next try."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineSettings:
+    """Time a request may spend."""
+
+    total_ms: float = 30.0
+    """Whole request. Later answers are worthless, because the auction has closed: we answer with what is scored."""
+
+    features_ms: float = 10.0
+    """Redis read. When it runs out we score with default features and answer with the code `store_timeout`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionSettings:
+    """How much one worker takes on before it refuses."""
+
+    max_inflight: int = 32
+    """Requests past the door; enough to overlap their Redis reads, few enough that all meet their deadline."""
+
+    max_queued: int = 256
+    """Requests waiting at the door; one more is answered 503 at once."""
+
+    queue_ms: float = 10.0
+    """A request that waited longer is answered 503: it would be late, and so would everyone behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """The models to serve."""
+
+    dir: Path = Path("registry")
+    """Folder of published models."""
+
+    reload_ms: float = 1_000.0
+    """How often a promoted model is looked for; it serves once proven and warmed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsSettings:
+    """The table of ad features in each worker."""
+
+    snapshot_dir: Path = Path(".clickserve/items")
+    """Last table on disk: what a worker starts from while Redis is away."""
+
+    refresh_ms: float = 1_000.0
+    """How often changes are asked for."""
+
+    stale_ms: float = 60_000.0
+    """A table not confirmed by the store for longer is still served, with the code `items_stale`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """JSON lines on stderr."""
+
+    level: str = "info"
+    """`debug`, `info`, `warning` or `error`."""
+
+    access_sample: float = 0.0
+    """Share of the requests that get a line of their own, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of one process."""
+
+    server: ServerSettings = field(default_factory=ServerSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
+    redis: RedisSettings = field(default_factory=RedisSettings)
+    deadline: DeadlineSettings = field(default_factory=DeadlineSettings)
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
+    items: ItemsSettings = field(default_factory=ItemsSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+    def __post_init__(self) -> None:
+        """Raises SettingsError where a value is out of its range or contradicts another."""
+        for broken, message in _contradictions(self):
+            if broken:
+                raise SettingsError(message)
+
+    def shown(self) -> dict[str, dict[str, object]]:
+        """Every setting as JSON can say it, with the password of a URL masked."""
+        return {
+            section: {
+                key: without_password(value)
+                if isinstance(value, str)
+                else str(value)
+                if isinstance(value, Path)
+                else value
+                for key, value in values.items()
+            }
+            for section, values in asdict(self).items()
+        }
+
+
+def load_settings(path: Path | None, env: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
+    """The settings of this process.
+
+    Args:
+        path: `clickserve.toml`, or None for none.
+        env: the environment; only `CLICKSERVE_…` and `REDIS_URL` are looked at.
+        flags: by `section.key`; None means that the flag was not given.
+    Raises:
+        SettingsError: an unknown name, a value of the wrong type, two origins or two settings that contradict.
+    """
+    values: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
+    origins = [*_from_file(path), *_from_environment(env)]
+    origins += [
+        (f"flag {name}", *name.split(".", 1), value, None) for name, value in flags.items() if value is not None
+    ]
+    for origin, section, key, value, base in origins:
+        values[section][key] = _parsed(origin, section, key, value, base)
+    return Settings(**{section: kind(**values[section]) for section, kind in _SECTIONS.items()})
+
+
+def without_password(text: str) -> str:
+    """The same text, with the password masked where it is a URL that holds one."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*(?=@)", r"\1:***", text)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener on that address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_SECTIONS: dict[str, Callable[..., Any]] = {
+    "server": ServerSettings,
+    "admin": AdminSettings,
+    "redis": RedisSettings,
+    "deadline": DeadlineSettings,
+    "admission": AdmissionSettings,
+    "registry": RegistrySettings,
+    "items": ItemsSettings,
+    "log": LogSettings,
+}
+_TYPES: dict[str, dict[str, str]] = {
+    section: {key.name: str(key.type).removesuffix(" | None") for key in fields(kind)}  # type: ignore[arg-type]
+    for section, kind in _SECTIONS.items()
+}
+"""Type of each key by section, as it is written above: int, float, str or Path."""
+_TYPE_WORDS = {"int": "a whole number", "float": "a number", "str": "text", "Path": "a path"}
+
+_Setting = tuple[str, str, str, object, Path | None]
+"""Origin in words, section, key, value, and the folder that a relative path starts from."""
+
+
+def _from_file(path: Path | None) -> list[_Setting]:
+    if path is None:
+        return []
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from error
+    found: list[_Setting] = []
+    for section, table in document.items():
+        if section not in _TYPES:
+            raise SettingsError(f"{path}: unknown section [{section}]{_nearest(section, _TYPES, '[{}]')}")
+        if not isinstance(table, dict):
+            raise SettingsError(f"{path}: {section} must be a section, written [{section}]")
+        for key, value in table.items():
+            if key not in _TYPES[section]:
+                raise SettingsError(f"{path}: [{section}] has no key {key!r}{_nearest(key, _TYPES[section], '{!r}')}")
+            found.append((f"{path}: [{section}] {key}", section, key, value, path.parent))
+    return found
+
+
+def _from_environment(env: Mapping[str, str]) -> list[_Setting]:
+    names = {f"{ENV_PREFIX}{s}__{k}".upper(): (s, k) for s, keys in _TYPES.items() for k in keys}
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for name, value in sorted(env.items()):
+        if name == "REDIS_URL":
+            setting = ("redis", "url")
+        elif name in names:
+            setting = names[name]
+        elif (stem := name.removesuffix("_FILE")) != name and stem in names:
+            setting, value = names[stem], _secret(name, value)
+        elif name.startswith(ENV_PREFIX) and name not in OTHER_ENV_NAMES and not _set_by_kubernetes(name, value):
+            raise SettingsError(f"unknown environment name {name}{_nearest(name, names, '{}')}")
+        else:
+            continue
+        earlier = found.setdefault(setting, (name, value))
+        if earlier[1] != value:
+            raise SettingsError(f"{earlier[0]} and {name} are both set and differ; unset one of them")
+    return [(name, *setting, value, None) for setting, (name, value) in found.items()]
+
+
+def _secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{name} names {path}, which cannot be read: {error}") from error
+
+
+def _set_by_kubernetes(name: str, value: str) -> bool:
+    return bool(_KUBERNETES_NAMES.fullmatch(name)) or (name == "CLICKSERVE_PORT" and value.startswith("tcp://"))
+
+
+def _parsed(origin: str, section: str, key: str, value: object, base: Path | None) -> object:
+    """A value in the type of its setting; text from the environment is read as a number where one is wanted."""
+    if section not in _TYPES or key not in _TYPES[section]:
+        raise SettingsError(f"{origin}: there is no setting {section}.{key}")
+    wanted = _TYPES[section][key]
+    if wanted == "Path" and isinstance(value, (str, Path)):
+        if str(value) == "":
+            return None
+        return Path(value) if base is None else base / value
+    if wanted == "str" and isinstance(value, str):
+        return value
+    if wanted in ("int", "float") and isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        try:
+            number = float(value) if wanted == "float" else int(value) if not isinstance(value, float) else None
+        except ValueError:
+            number = None
+        if number is not None and math.isfinite(number):
+            return number
+    raise SettingsError(f"{origin} must be {_TYPE_WORDS[wanted]}, got {without_password(repr(value))}")
+
+
+def _contradictions(settings: Settings) -> Iterable[tuple[bool, str]]:
+    """Every rule that settings must keep, as (broken, message)."""
+    server, deadline, admission = settings.server, settings.deadline, settings.admission
+    for section, keys in _TYPES.items():
+        for key, kind in keys.items():
+            value = getattr(getattr(settings, section), key)
+            if kind in ("int", "float"):
+                may_be_zero = key in ("port", "drain_ms", "access_sample", "max_queued")
+                low = "0 or more" if may_be_zero else "more than 0"
+                yield value < 0 or (value == 0 and not may_be_zero), f"{section}.{key} = {value:g} must be {low}"
+    for name, port in (("server", server.port), ("admin", settings.admin.port)):
+        yield port > 65_535, f"{name}.port = {port} must be at most 65535"
+    yield (
+        server.port == settings.admin.port != 0,
+        f"server.port and admin.port are both {server.port}; metrics and admin actions need a port of their own",
+    )
+    yield (
+        deadline.features_ms >= deadline.total_ms,
+        f"deadline.features_ms = {deadline.features_ms:g} must be less than deadline.total_ms = {deadline.total_ms:g}, "
+        "or no time is left to score",
+    )
+    yield (
+        admission.queue_ms >= deadline.total_ms,
+        f"admission.queue_ms = {admission.queue_ms:g} must be less than deadline.total_ms = {deadline.total_ms:g}, "
+        "or requests are late before they begin",
+    )
+    yield (
+        server.drain_ms >= server.grace_ms,
+        f"server.drain_ms = {server.drain_ms:g} must be less than server.grace_ms = {server.grace_ms:g}, "
+        "or nothing is left to finish requests in",
+    )
+    yield (
+        settings.items.refresh_ms >= settings.items.stale_ms,
+        f"items.refresh_ms = {settings.items.refresh_ms:g} must be less than items.stale_ms = "
+        f"{settings.items.stale_ms:g}, or a healthy table counts as stale",
+    )
+    yield settings.log.access_sample > 1, f"log.access_sample = {settings.log.access_sample:g} must be at most 1"
+    yield (
+        settings.log.level not in ("debug", "info", "warning", "error"),
+        f"log.level = {settings.log.level!r} must be debug, info, warning or error",
+    )
+    scheme = urlsplit(settings.redis.url).scheme
+    yield (
+        bool(settings.redis.url) and scheme not in ("redis", "rediss", "unix"),
+        f"redis.url = {without_password(settings.redis.url)!r} must start with redis://, rediss:// or unix://",
+    )
+    yield (
+        not is_loopback(settings.admin.host) and settings.admin.token_file is None,
+        f"admin.host = {settings.admin.host!r} can be reached from other machines; set admin.token_file to a file with "
+        "a bearer token, or keep to 127.0.0.1",
+    )
+
+
+def _nearest(name: str, known: Iterable[str], shape: str) -> str:
+    """`; did you mean …?` where something known looks like it, else all that is known."""
+    candidates = list(known)
+    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {shape.format(close[0])}?"
+    return f"; known are {', '.join(candidates)}" if len(candidates) <= 12 else ""
