@@ -6,9 +6,14 @@ FeatureStoreError
 ├── CodecError                stored bytes are not a row of the view they claim to be
 ├── LogError                  a click log cannot be read, or means something impossible
 ├── MaterializeError          rows cannot be made or written
+├── SnapshotError             an item table on disk is damaged or of other views
 └── StoreError                the online store failed; the request goes on without its rows
     ├── StoreTimeout          no answer within the time the caller gave
-    └── StoreDown             no connection, or the server refused the command
+    ├── StoreDown             no connection, or the server refused the command
+    ├── ViewNotMaterialized   the store has never held finished rows of that view with that meaning
+    ├── WriterBusy            another writer has the view
+    ├── WriterLockLost        a writer paused for so long that another may have begun
+    └── EmbeddedServerError   the private Valkey server cannot be started
 """
 
 from __future__ import annotations
@@ -48,3 +53,23 @@ class StoreTimeout(StoreError):
 
 class StoreDown(StoreError):
     """The online store cannot be reached or refused the command."""
+
+
+class SnapshotError(FeatureStoreError):
+    """A snapshot of the item table is damaged, or holds other views than the model wants."""
+
+
+class ViewNotMaterialized(StoreError):
+    """The store holds no finished rows of a view under the fingerprint that is asked for."""
+
+
+class WriterBusy(StoreError):
+    """Another writer holds the lock of a view."""
+
+
+class WriterLockLost(StoreError):
+    """A writer's lock ran out before its work did."""
+
+
+class EmbeddedServerError(StoreError):
+    """The private Valkey server cannot be started, reached or stopped."""

@@ -1,0 +1,88 @@
+"""A circuit breaker: while the store is known to be away, a request pays nothing for asking.
+
+Closed, all calls pass. It opens at once when the server refuses or drops a connection, because that leaves no doubt,
+and after `timeouts_to_open` deadlines missed in a row, because one slow answer says little. Open, calls fail without
+touching the network; one background probe asks again every `probe_interval_ms` and closes it with the first good PONG.
+So a returned server serves again within one interval, and no request is spent on finding out.
+Knows no Redis: the probe is an argument. Lives in one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from feature_store.errors import StoreDown, StoreError
+from feature_store.online.store import StoreObserver
+
+
+class CircuitBreaker:
+    """Remembers whether it makes sense to ask."""
+
+    def __init__(
+        self,
+        probe: Callable[[], Awaitable[None]],
+        observe: StoreObserver,
+        *,
+        probe_interval_ms: float,
+        timeouts_to_open: int,
+    ) -> None:
+        self._probe = probe
+        self._observe = observe
+        self._probe_interval_s = probe_interval_ms / 1000
+        self._timeouts_to_open = timeouts_to_open
+        self._timeouts_in_a_row = 0
+        self._reason: str | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def check(self) -> None:
+        """Passes while closed.
+
+        Raises:
+            StoreDown: open; the message says what opened it.
+        """
+        if self._reason is not None:
+            raise StoreDown(self._reason)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls fail without asking."""
+        return self._reason is not None
+
+    def answered(self) -> None:
+        """A good answer came in time."""
+        self._timeouts_in_a_row = 0
+
+    def timed_out(self, reason: str) -> None:
+        """A caller's deadline passed."""
+        self._timeouts_in_a_row += 1
+        if self._timeouts_in_a_row >= self._timeouts_to_open:
+            self.trip(f"{self._timeouts_in_a_row} reads in a row without an answer, the last: {reason}")
+
+    def trip(self, reason: str) -> None:
+        """Opens, and starts probing until the store is back."""
+        if self._reason is not None:
+            return
+        self._reason = reason
+        self._observe("breaker_open", 1)
+        self._task = asyncio.get_running_loop().create_task(self._probe_until_back(), name="store-probe")
+
+    async def aclose(self) -> None:
+        """Stops probing."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _probe_until_back(self) -> None:
+        while True:
+            await asyncio.sleep(self._probe_interval_s)
+            try:
+                await self._probe()
+            except StoreError as error:
+                self._reason = str(error)
+                continue
+            self._reason = None
+            self._timeouts_in_a_row = 0
+            self._observe("breaker_closed", 1)
+            return
