@@ -1,0 +1,303 @@
+"""The HTTP server stops without losing a request: real sockets, an application that waits for a signal of the test."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from service import server as server_module
+from service.errors import StartError
+from service.listening import open_listeners
+from service.server import HttpServer
+
+DEADLINE_S = 10.0
+REQUEST = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
+
+
+@dataclass
+class Door:
+    """An application that answers once the test lets it."""
+
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+        self.entered.set()
+        while (message := await receive())["type"] == "http.request" and message["more_body"]:
+            pass
+        if message["type"] == "http.disconnect":
+            return
+        await self.may_answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+class Client:
+    """One connection, with a deadline on every read."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def answer(self) -> bytes:
+        """Head and body of one answer that carries its length."""
+        async with asyncio.timeout(DEADLINE_S):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            return head + await self.reader.readexactly(length)
+
+    async def rest(self) -> bytes:
+        """Everything until the server closes; raises ConnectionResetError where it resets."""
+        async with asyncio.timeout(DEADLINE_S):
+            return await self.reader.read()
+
+
+@dataclass
+class Service:
+    """A server under test and the port it answers on."""
+
+    server: HttpServer
+    door: Door
+    port: int
+    clients: list[Client] = field(default_factory=list)
+
+    async def connect(self) -> Client:
+        async with asyncio.timeout(DEADLINE_S):
+            client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+        self.clients.append(client)
+        return client
+
+    def drain(self, *, drain_ms: float = 0, grace_ms: float = 1000 * DEADLINE_S) -> asyncio.Task[None]:
+        return asyncio.create_task(self.server.drain(drain_ms=drain_ms, grace_ms=grace_ms))
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Service]:
+    """A server on a free port, stopped on leaving."""
+    listeners = open_listeners("127.0.0.1", 0, backlog=128, setting="server")
+    door = Door()
+    service = Service(HttpServer(door, listeners, keep_alive_ms=60_000), door, listeners[0].getsockname()[1])
+    try:
+        yield service
+    finally:
+        service.server.stop()
+        for client in service.clients:
+            client.writer.close()
+        await asyncio.gather(*(client.writer.wait_closed() for client in service.clients), return_exceptions=True)
+
+
+async def refused(port: int) -> bool:
+    """Whether the address refuses connections; any other failure is the test's."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return True
+    writer.close()
+    return False
+
+
+async def test_a_request_in_flight_is_answered_and_told_to_close() -> None:
+    """Its bytes were read: dropping it would be a lost answer, keeping the connection a reset later."""
+    async with running() as service:
+        client = await service.connect()
+        client.send(REQUEST)
+        await service.door.entered.wait()
+
+        drained = service.drain()
+        service.door.may_answer.set()
+        answer = await client.rest()
+        await drained
+
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+        assert await refused(service.port)
+
+
+async def test_the_listener_stays_while_load_balancers_notice() -> None:
+    """A client that reconnects during `drain_ms` is served on a fresh connection, not reset."""
+    async with running() as service:
+        service.door.may_answer.set()
+        first = await service.connect()
+        first.send(REQUEST)
+        await first.answer()
+
+        drained = service.drain(drain_ms=60_000, grace_ms=120_000)
+        first.send(REQUEST)
+        last_of_first = await first.rest()
+        second = await service.connect()
+        second.send(REQUEST)
+        answer_of_second = await second.rest()
+
+        assert last_of_first.startswith(b"HTTP/1.1 200")
+        assert answer_of_second.startswith(b"HTTP/1.1 200")
+        assert not drained.done()
+        service.server.stop()
+        await drained
+
+
+async def test_connections_nobody_accepted_yet_are_served() -> None:
+    """The kernel completes connections on its own; closing the listening socket would reset all that wait in it."""
+    listeners = open_listeners("127.0.0.1", 0, backlog=128, setting="server")
+    port = listeners[0].getsockname()[1]
+    waiting = [socket.create_connection(("127.0.0.1", port)) for _ in range(32)]
+    for connection in waiting:
+        connection.sendall(REQUEST)
+    door = Door()
+    door.may_answer.set()
+
+    server = HttpServer(door, listeners, keep_alive_ms=60_000)
+    await server.drain(drain_ms=0, grace_ms=1000 * DEADLINE_S)
+
+    for connection in waiting:
+        connection.settimeout(DEADLINE_S)
+        with connection:
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_connection_accepted_at_the_end_may_still_ask() -> None:
+    """It connected while we listened; its request may be one round trip away."""
+    async with running() as service:
+        service.door.may_answer.set()
+        late = await service.connect()
+
+        drained = service.drain()
+        while not await refused(service.port):
+            pass
+        late.send(REQUEST)
+        answer = await late.rest()
+        await drained
+
+        assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def test_idle_connections_are_closed_not_reset() -> None:
+    """A keep-alive connection at rest sees the end of the stream, which every client's pool understands."""
+    async with running() as service:
+        service.door.may_answer.set()
+        idle = await service.connect()
+        idle.send(REQUEST)
+        await idle.answer()
+
+        await service.drain()
+
+        assert await idle.rest() == b""
+
+
+async def test_a_half_sent_request_is_waited_for() -> None:
+    """Bytes of it were read, so it is answered; only its own slowness, bounded by the grace, could lose it."""
+    async with running() as service:
+        service.door.may_answer.set()
+        slow = await service.connect()
+        slow.send(b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nha")
+        await service.door.entered.wait()
+
+        drained = service.drain()
+        while not await refused(service.port):
+            pass
+        slow.send(b"lf")
+        answer = await slow.rest()
+        await drained
+
+        assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def test_pipelined_requests_are_all_answered() -> None:
+    """Only the last of them may close the connection."""
+    async with running() as service:
+        client = await service.connect()
+        client.send(REQUEST)
+        await service.door.entered.wait()
+
+        drained = service.drain()
+        client.send(REQUEST + REQUEST)
+        while not await refused(service.port):
+            pass
+        service.door.may_answer.set()
+        answers = await client.rest()
+        await drained
+
+        assert answers.count(b"HTTP/1.1 200") == 3
+        assert answers.count(b"connection: close") == 1
+
+
+async def test_the_grace_ends_what_never_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """A request that hangs must not keep the process alive; it is counted in the log."""
+    async with running() as service:
+        client = await service.connect()
+        client.send(REQUEST)
+        await service.door.entered.wait()
+
+        await service.drain(grace_ms=300)
+
+        assert [record.unanswered for record in caplog.records if hasattr(record, "unanswered")] == [1]
+
+
+async def test_endless_headers_are_refused() -> None:
+    """Neither uvicorn nor its parser bounds them; one client could fill the memory."""
+    async with running() as service:
+        client = await service.connect()
+        client.send(b"GET / HTTP/1.1\r\nx: ")
+        for _ in range(3):
+            client.send(b"a" * server_module.MAX_HEAD_BYTES)
+
+        answer = await client.answer()
+
+        assert answer.startswith(b"HTTP/1.1 431")
+        assert b"application/problem+json" in answer
+
+
+async def test_bytes_that_are_not_http_are_answered_as_a_problem() -> None:
+    """Every error has the same shape, also the one that no application sees."""
+    async with running() as service:
+        client = await service.connect()
+        client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
+
+        answer = await client.rest()
+
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"application/problem+json" in answer
+
+
+async def test_a_request_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends one byte now and then could hold connections for ever."""
+    monkeypatch.setattr(server_module, "INCOMPLETE_S", 0.1)
+    async with running() as service:
+        silent = await service.connect()
+        slow = await service.connect()
+        slow.send(b"GET / HT")
+
+        assert await silent.rest() == b""
+        assert (await slow.rest()).startswith(b"HTTP/1.1 408")
+
+
+async def test_an_upgrade_nobody_wants_is_answered_as_plain_http() -> None:
+    """Java's client offers h2c on its first request; the connection must go on working."""
+    async with running() as service:
+        service.door.may_answer.set()
+        client = await service.connect()
+
+        client.send(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: Upgrade\r\nupgrade: h2c\r\n\r\n")
+        first = await client.answer()
+        client.send(REQUEST)
+        second = await client.answer()
+
+        assert first.startswith(b"HTTP/1.1 200")
+        assert second.startswith(b"HTTP/1.1 200")
+
+
+def test_a_port_in_use_is_named() -> None:
+    """The message says which address, why, and which setting to change."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+
+        with pytest.raises(
+            StartError, match=rf"cannot listen on 127\.0\.0\.1:{port}: address already in use.*server\.port"
+        ):
+            open_listeners("127.0.0.1", port, backlog=128, setting="server")
