@@ -1,6 +1,6 @@
 """The one place that wires: settings in, a running application out.
 
-The process around it (`server.py`, `supervisor.py`) knows a worker by four things: `start`, `app`, `begin_drain`, `stop`.
+The process around it (`server.py`, `supervisor.py`) knows a worker by `start`, `app`, `begin_drain` and `stop`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ ServiceError
 │   └── UnknownModel          no slot of that name
 └── Unavailable               not the caller's mistake; trying again later may help
     ├── Overloaded            refused at the door, so that requests inside stay in time
-    ├── NotReady              no proven model in the slot yet
     └── DeadlinePassed        time ran out before anything was scored
 """
 
@@ -19,7 +18,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-ShedReason = Literal["queue_full", "queue_time", "draining"]
+ShedReason = Literal["queue_full", "queue_time"]
 
 
 class ServiceError(Exception):
@@ -82,14 +81,6 @@ class Overloaded(Unavailable):
     def __init__(self, reason: ShedReason, retry_after_s: int) -> None:
         self.reason, self.retry_after_s = reason, retry_after_s
         super().__init__(f"the service is over capacity ({reason}); try again in {retry_after_s} s")
-
-
-class NotReady(Unavailable):
-    """The slot holds no proven and warmed model yet."""
-
-    def __init__(self, model: str, retry_after_s: int) -> None:
-        self.model, self.retry_after_s = model, retry_after_s
-        super().__init__(f"model {model!r} is not ready yet; try again in {retry_after_s} s")
 
 
 class DeadlinePassed(Unavailable):

@@ -44,7 +44,7 @@ class ServerSettings:
     """Connections the kernel holds before they are accepted; beyond it callers see a refused or slow connect."""
 
     keep_alive_ms: float = 75_000.0
-    """An idle connection is closed after this; longer than the usual 60 s of load balancers, so that they close first."""
+    """An idle connection is closed after this; load balancers give up after 60 s, and they should close first."""
 
     drain_ms: float = 2_000.0
     """After SIGTERM the listener stays this long while `/readyz` says no: the time load balancers need to notice."""
@@ -75,7 +75,7 @@ class AdminSettings:
 class RedisSettings:
     """The online store."""
 
-    url: str = ""
+    url: str = field(default="", repr=False)
     """`redis://`, `rediss://` or `unix://`; empty starts the embedded Valkey server."""
 
     embedded_dir: Path = Path(".clickserve/valkey")
@@ -191,10 +191,7 @@ def load_settings(path: Path | None, env: Mapping[str, str], flags: Mapping[str,
         SettingsError: an unknown name, a value of the wrong type, two origins or two settings that contradict.
     """
     values: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
-    origins = [*_from_file(path), *_from_environment(env)]
-    origins += [
-        (f"flag {name}", *name.split(".", 1), value, None) for name, value in flags.items() if value is not None
-    ]
+    origins = [*_from_file(path), *_from_environment(env), *_from_flags(flags)]
     for origin, section, key, value, base in origins:
         values[section][key] = _parsed(origin, section, key, value, base)
     return Settings(**{section: kind(**values[section]) for section, kind in _SECTIONS.items()})
@@ -278,6 +275,15 @@ def _from_environment(env: Mapping[str, str]) -> list[_Setting]:
     return [(name, *setting, value, None) for setting, (name, value) in found.items()]
 
 
+def _from_flags(flags: Mapping[str, object]) -> list[_Setting]:
+    found: list[_Setting] = []
+    for name, value in flags.items():
+        section, _, key = name.partition(".")
+        if value is not None:
+            found.append((f"flag {name}", section, key, value, None))
+    return found
+
+
 def _secret(name: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
@@ -294,9 +300,7 @@ def _parsed(origin: str, section: str, key: str, value: object, base: Path | Non
     if section not in _TYPES or key not in _TYPES[section]:
         raise SettingsError(f"{origin}: there is no setting {section}.{key}")
     wanted = _TYPES[section][key]
-    if wanted == "Path" and isinstance(value, (str, Path)):
-        if str(value) == "":
-            return None
+    if wanted == "Path" and isinstance(value, (str, Path)) and str(value):
         return Path(value) if base is None else base / value
     if wanted == "str" and isinstance(value, str):
         return value
