@@ -1,0 +1,1 @@
+"""Impression logs: readers of real ones, and a simulator whose true click probability is known."""
