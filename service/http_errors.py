@@ -1,0 +1,84 @@
+"""The one table from errors to HTTP: what each means to a caller, as RFC 9457 problem details.
+
+`type` is stable and names the kind of problem; `detail` is for people and may change; `path` says where in the request.
+Source: https://www.rfc-editor.org/rfc/rfc9457.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from service.errors import (
+    BodyTooLarge,
+    DeadlinePassed,
+    InvalidRequest,
+    MalformedBody,
+    Overloaded,
+    RequestError,
+    ServiceError,
+    UnknownModel,
+    UnsupportedMedia,
+)
+
+CONTENT_TYPE = b"application/problem+json"
+_TYPE_PREFIX = "urn:clickserve:problem:"
+
+
+class Problem(Struct, frozen=True):
+    """Why a request was not answered (RFC 9457)."""
+
+    type: Annotated[str, Meta(description="Stable name of the kind of problem.")]
+    title: str
+    status: int
+    detail: Annotated[str, Meta(description="What was wrong here, with the path in front where there is one.")]
+    request_id: str
+    path: Annotated[str, Meta(description="Where in the request: `candidates[3].ad_id`.")] | UnsetType = UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemKind:
+    """One kind of problem."""
+
+    status: int
+    slug: str
+    title: str
+
+
+KINDS: dict[type[ServiceError], ProblemKind] = {
+    MalformedBody: ProblemKind(400, "malformed-body", "The body is not JSON"),
+    UnknownModel: ProblemKind(404, "unknown-model", "No such model"),
+    BodyTooLarge: ProblemKind(413, "body-too-large", "The body is too large"),
+    UnsupportedMedia: ProblemKind(415, "unsupported-media", "The body is not plain JSON"),
+    InvalidRequest: ProblemKind(422, "invalid-request", "A value is not what the route needs"),
+    Overloaded: ProblemKind(503, "overloaded", "The service is over capacity"),
+    DeadlinePassed: ProblemKind(504, "deadline-passed", "The deadline passed with nothing scored"),
+}
+NOT_FOUND = ProblemKind(404, "not-found", "No such path")
+METHOD_NOT_ALLOWED = ProblemKind(405, "method-not-allowed", "The path has no such method")
+INTERNAL = ProblemKind(500, "internal-error", "A defect of the service")
+
+
+def kind_of(error: ServiceError) -> ProblemKind:
+    """What an error means to the caller."""
+    return next(KINDS[kind] for kind in type(error).__mro__ if kind in KINDS)
+
+
+def problem_of(error: ServiceError, request_id: str) -> Problem:
+    """The answer to a request that ended in `error`."""
+    path = error.path if isinstance(error, RequestError) else ""
+    return problem(kind_of(error), str(error), request_id, path)
+
+
+def problem(kind: ProblemKind, detail: str, request_id: str, path: str = "") -> Problem:
+    """An answer of one kind."""
+    return Problem(_TYPE_PREFIX + kind.slug, kind.title, kind.status, detail, request_id, path or UNSET)
+
+
+def headers_of(error: ServiceError) -> list[tuple[bytes, bytes]]:
+    """Headers that belong to an error's answer."""
+    if isinstance(error, Overloaded):
+        return [(b"retry-after", b"%d" % error.retry_after_s)]
+    return []
