@@ -23,7 +23,7 @@ import json
 import logging
 import socket
 import termios
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
@@ -34,6 +34,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from service.asgi import AsgiApp
 from service.listening import Acceptor
 
 INCOMPLETE_S = 10.0
@@ -46,7 +47,6 @@ LINGER_S = 1.0
 """How long a connection that was accepted just before the end may take to send its first byte."""
 
 T = TypeVar("T")
-AsgiApp = Callable[..., Coroutine[Any, Any, None]]
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ class HttpServer:
         self._state.draining = True
         for connection in self._state.connections:
             connection.announce_close()
-        await _within(drain_ms / 1000, self._cut_off)
+        await within(drain_ms / 1000, self._cut_off)
         await asyncio.gather(*(acceptor.close() for acceptor in self._acceptors))
         self._close_quiet(also_new=False)
         await self._emptied(before=min(end, self._loop.time() + LINGER_S))
@@ -238,7 +238,7 @@ class HttpServer:
         """Wait for the last connection to close, until `before` in loop time."""
         self._state.emptied.clear()
         if self._state.connections:
-            await _within(before - self._loop.time(), self._state.emptied)
+            await within(before - self._loop.time(), self._state.emptied)
 
     def _each_second(self) -> None:
         """The Date header, and the end of requests that never arrive in full."""
@@ -249,7 +249,7 @@ class HttpServer:
         self._tick = self._loop.call_later(1.0, self._each_second)
 
 
-async def _within(seconds: float, event: asyncio.Event) -> None:
+async def within(seconds: float, event: asyncio.Event) -> None:
     """Wait for the event, but no longer."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):

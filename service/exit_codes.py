@@ -1,0 +1,21 @@
+"""What a process says with its exit status: the numbers of `clickserve`, and which error means which."""
+
+from __future__ import annotations
+
+from feature_store.errors import SchemaError, StoreError
+from service.errors import SettingsError
+
+FAILURE = 1
+USAGE = 2
+GATE = 3
+DEPENDENCY_DOWN = 69
+INTERRUPTED = 130
+
+
+def exit_code(error: Exception) -> int:
+    """The exit code that an error raised on purpose ends a process with."""
+    if isinstance(error, StoreError):
+        return DEPENDENCY_DOWN
+    if isinstance(error, (SchemaError, SettingsError)):
+        return USAGE
+    return FAILURE

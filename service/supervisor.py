@@ -1,0 +1,232 @@
+"""The parent process: it owns what must outlive a worker, and keeps the workers alive.
+
+It opens the listening sockets, starts the embedded Valkey server where no Redis is named (and starts it again if it
+dies), serves the admin port, and starts the workers. It answers no request itself, so it can always answer for itself.
+
+- A worker that cannot begin, before any has served, ends the service with that worker's message and exit status:
+  trying again would not repair a damaged model. Later a dead worker is replaced at once; one that keeps dying, after
+  pauses that double up to `MAX_PAUSE_S`. The others go on serving.
+- SIGTERM or SIGINT: all workers drain (see `server.py`), and the service ends with 0 (or 130 after SIGINT) within
+  `grace_ms`. A second signal ends it now. What has not ended by itself is killed, and the exit status is then 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from service.admin import AdminApp, read_token
+from service.embedded_store import EmbeddedStore
+from service.errors import StartError
+from service.exit_codes import FAILURE, INTERRUPTED
+from service.listening import open_listeners
+from service.server import HttpServer, within
+from service.settings import Settings
+from service.telemetry import CONTENT_TYPE, SupervisorTelemetry, exposition, forget_process
+from service.worker_channel import DRAIN, QUIT
+from service.worker_process import WorkerProcess
+
+FIRST_PAUSE_S = 0.25
+MAX_PAUSE_S = 10.0
+"""Longest pause before a worker that keeps dying is replaced."""
+
+STEADY_S = 60.0
+"""A worker that lived this long is not one that keeps dying."""
+
+QUIT_S = 2.0
+"""How long workers may take to end once they are told to quit."""
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerFailed(StartError):
+    """A worker could not begin to serve."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        self.exit_code = exit_code
+        super().__init__(message)
+
+
+async def supervise(settings: Settings, metrics_dir: Path) -> int:
+    """Serve until a signal says otherwise; answers the exit status.
+
+    Args:
+        settings: of the whole service.
+        metrics_dir: an empty folder, named to `prometheus_client` before its import, where all processes count.
+    Raises:
+        StartError: an address is taken, or a worker cannot begin.
+        EmbeddedServerError: the embedded server does not start.
+        SettingsError: the admin token cannot be read.
+    """
+    async with AsyncExitStack() as stack:
+        server, admin = settings.server, settings.admin
+        token = read_token(admin.token_file)
+        listeners = open_listeners(server.host, server.port, backlog=server.backlog, setting="server")
+        _close_at_end(stack, listeners)
+        admin_listeners = open_listeners(admin.host, admin.port, backlog=server.backlog, setting="admin")
+        _close_at_end(stack, admin_listeners)
+        if not settings.redis.url:
+            store = await stack.enter_async_context(EmbeddedStore(settings.redis.embedded_dir))
+            settings = replace(settings, redis=replace(settings.redis, url=store.url))
+        supervisor = Supervisor(settings, listeners, metrics_dir)
+        admin_app = AdminApp(
+            metrics=supervisor.metrics, metrics_content_type=CONTENT_TYPE, workers=supervisor.workers, token=token
+        )
+        stack.callback(HttpServer(admin_app, admin_listeners, keep_alive_ms=server.keep_alive_ms).stop)
+        logger.info("listening", extra={"url": _url(listeners), "admin_url": _url(admin_listeners)})
+        return await supervisor.run()
+
+
+class Supervisor:
+    """Keeps the workers of one service alive, and ends them in order."""
+
+    def __init__(self, settings: Settings, listeners: Sequence[socket.socket], metrics_dir: Path) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._metrics_dir = metrics_dir
+        self._telemetry = SupervisorTelemetry()
+        self._workers: dict[int, WorkerProcess] = {}
+        self._was_ready = False
+        self._unclean_ends = 0
+        self._ending = asyncio.Event()
+        self._signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
+
+    def metrics(self) -> bytes:
+        """The metrics of all processes, added up."""
+        return exposition(self._telemetry.registry)
+
+    def workers(self) -> list[dict[str, object]]:
+        """Number, process id and state of each worker."""
+        return [
+            {"worker": worker.worker_id, "pid": worker.pid, "state": worker.state} for worker in self._workers.values()
+        ]
+
+    async def run(self) -> int:
+        """Until a signal ends the service; answers the exit status.
+
+        Raises:
+            WorkerFailed: a worker could not begin, and none has served before.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signals.put_nowait, number)
+        signalled = asyncio.create_task(self._signals.get())
+        keepers = [asyncio.create_task(self._keep(number)) for number in range(self._settings.server.workers)]
+        try:
+            await asyncio.wait({signalled, *keepers}, return_when=asyncio.FIRST_COMPLETED)
+            for keeper in keepers:
+                if keeper.done():
+                    keeper.result()
+            return await self._end(signalled.result(), keepers)
+        finally:
+            for worker in self._workers.values():
+                worker.kill()
+            for task in (signalled, *keepers):
+                task.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+
+    async def _keep(self, worker_id: int) -> None:
+        """Run one worker after the other under this number, until the service ends."""
+        loop = asyncio.get_running_loop()
+        n_early_deaths = 0
+        replaces_pid: int | None = None
+        while not self._ending.is_set():
+            began = loop.time()
+            worker = await WorkerProcess.start(
+                worker_id,
+                self._settings,
+                self._listeners,
+                metrics_dir=self._metrics_dir,
+                replaces_pid=replaces_pid,
+                on_change=self._changed,
+            )
+            self._workers[worker_id] = worker
+            if self._ending.is_set():
+                worker.command(QUIT)
+            status = await worker.run()
+            forget_process(worker.pid)
+            replaces_pid = worker.pid
+            if self._ending.is_set():
+                self._unclean_ends += status != 0
+                return
+            message = _why(worker, status)
+            if not self._was_ready:
+                raise WorkerFailed(message, FAILURE if worker.failure is None else worker.failure.exit_code)
+            n_early_deaths = 0 if loop.time() - began > STEADY_S else n_early_deaths + 1
+            pause_s = _pause_s(n_early_deaths)
+            logger.error(
+                "a worker ended and is replaced",
+                extra={"worker": worker_id, "ended_pid": worker.pid, "error": message, "pause_s": pause_s},
+            )
+            self._telemetry.worker_restarted()
+            await within(pause_s, self._ending)
+
+    async def _end(self, number: signal.Signals, keepers: Sequence[asyncio.Task[None]]) -> int:
+        """Drain all workers, with ever less patience; answers the exit status."""
+        logger.info("draining", extra={"signal": number.name})
+        self._ending.set()
+        for listener in self._listeners:
+            listener.close()  # the workers' copies stay open; what they close last refuses connections
+        impatience = asyncio.create_task(self._signals.get())
+        ended = asyncio.ensure_future(asyncio.gather(*keepers))
+        self._command(DRAIN)
+        grace_s = self._settings.server.grace_ms / 1000
+        await asyncio.wait((ended, impatience), timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        impatience.cancel()
+        if not ended.done():
+            self._command(QUIT)
+            await asyncio.wait({ended}, timeout=QUIT_S)
+        if not ended.done():
+            pids = [worker.pid for worker in self._workers.values() if worker.state != "ended"]
+            logger.error("workers did not end and are killed", extra={"ended_pids": pids})
+            ended.cancel()
+            return FAILURE
+        logger.info("ended", extra={"unclean_workers": self._unclean_ends})
+        if self._unclean_ends:
+            return FAILURE
+        return INTERRUPTED if number is signal.SIGINT else 0
+
+    def _command(self, line: bytes) -> None:
+        for worker in self._workers.values():
+            worker.command(line)
+
+    def _changed(self) -> None:
+        """A worker changed its state."""
+        n_ready = sum(worker.state == "ready" for worker in self._workers.values())
+        self._telemetry.workers(n_ready)
+        self._was_ready |= n_ready > 0
+        if n_ready == self._settings.server.workers:
+            logger.info("ready", extra={"workers": n_ready})
+
+
+def _why(worker: WorkerProcess, status: int) -> str:
+    """Why a worker ended, in words."""
+    if worker.failure is not None:
+        return worker.failure.message
+    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+    when = "" if worker.was_ready else " before it was ready"
+    return f"worker {worker.worker_id} (pid {worker.pid}) {how}{when}"
+
+
+def _pause_s(n_early_deaths: int) -> float:
+    """Rest before the next worker: none after the first early death, then doubling up to the longest."""
+    if n_early_deaths <= 1:
+        return 0.0
+    return min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(n_early_deaths - 2, 16))
+
+
+def _close_at_end(stack: AsyncExitStack, listeners: Sequence[socket.socket]) -> None:
+    for listener in listeners:
+        stack.callback(listener.close)
+
+
+def _url(listeners: Sequence[socket.socket]) -> str:
+    """Where the first socket listens, as a client would write it."""
+    host, port = listeners[0].getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
