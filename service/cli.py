@@ -1,8 +1,7 @@
 """The command line: a table of commands, each loaded only when it is called.
 
-Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 a gate said no, 69 a dependency is down, 130 interrupted.
-An error that was raised on purpose is one line that names the thing and the way out; `CLICKSERVE_DEBUG=1` adds the
-traceback. Anything else is a defect and keeps its traceback.
+Exit codes are those of `exit_codes.py`. An error that was raised on purpose is one line that names the thing and the way
+out; `CLICKSERVE_DEBUG=1` adds the traceback. Anything else is a defect and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -14,15 +13,10 @@ from collections.abc import Sequence
 
 import click
 
-from feature_store.errors import FeatureStoreError, SchemaError, StoreError
+from feature_store.errors import FeatureStoreError
 from models.errors import ModelsError
-from service.errors import SettingsError
-
-EXIT_FAILURE = 1
-EXIT_USAGE = 2
-EXIT_GATE = 3
-EXIT_DEPENDENCY_DOWN = 69
-EXIT_INTERRUPTED = 130
+from service import exit_codes
+from service.errors import ServiceError
 
 COMMANDS = {
     "demo": ("service.commands.demo", "Run the whole chain, from click logs to a load-tested ranked answer."),
@@ -73,27 +67,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         answer = cli.main(args=arguments, prog_name="clickserve", standalone_mode=False)
     except click.exceptions.Abort:
-        return EXIT_INTERRUPTED
+        return exit_codes.INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (FeatureStoreError, ModelsError, SettingsError) as error:
+    except (FeatureStoreError, ModelsError, ServiceError) as error:
         if os.environ.get("CLICKSERVE_DEBUG"):
             raise
         click.echo(f"clickserve: {error}", err=True)
-        return exit_code(error)
+        return exit_codes.exit_code(error)
     except OSError as error:
         if os.environ.get("CLICKSERVE_DEBUG"):
             raise
         click.echo(f"clickserve: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
-        return EXIT_FAILURE
+        return exit_codes.FAILURE
     return answer if isinstance(answer, int) else 0
-
-
-def exit_code(error: Exception) -> int:
-    """The exit code that an error raised on purpose ends a command with."""
-    if isinstance(error, StoreError):
-        return EXIT_DEPENDENCY_DOWN
-    if isinstance(error, (SchemaError, SettingsError)):
-        return EXIT_USAGE
-    return EXIT_FAILURE

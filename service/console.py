@@ -86,7 +86,7 @@ class _PlainProgress:
 
 def key_value_table(title: str, rows: Mapping[str, str]) -> Table:
     """A table of two columns: what, and its value."""
-    table = Table(title=title, show_header=False, title_justify="left", pad_edge=False)
+    table = Table(title=escape(title), show_header=False, title_justify="left", pad_edge=False, box=None)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in rows.items():

@@ -39,14 +39,12 @@ config_option = click.option(
 )
 
 
-class RowRange(click.ParamType):
+class RowRange(click.ParamType[tuple[float, float]]):
     """A part of a log in time order, as fractions: `0:0.8` is the first four fifths."""
 
     name = "FROM:TO"
 
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, float]:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
         if isinstance(value, tuple):
             return value
         try:

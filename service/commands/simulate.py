@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from service.commands.options import json_option
 from service.console import Console, key_value_table
+
+if TYPE_CHECKING:
+    from models.logs.oracles import OracleQuality
 
 
 @click.command("simulate")
@@ -18,9 +23,7 @@ from service.console import Console, key_value_table
 @click.option("--drift/--no-drift", default=True, show_default=True, help="Whether click rates drift over the days.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier simulation in the same folder.")
 @json_option
-def command(
-    out: Path, impressions: int, seed: int, preset: str, drift: bool, overwrite: bool, as_json: bool
-) -> None:
+def command(out: Path, impressions: int, seed: int, preset: str, drift: bool, overwrite: bool, as_json: bool) -> None:
     """Write a seeded, time-ordered log of impressions and late clicks, with two oracles beside it.
 
     The folder holds impressions.parquet, users.parquet, ads.parquet, truth.parquet (true and attainable click
@@ -41,6 +44,20 @@ def command(
             overwrite=overwrite,
             on_progress=on_progress,
         )
-    document = summary.to_dict()
-    rows = {name: f"{value:,}" if isinstance(value, int) else str(value) for name, value in document.items()}
-    console.result(document, lambda screen: screen.print(key_value_table(f"simulated log in {out}", rows)))
+    oracles = summary.tail
+    rows = {
+        "impressions": f"{summary.n_impressions:,}, {summary.n_clicks:,} clicked ({summary.ctr:.3%})",
+        "log-odds": f"standard deviation {summary.log_odds_sd:.3f}",
+        "variance": ", ".join(f"{name} {share:.1%}" for name, share in summary.variance_shares.items()),
+        "oracles": f"on the last {oracles.n_impressions:,} impressions with {oracles.n_clicks:,} clicks",
+        "  true": _quality(oracles.true),
+        "  attainable": _quality(oracles.attainable),
+        "train on it": f"clickserve train --data simulated:{out}",
+    }
+    console.result(asdict(summary), lambda screen: screen.print(key_value_table(f"simulated log in {out}", rows)))
+
+
+def _quality(oracle: OracleQuality) -> str:
+    if oracle.normalized_entropy is None or oracle.auc is None:
+        return "not defined: all impressions of the tail have the same outcome"
+    return f"NE {oracle.normalized_entropy:.4f}, AUC {oracle.auc:.4f}"

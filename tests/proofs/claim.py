@@ -44,7 +44,11 @@ class Claim:
 def machine() -> str:
     """Processor, cores, memory and system in one line."""
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -54,7 +58,9 @@ def machine() -> str:
 def commit() -> str:
     """The commit that was measured, with `+dirty` where the tree had changes."""
     head = _git("rev-parse", "HEAD")
-    return head + ("+dirty" if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/proofs") else "")
+    return head + (
+        "+dirty" if _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/proofs") else ""
+    )
 
 
 def record(path: Path, claim: Claim, outcome: Outcome, seconds: float) -> None:
