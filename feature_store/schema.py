@@ -77,6 +77,9 @@ class WindowSource(msgspec.Struct, frozen=True, tag="window", forbid_unknown_fie
     step_ms: int
     lag_ms: int
     measures: tuple[WindowMeasure, ...]
+    by: str | None = None
+    """`view.feature` of the same entity: every member then carries the counts of its whole group, so that a new ad
+    starts from what its campaign earned. None counts the entity alone."""
 
     def as_of_ms(self, time_ms: int) -> int:
         """The as-of time whose counts an observer at `time_ms` sees."""

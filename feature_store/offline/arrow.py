@@ -1,0 +1,70 @@
+"""Arrow columns become NumPy arrays: the one module that touches pyarrow, which ships no type information.
+
+Categorical columns are factorised first, so that a value is hashed once per batch and not once per row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feature_store.ids import MISSING_ID, hash_ids
+
+Table = Any
+"""A `pyarrow.Table` or `pyarrow.RecordBatch`."""
+
+
+def int64s(table: Table, name: str) -> npt.NDArray[np.int64]:
+    """(n,) whole numbers; the column holds no nulls."""
+    return np.asarray(_column(table, name), dtype=np.int64)
+
+
+def bools(table: Table, name: str) -> npt.NDArray[np.bool_]:
+    """(n,) truth values; the column holds no nulls."""
+    return np.asarray(_column(table, name), dtype=np.bool_)
+
+
+def texts(table: Table, name: str) -> list[Any]:
+    """n texts, None where the column holds null."""
+    values: list[Any] = _column(table, name).to_pylist()
+    return values
+
+
+def numbers(table: Table, name: str, width: int) -> npt.NDArray[np.float32]:
+    """(n, width) float32 of a number column, or of a list column whose lists all have `width` numbers; null is NaN."""
+    column = _column(table, name)
+    if not (pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type)):
+        return np.asarray(column.cast(pa.float32()).to_numpy(zero_copy_only=False)).reshape(-1, 1)
+    present = np.asarray(column.is_valid())
+    matrix = np.full((len(column), width), np.nan, dtype=np.float32)
+    matrix[present] = column.flatten().cast(pa.float32()).to_numpy(zero_copy_only=False).reshape(-1, width)
+    return matrix
+
+
+def hashes(table: Table, name: str, seed: int) -> npt.NDArray[np.uint32]:
+    """(n,) uint32 hashes of a categorical column; null is 0."""
+    codes, values = factorised(table, name)
+    return np.append(hash_ids(values, seed), np.uint32(MISSING_ID))[codes]  # code -1 picks the last
+
+
+def factorised(table: Table, name: str) -> tuple[npt.NDArray[np.int32], list[Any]]:
+    """(n,) codes and the distinct values they index; code -1 where the column holds null."""
+    encoded = pc.dictionary_encode(_column(table, name))
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+    return codes, encoded.dictionary.to_pylist()
+
+
+def table_of(columns: dict[str, npt.NDArray[Any] | list[Any]]) -> Table:
+    """A table from arrays of equal length."""
+    return pa.table(columns)
+
+
+def _column(table: Table, name: str) -> Any:
+    column = table.column(name)
+    if isinstance(column, pa.ChunkedArray):
+        return column.combine_chunks()
+    return column

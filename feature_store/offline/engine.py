@@ -1,0 +1,114 @@
+"""DuckDB in this process: the one module that touches it.
+
+The engine runs SQL over files and temporary tables and hands results out as Arrow tables, whole or in batches. It
+never installs extensions and writes nothing but what it is told to write (and spills to `spill_folder` when a sort does
+not fit into memory). One engine belongs to one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import duckdb
+
+from feature_store.errors import LogError
+from feature_store.offline import arrow
+
+ROWS_PER_BATCH = 65_536
+"""Rows handed out at a time: with 20 columns about 10 MB, and enough for NumPy to forget its cost per call."""
+
+
+class Engine:
+    """An in-memory database. Use it as a context manager; leaving it frees everything."""
+
+    def __init__(self, *, time_zone: str = "UTC", threads: int | None = None, spill_folder: Path | None = None) -> None:
+        """Open the database.
+
+        Args:
+            time_zone: how times without an offset are read.
+            threads: at most so many; all cores where None.
+            spill_folder: where sorts that exceed 80 % of the memory go; the current folder's `.tmp` where None.
+        """
+        self._database = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
+        self.run(f"SET TimeZone = {text(time_zone)}")
+        self.run("SET enable_progress_bar = false")
+        if threads is not None:
+            self.run(f"SET threads = {threads}")
+        if spill_folder is not None:
+            self.run(f"SET temp_directory = {text(str(spill_folder))}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free everything."""
+        self._database.close()
+
+    def run(self, sql: str) -> None:
+        """Run a statement whose result nobody wants.
+
+        Raises:
+            LogError: DuckDB refused it or could not read a file; the message is DuckDB's first paragraph.
+        """
+        with _complaints():
+            self._database.execute(sql)
+
+    def table(self, sql: str) -> arrow.Table:
+        """The whole result of a query. Raises LogError as `run`."""
+        with _complaints():
+            return self._database.sql(sql).to_arrow_table()
+
+    def batches(self, sql: str) -> Iterator[arrow.Table]:
+        """The result of a query, some rows at a time, without holding all of it. Raises LogError as `run`."""
+        with _complaints():
+            reader = self._database.sql(sql).to_arrow_reader(ROWS_PER_BATCH)
+            yield from reader
+
+    def rows(self, sql: str) -> list[tuple[object, ...]]:
+        """The result of a small query as Python values. Raises LogError as `run`."""
+        with _complaints():
+            return self._database.execute(sql).fetchall()
+
+    def wholes(self, sql: str) -> tuple[int, ...]:
+        """The one row of whole numbers that a query answers. Raises LogError as `run`."""
+        (row,) = self.rows(sql)
+        return tuple(int(str(value)) for value in row)
+
+    def columns(self, relation: str) -> dict[str, str]:
+        """Name and SQL type of each column of a table or of a query in brackets. Raises LogError as `run`."""
+        return {str(name): str(kind) for name, kind, *_ in self.rows(f"DESCRIBE FROM {relation}")}
+
+    def keep(self, name: str, table: arrow.Table) -> None:
+        """Make a temporary table of an Arrow table."""
+        with _complaints():
+            self._database.register("handed_over", table)
+            self._database.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM handed_over")
+            self._database.unregister("handed_over")
+
+
+def quoted(name: str) -> str:
+    """A column's name inside SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """A text inside SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+@contextmanager
+def _complaints() -> Iterator[None]:
+    """DuckDB's errors as ours, without its drawings of the statement."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise LogError(str(error).split("\n\n")[0].strip()) from error

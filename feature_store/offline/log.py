@@ -1,0 +1,84 @@
+"""The click log in the one form that everything offline reads: a Parquet file sorted by time, with known column names.
+
+    _row           int64   0 to n-1
+    _line          int64   line or row of the file it came from, so that answers can be given in the file's order
+    _time_ms       int64   milliseconds since 1970 UTC; the file's order where the log has no time
+    _user_id       text    null where the log has no users
+    _ad_id         text    null where the log has no ads
+    _clicked       bool    within the label's window
+    _click_time_ms int64   arrival of the click; null where there is none
+    _position      int16   null where unknown
+    …              then the log's own columns, unchanged
+
+`log_writer.py` makes it. Reading it costs no check: whatever is in here has passed them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_store.definition import Project
+from feature_store.offline import arrow
+from feature_store.offline.columns import Columns
+from feature_store.offline.engine import Engine, quoted, text
+from feature_store.offline.rejects import Rejects
+
+OWN_COLUMNS = ("_row", "_line", "_time_ms", "_user_id", "_ad_id", "_clicked", "_click_time_ms", "_position")
+
+
+class Factorised(NamedTuple):
+    """A column as its distinct values and where they occur."""
+
+    codes: npt.NDArray[np.int32]
+    """(n,) index into `values`; -1 where the value is missing."""
+    values: list[Any]
+    """Distinct values as Python objects, in no particular order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A click log on disk."""
+
+    path: Path
+    folder: Path
+    """Where the tables beside the log lie."""
+    project: Project
+    n: int
+    clicks: int
+    first_ms: int
+    last_ms: int
+    rejects: Rejects
+
+    @property
+    def has_time(self) -> bool:
+        """False where the order of the file stands for the time."""
+        return self.project.log.time is not None
+
+    @property
+    def sql(self) -> str:
+        """The log as a relation inside SQL."""
+        return f"read_parquet({text(str(self.path))})"
+
+    def engine(self) -> Engine:
+        """A database to read it with, in the project's time zone, spilling beside the log."""
+        return Engine(time_zone=self.project.schema.time_zone, spill_folder=self.path.parent / "spill")
+
+    def columns(self, names: Sequence[str]) -> dict[str, Factorised]:
+        """Columns of the log in order of `_row`, each factorised: hash or convert the few values, then index.
+
+        Raises:
+            LogError: the file is gone or has no such column.
+        """
+        if not names:
+            return {}
+        with self.engine() as engine:
+            columns = Columns(self.path.name, engine.columns(self.sql))
+            wanted = ", ".join(f"{columns.plain_value(name)} AS {quoted(name)}" for name in dict.fromkeys(names))
+            table = engine.table(f"SELECT {wanted} FROM {self.sql} ORDER BY _row")
+        return {name: Factorised(*arrow.factorised(table, name)) for name in names}

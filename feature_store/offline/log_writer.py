@@ -1,0 +1,164 @@
+"""From somebody's rows to the canonical click log (`log.py`): names translated, every row checked, sorted by time.
+
+A row with an unusable id, time, label or number is rejected, never mended: guessing a label or a time would make a log
+that lies. Rejected rows are counted and listed (`rejects.py`).
+Cost: the file is read twice, once to find the bad rows and once to write the good ones, and sorted once; DuckDB spills
+to disk when the sort does not fit into memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from feature_store.definition import Clicked, Project
+from feature_store.errors import LogError
+from feature_store.offline.checks import FAILED, Check, id_checks, judged, reject_failed, time_checks
+from feature_store.offline.columns import Columns
+from feature_store.offline.engine import Engine, quoted, text
+from feature_store.offline.log import OWN_COLUMNS, Log
+from feature_store.offline.progress import Progress, silent
+from feature_store.offline.rejects import create_reject_table, take_rejects
+from feature_store.schema import Feature, LogSource
+
+_INTERNAL = ("_labelled", "_arrival_ms", FAILED)
+_ORDER_COLUMN = "_line"
+
+
+def write_log(
+    engine: Engine,
+    relation: str,
+    project: Project,
+    path: Path,
+    *,
+    what: str,
+    folder: Path,
+    unit: str = "row",
+    on_progress: Progress = silent,
+) -> Log:
+    """Check the rows of `relation` and write the good ones as a canonical log.
+
+    Args:
+        engine: where `relation` is known.
+        relation: table or view with the log's own columns and `_line`, its line or row in the file, from 1.
+        project: how the log names things.
+        path: the file to write; it appears when it is complete.
+        what: the log's name in messages.
+        folder: where the tables beside the log lie.
+        unit: what `_line` counts: `line` or `row`.
+        on_progress: told the stage and its share done.
+    Raises:
+        LogError: a column is missing or has an impossible type, or no row is left.
+    """
+    columns = Columns(what, engine.columns(relation))
+    if clash := sorted({*OWN_COLUMNS, *_INTERNAL} & set(columns.names)):
+        raise LogError(f'{what} has a column "{clash[0]}", a name the canonical log uses itself; rename it')
+    create_reject_table(engine)
+    on_progress("checking the log", 0.0)
+    own, checks = _own_columns(columns, project, engine, relation)
+    rows = judged(f"(SELECT {own}, * FROM {relation})", checks)
+    reject_failed(engine, rows, checks)
+    on_progress("checking the log", 1.0)
+    on_progress("sorting the log", 0.0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    written = ", ".join(name for name in OWN_COLUMNS if name != "_row")
+    theirs = ", ".join(quoted(name) for name in columns.names)
+    engine.run(
+        f"COPY (SELECT row_number() OVER (ORDER BY _time_ms, _line) - 1 AS _row, {written}, {theirs} "
+        f"FROM {rows} WHERE {FAILED} IS NULL ORDER BY _time_ms, _line) "
+        f"TO {text(str(unfinished))} (FORMAT parquet, COMPRESSION zstd)"
+    )
+    rejects = take_rejects(engine, unit, path.with_suffix(".rejected.csv"))
+    n, clicks, first_ms, last_ms = engine.wholes(
+        "SELECT count(*), count(*) FILTER (_clicked), coalesce(min(_time_ms), 0), coalesce(max(_time_ms), 0) "
+        f"FROM read_parquet({text(str(unfinished))})"
+    )
+    if n == 0:
+        unfinished.unlink()
+        raise LogError(f"{what} holds no usable row; {rejects.described() or 'it is empty'}")
+    unfinished.replace(path)
+    on_progress("sorting the log", 1.0)
+    return Log(path, folder, project, n, clicks, first_ms, last_ms, rejects)
+
+
+def _own_columns(columns: Columns, project: Project, engine: Engine, relation: str) -> tuple[str, list[Check]]:
+    """SQL of the canonical columns, and what makes a row unusable."""
+    log, origin = project.log, project.origin
+    select: list[str] = []
+    checks: list[Check] = []
+    for name, column in (("user_id", log.user_id), ("ad_id", log.ad_id)):
+        if column is None:
+            select.append(f"CAST(NULL AS VARCHAR) AS _{name}")
+        else:
+            select.append(f"{columns.id_text(column, f'{origin}: log.{name}')} AS _{name}")
+            checks += id_checks(f"_{name}", column)
+    time = _ORDER_COLUMN if log.time is None else columns.time_ms(log.time, f"{origin}: log.time")
+    select.append(f"{time} AS _time_ms")
+    if log.time is not None:
+        checks += time_checks("_time_ms", log.time.column)
+    label = _label(columns, log.clicked, origin, engine, relation)
+    click_time = (
+        "_time_ms + 1" if log.click_time is None else columns.time_ms(log.click_time, f"{origin}: log.click_time")
+    )
+    select += [f"{label} AS _labelled", f"CASE WHEN _labelled THEN {click_time} END AS _arrival_ms"]
+    in_time = "" if project.label.window_ms is None else f" AND _arrival_ms - _time_ms <= {project.label.window_ms}"
+    select += [f"(_labelled{in_time}) AS _clicked", "CASE WHEN _clicked THEN _arrival_ms END AS _click_time_ms"]
+    clicked_by = log.clicked.column or str(log.clicked.sql)
+    checks.append(Check("_labelled IS NULL", f"{clicked_by} is neither 0/1 nor true/false", _shown_label(log.clicked)))
+    if log.click_time is not None:
+        checks += [
+            Check("_labelled AND _arrival_ms IS NULL", f"clicked, but {log.click_time.column} is no time", "''"),
+            Check(
+                "_arrival_ms < _time_ms",
+                f"{log.click_time.column} is earlier than the impression",
+                "CAST(_arrival_ms - _time_ms AS VARCHAR) || ' ms'",
+            ),
+        ]
+    if log.position is None:
+        select.append("CAST(NULL AS SMALLINT) AS _position")
+    else:
+        columns.kind(log.position, f"{origin}: log.position")
+        position = quoted(log.position)
+        select.append(f"TRY_CAST({position} AS SMALLINT) AS _position")
+        shown = f"CAST({position} AS VARCHAR)"
+        checks.append(
+            Check(f"{position} IS NOT NULL AND coalesce(_position, -1) < 0", f"{log.position} is no position", shown)
+        )
+    for path, column, feature in _features_read(project):
+        checks += columns.feature_checks(column, feature.dtype, feature.width, f"{origin}: {path}")
+    return ", ".join(select), checks
+
+
+def _features_read(project: Project) -> Iterable[tuple[str, str, Feature]]:
+    """Path, column and feature of everything that reads the log's own columns."""
+    for context in project.schema.context:
+        column = context.column or context.name
+        yield f"context.{context.name}.column", column, Feature(name=context.name, dtype=context.dtype)
+    for view in project.schema.views:
+        if isinstance(view.source, LogSource):
+            for feature, column in zip(view.features, view.source.columns, strict=True):
+                yield f"views.{view.name}.features.{feature.name}.column", column, feature
+
+
+def _label(columns: Columns, clicked: Clicked, origin: str, engine: Engine, relation: str) -> str:
+    """SQL of the label: true, false, or null where it is neither."""
+    for name in clicked.reads:
+        columns.kind(name, f"{origin}: log.clicked")
+    if clicked.sql is not None:
+        (kind,) = engine.columns(f"(SELECT {clicked.sql} FROM {relation})").values()
+        if kind != "BOOLEAN":
+            raise LogError(f"{origin}: log.clicked.sql: {clicked.sql} is {kind}; a label is true or false")
+        return f"({clicked.sql})"
+    assert clicked.column is not None
+    column = quoted(clicked.column)
+    if columns.kind(clicked.column, f"{origin}: log.clicked") == "BOOLEAN":
+        return column
+    spelled = f"lower(CAST({column} AS VARCHAR))"
+    return (
+        f"CASE WHEN {spelled} IN ('1', '1.0', 'true') THEN true WHEN {spelled} IN ('0', '0.0', 'false') THEN false END"
+    )
+
+
+def _shown_label(clicked: Clicked) -> str:
+    return "''" if clicked.column is None else f"CAST({quoted(clicked.column)} AS VARCHAR)"

@@ -1,0 +1,80 @@
+"""Rows of a file that could not be used: counted by reason, the first ten shown, all of them in a side report.
+
+A row that vanishes silently makes a log that lies about its click rate, so nothing is dropped without a trace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from feature_store.offline.engine import Engine, text
+
+N_SHOWN = 10
+REJECTED = "rejected_rows"
+"""Temporary table (line, reason, shown) that everything that reads a file adds to."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRow:
+    """One row that could not be used, and why."""
+
+    line: int
+    """1 is the first line of a text file, or the first row of a Parquet file."""
+    reason: str
+    shown: str
+    """The offending value or line, shortened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejects:
+    """What was left out while reading one file or table."""
+
+    counts: dict[str, int]
+    """Rows by reason, most frequent first."""
+    first: tuple[RejectedRow, ...]
+    """The first ten in order of the file."""
+    unit: str = "row"
+    """What `line` counts: `line` of a text file or `row` of a table."""
+    report: Path | None = None
+    """CSV of all rejected rows (line, reason, value); None where nothing was rejected."""
+
+    @property
+    def n(self) -> int:
+        """Rejected rows altogether."""
+        return sum(self.counts.values())
+
+    def described(self) -> str:
+        """Some lines for a person: counts by reason, then the first ten; empty where nothing was rejected."""
+        if not self.n:
+            return ""
+        lines = [f"{self.n} {self.unit}s rejected:"]
+        lines += [f"  {count} x {reason}" for reason, count in self.counts.items()]
+        lines += [f"  {self.unit} {row.line}: {row.reason}: {row.shown}" for row in self.first]
+        if self.report is not None:
+            lines.append(f"  all of them: {self.report}")
+        return "\n".join(lines)
+
+
+def create_reject_table(engine: Engine) -> None:
+    """Make the table of rejected rows, empty, unless it is there."""
+    engine.run(f"CREATE TEMP TABLE IF NOT EXISTS {REJECTED} (line BIGINT, reason VARCHAR, shown VARCHAR)")
+
+
+def take_rejects(engine: Engine, unit: str, report: Path | None) -> Rejects:
+    """Count what was rejected since the last call, and list all of it in the file `report`, where one is named."""
+    counts = engine.rows(f"SELECT reason, count(*) FROM {REJECTED} GROUP BY reason ORDER BY count(*) DESC, reason")
+    if not counts:
+        return Rejects({}, (), unit)
+    first = engine.rows(
+        f"SELECT line, reason, CASE WHEN length(shown) > 80 THEN left(shown, 77) || '...' ELSE shown END "
+        f"FROM {REJECTED} ORDER BY line LIMIT {N_SHOWN}"
+    )
+    if report is not None:
+        engine.run(
+            f"COPY (SELECT line AS {unit}, reason, shown AS value FROM {REJECTED} ORDER BY line) "
+            f"TO {text(str(report))} (FORMAT csv, HEADER)"
+        )
+    engine.run(f"DELETE FROM {REJECTED}")
+    rows = tuple(RejectedRow(int(str(line)), str(reason), str(shown)) for line, reason, shown in first)
+    return Rejects({str(reason): int(str(count)) for reason, count in counts}, rows, unit, report)

@@ -1,0 +1,85 @@
+"""Reading a click log named `KIND:PATH` into the canonical form.
+
+    simulated:DIR       what `clickserve simulate` wrote
+    criteo:FILE         the Criteo format: tab separated, no header, 13 integers and 26 categories; gzip welcome
+    movielens:[DIR]     MovieLens 100K from the installed `recbole` wheel, or from a folder
+    parquet:FILE|GLOB   an own log, described by features.toml
+    csv:FILE            an own log, described by features.toml; one line is one row; gzip welcome
+
+The first three bring their own definition of features; another one may be given.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from feature_store.definition import Project
+from feature_store.errors import LogError
+from feature_store.offline.engine import Engine
+from feature_store.offline.log import Log
+from feature_store.offline.log_writer import write_log
+from feature_store.offline.progress import Progress, silent
+from models.logs.criteo import open_criteo
+from models.logs.movielens import open_movielens
+from models.logs.opened import OpenedLog
+from models.logs.own_files import open_csv, open_parquet, open_simulated
+from models.logs.presets import preset
+
+_OPENERS: Final[dict[str, Callable[[str, Project, Engine, Path], OpenedLog]]] = {
+    "simulated": open_simulated,
+    "criteo": open_criteo,
+    "movielens": open_movielens,
+    "parquet": open_parquet,
+    "csv": open_csv,
+}
+KINDS: Final = tuple(_OPENERS)
+KINDS_WITH_A_PRESET: Final = ("simulated", "criteo", "movielens")
+
+
+def read_log(spec: str, project: Project | None = None, *, workdir: Path, on_progress: Progress = silent) -> Log:
+    """Read a log, check every row, and keep the good ones in canonical form in `workdir`.
+
+    Args:
+        spec: `KIND:PATH`, see above.
+        project: how the log names things and which features it has; the kind's own definition where None.
+        workdir: takes the canonical log; reading the same log again replaces it.
+        on_progress: told the stage and its share done.
+    Raises:
+        LogError: unknown kind, no such file, a missing column, or no usable row.
+    """
+    kind, colon, source = spec.partition(":")
+    if kind not in _OPENERS or not colon:
+        raise LogError(f'"{spec}" names no log; write KIND:PATH with a kind of {", ".join(KINDS)}')
+    if not source and kind != "movielens":
+        raise LogError(f'"{spec}" names no file; write {kind}:PATH')
+    project = own_project(kind) if project is None else project
+    workdir.mkdir(parents=True, exist_ok=True)
+    on_progress("opening the log", 0.0)
+    with Engine(time_zone=project.schema.time_zone, spill_folder=workdir / "spill") as engine:
+        opened = _OPENERS[kind](source, project, engine, workdir)
+        on_progress("opening the log", 1.0)
+        digest = hashlib.sha256(f"{spec} {project.schema.project}".encode()).hexdigest()[:8]
+        return write_log(
+            engine,
+            opened.relation,
+            project,
+            workdir / f"{kind}-{digest}.parquet",
+            what=opened.what,
+            folder=opened.folder,
+            unit=opened.unit,
+            on_progress=on_progress,
+        )
+
+
+def own_project(kind: str) -> Project:
+    """The definition that comes with a kind of log.
+
+    Raises:
+        LogError: the kind has none, because only its owner knows what the columns mean.
+    """
+    if kind not in KINDS_WITH_A_PRESET:
+        raise LogError(f"a {kind} log is described by a features.toml; name it with --features")
+    return preset(kind)
