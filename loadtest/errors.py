@@ -1,0 +1,30 @@
+"""Errors of the load tests.
+
+LoadTestError
+├── WorkloadError    the workload file is wrong; names the file and the path of the field
+├── BudgetError      the budget file is wrong; names the file and the path of the key
+├── TargetError      the URL is unusable, or the service does not answer the workload
+└── EngineError      a load generator's own process failed or hung
+"""
+
+from __future__ import annotations
+
+
+class LoadTestError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class WorkloadError(LoadTestError):
+    """The workload file does not describe a workload."""
+
+
+class BudgetError(LoadTestError):
+    """The budget file does not describe budgets."""
+
+
+class TargetError(LoadTestError):
+    """The service under test cannot be reached at this URL, or refuses the workload's requests."""
+
+
+class EngineError(LoadTestError):
+    """A load generator failed, hung, or wrote no result."""

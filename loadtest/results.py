@@ -1,0 +1,123 @@
+"""What a run of one generator found: plain records that travel as JSON between processes and into the report.
+
+Times are milliseconds and end in `_ms`, shares lie in [0, 1]. `None` means "not known", never 0: a percentile that too
+few requests stand behind, or something an engine does not measure.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class LatencySummary(msgspec.Struct, frozen=True):
+    """Exact percentiles (nearest rank: a time that was really seen) of `n` latencies."""
+
+    n: int
+    mean_ms: float | None = None
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    p999_ms: float | None = None
+    p9999_ms: float | None = None
+    max_ms: float | None = None
+
+
+class CurvePoint(msgspec.Struct, frozen=True):
+    """A share `quantile` of the requests was answered within `latency_ms`."""
+
+    quantile: float
+    latency_ms: float
+
+
+class Second(msgspec.Struct, frozen=True):
+    """The requests that were due in one second of the measured run."""
+
+    second: int
+    n_requests: int
+    n_errors: int
+    p50_ms: float | None
+    p99_ms: float | None
+    """Nearest rank; with fewer than 100 requests it is the slowest of them."""
+
+
+class DegradedShare(msgspec.Struct, frozen=True):
+    """What a sample of the 2xx answers said about itself."""
+
+    n_inspected: int
+    n_degraded: int
+    codes: dict[str, int]
+    """How many inspected answers carried each code; an answer may carry several."""
+    n_unreadable: int
+    """Inspected answers that were not JSON of the expected shape."""
+
+    @property
+    def share(self) -> float | None:
+        """Degraded answers divided by inspected ones."""
+        return self.n_degraded / self.n_inspected if self.n_inspected else None
+
+
+class Lateness(msgspec.Struct, frozen=True):
+    """How late the generator itself was: actual minus scheduled moment of each send."""
+
+    summary: LatencySummary
+    bound_p99_ms: float
+    believable: bool
+    """False where the p99 is above the bound: then the generator was too late to blame the server."""
+
+    @classmethod
+    def judge(cls, summary: LatencySummary, bound_p99_ms: float) -> Lateness:
+        """Compare the tail with the bound; a generator that sent nothing was not late."""
+        unjudged = cls(summary, bound_p99_ms, believable=True)
+        tail_ms = unjudged.tail_ms
+        return cls(summary, bound_p99_ms, believable=tail_ms is None or tail_ms <= bound_p99_ms)
+
+    @property
+    def tail_ms(self) -> float | None:
+        """The p99, or the maximum where fewer than 100 requests were sent."""
+        return self.summary.p99_ms if self.summary.p99_ms is not None else self.summary.max_ms
+
+
+class Connections(msgspec.Struct, frozen=True):
+    """What the connections of the open loop went through, warm-up included."""
+
+    n_opened: int
+    max_in_use: int
+    n_resent: int
+    """Requests sent once more because the server closed a kept-alive connection before the first byte of an answer."""
+    n_waited: int
+    """Requests that found every connection busy and waited, either for a new one or for one to become free."""
+
+
+class EngineResult(msgspec.Struct, frozen=True):
+    """One generator's run, warm-up left out unless said otherwise."""
+
+    engine: str
+    method: str
+    """One sentence on what the latencies mean."""
+    rate_per_s: float
+    duration_s: float
+    warmup_s: float
+    n_requests: int
+    n_ok: int
+    """Requests answered with a 2xx status."""
+    errors: dict[str, int]
+    """Requests without one, by kind: refused, reset, closed, timeout, malformed, connect, http_3xx … http_5xx."""
+    statuses: dict[str, int]
+    latency: LatencySummary
+    curve: list[CurvePoint]
+    timeline: list[Second]
+    degraded: DegradedShare
+    lateness: Lateness | None
+    connections: Connections | None
+    generator_cpu_share: float | None
+    """CPU seconds of the generator per second of the run; near 1 it is itself the bottleneck."""
+
+    @property
+    def error_share(self) -> float | None:
+        """Requests without a 2xx answer divided by all."""
+        return (self.n_requests - self.n_ok) / self.n_requests if self.n_requests else None
+
+    @property
+    def achieved_per_s(self) -> float:
+        """2xx answers per second of the measured run."""
+        return self.n_ok / self.duration_s

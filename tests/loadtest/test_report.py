@@ -1,0 +1,168 @@
+"""The report is one self-contained page that says the verdict first and runs nothing it was given."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from loadtest.budgets import Budgets, RankBudget
+from loadtest.latency import percentile_curve, summarise
+from loadtest.machine import Machine
+from loadtest.report import Measured, Report, render_html
+from loadtest.results import Connections, DegradedShare, EngineResult, LatencySummary, Lateness, Second
+from loadtest.verdict import judge
+
+HOSTILE = "</script><img src=x onerror=alert(1)>\"'&"
+
+
+def engine_result(engine: str = "open-loop", **changes: Any) -> EngineResult:
+    """A run of 2 000 requests with some errors and degraded answers."""
+    latencies_ms = np.random.default_rng(1).lognormal(0, 0.7, 2_000)
+    late = summarise(np.full(2_000, 0.02))
+    result = EngineResult(
+        engine=engine,
+        method="counted from the due time",
+        rate_per_s=200.0,
+        duration_s=10.0,
+        warmup_s=1.0,
+        n_requests=2_003,
+        n_ok=2_000,
+        errors={"timeout": 3},
+        statuses={"200": 2_000},
+        latency=summarise(latencies_ms),
+        curve=percentile_curve(latencies_ms),
+        timeline=[Second(second, 200, int(second == 4), 1.0, 3.0) for second in range(10)],
+        degraded=DegradedShare(200, 7, {"store_timeout": 7}, 0),
+        lateness=Lateness(late, 1.0, believable=True),
+        connections=Connections(9, 8, 1, 2),
+        generator_cpu_share=0.05,
+    )
+    return msgspec.structs.replace(result, **changes)
+
+
+def report(*results: EngineResult, **changes: Any) -> Report:
+    """A report on these runs, the first one judged."""
+    budgets = Budgets(rank=RankBudget(p50_ms=2.0, p99_ms=10.0, error_share=0.01))
+    whole = Report(
+        created_at="2026-11-21T10:00:00+00:00",
+        url="http://127.0.0.1:8080",
+        workload="POST /v1/rank, 100 candidates",
+        workload_sha256="ab" * 32,
+        mean_body_bytes=1234.5,
+        server="uvicorn",
+        model_version=None,
+        commit="0123456789abcdef+dirty",
+        machine=Machine("Some CPU", 2, 2, 1.5, 0.25, 8 << 30, "Some Linux", "CPython 3.11.7", {"numpy": "2.4.6"}),
+        budgets=budgets,
+        verdict=judge(results[0], budgets.rank),
+        measured=[Measured(result, 1.1) for result in results],
+    )
+    return msgspec.structs.replace(whole, **changes)
+
+
+class Page(HTMLParser):
+    """The elements of a page and its visible text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_hostile_text_stays_text() -> None:
+    """Error kinds, codes, URLs and versions come from outside; none of them may become an element or end the script."""
+    result = engine_result(errors={HOSTILE: 3}, degraded=DegradedShare(10, 5, {HOSTILE: 5}, 0))
+
+    html = render_html(report(result, url=HOSTILE, model_version=HOSTILE, commit=HOSTILE))
+
+    page = Page(html)
+    assert not [tag for tag, _ in page.elements if tag == "img"]
+    assert html.count("</script>") == 1
+    assert page.text.count(HOSTILE) >= 5
+
+
+def test_the_page_needs_nothing_but_itself() -> None:
+    """A report is mailed, printed and kept: nothing may be fetched, and no script may run."""
+    page = Page(render_html(report(engine_result(), engine_result("locust"))))
+
+    fetched = [(tag, value) for tag, given in page.elements for name, value in given.items() if name in ("src", "href")]
+    scripts = [given.get("type") for tag, given in page.elements if tag == "script"]
+    assert fetched == [("a", "report.json")]
+    assert scripts == ["application/json"]
+
+
+def test_the_raw_figures_lie_in_the_page() -> None:
+    """Whoever has the page can compute with it."""
+    whole = report(engine_result())
+
+    html = render_html(whole)
+
+    raw = re.search(r'<script type="application/json" id="report">(.*?)</script>', html, re.DOTALL)
+    assert raw is not None
+    assert msgspec.convert(json.loads(raw[1]), Report) == whole
+
+
+@pytest.mark.parametrize(
+    ("p99_ms", "words"),
+    [(3.0, ["✓ Passed", "within its budget of 10 ms"]), (12.0, ["✗ Failed", "over its budget of 10 ms"])],
+)
+def test_the_verdict_stands_first_in_words_and_symbol(p99_ms: float, words: list[str]) -> None:
+    """Colour alone says nothing in print or to a colour-blind reader."""
+    result = engine_result(latency=LatencySummary(2_000, 1.0, 1.0, 2.0, p99_ms))
+
+    text = Page(render_html(report(result))).text
+
+    places = [text.index(word) for word in words]
+    assert max(places) < text.index("Latency by percentile")
+
+
+def test_two_engines_stand_side_by_side_with_the_reason_they_differ() -> None:
+    """Without it a reader would pick the number that looks better."""
+    text = Page(render_html(report(engine_result(), engine_result("locust", lateness=None, connections=None)))).text
+
+    assert "Open loop beside Locust" in text
+    assert "coordinated omission" in text
+
+
+def test_a_run_without_a_single_answer_still_gives_a_report() -> None:
+    """When everything failed the report is needed most."""
+    nothing = engine_result(
+        n_ok=0,
+        errors={"refused": 2_003},
+        statuses={},
+        latency=LatencySummary(0),
+        curve=[],
+        timeline=[Second(0, 2_003, 2_003, None, None)],
+        degraded=DegradedShare(0, 0, {}, 0),
+    )
+
+    page = Page(render_html(report(nothing)))
+
+    assert "✗ Failed" in page.text
+    assert "refused" in page.text
+
+
+def test_every_drawn_point_lies_inside_the_plot() -> None:
+    """A line that leaves its frame is a wrong picture."""
+    spread = engine_result(curve=percentile_curve(np.geomspace(0.01, 50_000, 20_000)))
+
+    html = render_html(report(spread, engine_result("locust")))
+
+    points = [
+        tuple(map(float, pair.split(","))) for drawn in re.findall(r'points="([^"]+)"', html) for pair in drawn.split()
+    ]
+    assert len(points) > 100
+    assert all(0 <= x <= 480 and 0 <= y <= 280 for x, y in points)
