@@ -6,6 +6,7 @@ never handed the features of its neighbour.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,21 @@ class Rows:
             event_time_ms=np.zeros(n, dtype=np.int64),
             found=np.zeros(n, dtype=np.bool_),
         )
+
+    @classmethod
+    def concatenate(cls, view: FeatureView, parts: Sequence[Rows]) -> Rows:
+        """Rows of one view below each other; no parts give no rows."""
+        parts = [cls.missing(view, 0), *parts]
+        return cls(
+            floats=np.concatenate([part.floats for part in parts]),
+            ids=np.concatenate([part.ids for part in parts]),
+            event_time_ms=np.concatenate([part.event_time_ms for part in parts]),
+            found=np.concatenate([part.found for part in parts]),
+        )
+
+    def take(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Rows:
+        """The rows at these indices, copied."""
+        return Rows(self.floats[rows], self.ids[rows], self.event_time_ms[rows], self.found[rows])
 
     def __len__(self) -> int:
         return len(self.found)

@@ -21,12 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-import redis
 from redis.exceptions import RedisError
 
 from feature_store.errors import EmbeddedServerError
 from feature_store.online import embedded_launcher
-from feature_store.online.redis_url import blocking_client
+from feature_store.online.blocking_client import BlockingClient, blocking_client
 
 MAX_SOCKET_PATH_BYTES = 100
 """Linux allows 107 bytes, others less."""
@@ -172,7 +171,7 @@ class EmbeddedServer:
                 f"the Valkey server did not end within {self._stop_timeout_s:g} s and was killed; {self._log_hint()}"
             ) from None
 
-    def _client(self, timeout_s: float) -> redis.Redis:
+    def _client(self, timeout_s: float) -> BlockingClient:
         return blocking_client(self.url, timeout_ms=timeout_s * 1000)
 
     def _log_hint(self) -> str:

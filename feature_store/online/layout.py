@@ -9,6 +9,7 @@ Pure: text in, bytes out.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from feature_store.schema import FeatureView
@@ -29,11 +30,13 @@ def view_prefix(project: str, view: str, fingerprint: str) -> bytes:
 class ViewKeys:
     """The keys of one view of one project. Built once, because a request makes a key per view."""
 
-    __slots__ = ("_row_head", "catalogue", "changes", "lock", "meta", "pending", "prefix")
+    __slots__ = ("_row_head", "any_row", "catalogue", "changes", "lock", "meta", "pending", "prefix")
 
     def __init__(self, project: str, view: FeatureView) -> None:
         self.prefix = view_prefix(project, view.name, view.fingerprint)
         self._row_head = self.prefix + b"{"
+        self.any_row = starting_with(self._row_head)
+        """Pattern of `SCAN … MATCH` for all rows of the view."""
         self.meta = self.prefix + b"@meta"
         """Hash: full fingerprint, definition, watermark, counts, times (`view_meta.py`)."""
         self.lock = self.prefix + b"@lock"
@@ -69,3 +72,8 @@ class ViewKeys:
     def entity_id(self, row_key: bytes) -> str:
         """The entity id inside a row key of this view."""
         return row_key[len(self._row_head) : -1].decode()
+
+
+def starting_with(prefix: bytes) -> bytes:
+    """Pattern of `SCAN … MATCH` for the keys that start so; a `*` in a project's name means itself."""
+    return re.sub(rb"([*?\[\]\\^])", rb"\\\1", prefix) + b"*"

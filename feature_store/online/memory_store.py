@@ -76,8 +76,12 @@ class MemoryStore:
         finally:
             stored.is_locked = False
 
-    def bytes_per_entity(self, view: FeatureView, entity_ids: Sequence[str]) -> float | None:
+    def predict_bytes_per_entity(self, view: FeatureView, mean_id_bytes: float, n_entities: int) -> float | None:
         """Python's own overhead would only mislead."""
+        return None
+
+    def used_bytes(self) -> int | None:
+        """As above."""
         return None
 
     def close(self) -> None:

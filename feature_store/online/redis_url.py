@@ -1,4 +1,4 @@
-"""One URL, the two redis-py connection pools: `redis://`, `rediss://` and `unix://`, with the settings we want of them.
+"""What every connection to Redis is made with, from one URL: `redis://`, `rediss://` or `unix://`.
 
 RESP2, because nothing here needs push messages and every server speaks it; no `CLIENT SETINFO` and no maintenance
 notifications, because each would be one more round trip before the first answer of a new connection; no retries inside
@@ -10,20 +10,18 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-import redis
 import redis.asyncio
-from redis.backoff import NoBackoff
 from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
 
 from feature_store.errors import StoreDown
 
-_COMMON: dict[str, Any] = {
+CONNECTION_SETTINGS: dict[str, Any] = {
     "protocol": 2,
     "driver_info": None,
     "decode_responses": False,
     "maint_notifications_config": MaintNotificationsConfig(enabled=False),
 }
+"""For the asynchronous and the blocking kind alike."""
 
 
 def async_pool(url: str, *, connect_timeout_ms: float) -> redis.asyncio.ConnectionPool:
@@ -34,30 +32,10 @@ def async_pool(url: str, *, connect_timeout_ms: float) -> redis.asyncio.Connecti
     """
     try:
         return redis.asyncio.ConnectionPool.from_url(
-            url, **_COMMON, socket_timeout=None, socket_connect_timeout=connect_timeout_ms / 1000
+            url, **CONNECTION_SETTINGS, socket_timeout=None, socket_connect_timeout=connect_timeout_ms / 1000
         )
     except ValueError as error:
         raise StoreDown(f"not a Redis URL: {shown_url(url)} ({error})") from None
-
-
-def blocking_client(url: str, *, timeout_ms: float = 10_000.0) -> redis.Redis:
-    """A synchronous client for batch jobs and background threads; each command may take `timeout_ms`.
-
-    Raises:
-        StoreDown: not one of the three kinds of URL.
-    """
-    timeout_s = timeout_ms / 1000
-    try:
-        pool = redis.ConnectionPool.from_url(
-            url,
-            **_COMMON,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-        )
-    except ValueError as error:
-        raise StoreDown(f"not a Redis URL: {shown_url(url)} ({error})") from None
-    return redis.Redis(connection_pool=pool)
 
 
 def shown_url(url: str) -> str:

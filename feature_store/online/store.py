@@ -123,8 +123,12 @@ class RowWriter(Protocol):
         """
         ...
 
-    def bytes_per_entity(self, view: FeatureView, entity_ids: Sequence[str]) -> float | None:
-        """Real memory of a row, mean over the given entities that have one; None where the store cannot tell."""
+    def predict_bytes_per_entity(self, view: FeatureView, mean_id_bytes: float, n_entities: int) -> float | None:
+        """Memory that a row of the view will take, with `n_entities` rows stored; None where the store cannot tell."""
+        ...
+
+    def used_bytes(self) -> int | None:
+        """Memory that the store takes now, whoever wrote it; None where it cannot tell."""
         ...
 
     def close(self) -> None:

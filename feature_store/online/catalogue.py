@@ -1,0 +1,125 @@
+"""Reading an item catalogue from Redis: everything once, then what changed.
+
+Blocking, and safe to call from a worker thread: while serving, the event loop must not wait for a million rows.
+A reader that finds a gap in the change stream, or another version, loads again.
+"""
+
+from __future__ import annotations
+
+from feature_store.errors import CodecError, StoreError, ViewNotMaterialized
+from feature_store.online.blocking_client import BlockingClient, blocking_client
+from feature_store.online.catalogue_version import CatalogueHead, read_changes, read_chunks, read_head
+from feature_store.online.codec import decode_rows
+from feature_store.online.layout import ViewKeys, view_prefix, views_key
+from feature_store.online.redis_errors import store_errors
+from feature_store.online.redis_url import shown_url
+from feature_store.online.store import CataloguePosition, CatalogueRows, ViewState
+from feature_store.online.view_meta import state_from_fields
+from feature_store.rows import Rows
+from feature_store.schema import FeatureView
+
+LOAD_ATTEMPTS = 3
+"""A load that lasts longer than the grace of old chunks starts again, but not for ever."""
+
+
+class RedisCatalogue:
+    """`CatalogueReader` of one project on one Redis or Valkey server."""
+
+    def __init__(self, url: str, project: str, *, timeout_ms: float = 10_000.0) -> None:
+        """Checks the URL; the first read connects. Each command may take `timeout_ms`."""
+        self._client = blocking_client(url, timeout_ms=timeout_ms)
+        self._shown_url = shown_url(url)
+        self._project = project
+
+    def states(self) -> list[ViewState]:
+        """See `CatalogueReader.states`; ordered by view name, then by age."""
+        with store_errors(self._shown_url):
+            states = read_states(self._client, self._project)
+        return sorted(states, key=lambda state: (state.view, state.started_ms))
+
+    def load(self, view: FeatureView) -> CatalogueRows:
+        """See `CatalogueReader.load`."""
+        keys = ViewKeys(self._project, view)
+        with store_errors(self._shown_url):
+            for _ in range(LOAD_ATTEMPTS):
+                head = self._head(view, keys)
+                try:
+                    return self._load_version(view, keys, head)
+                except CodecError:
+                    if read_head(self._client, keys) == head:  # not overtaken by a newer version: really damaged
+                        raise
+        raise StoreError(
+            f"view {view.name!r}: its catalogue was replaced {LOAD_ATTEMPTS} times while it was being read"
+        )
+
+    def changes(self, view: FeatureView, since: CataloguePosition) -> CatalogueRows | None:
+        """See `CatalogueReader.changes`."""
+        keys = ViewKeys(self._project, view)
+        with store_errors(self._shown_url):
+            head = self._head(view, keys)
+            if head.version != since.version:
+                return None
+            changed = read_changes(self._client, keys, since.version, after=since.sequence)
+        if [sequence for sequence, _, _ in changed] != list(
+            range(since.sequence + 1, since.sequence + 1 + len(changed))
+        ):
+            return None
+        newest = {entity_id: row for _, entity_id, row in changed}
+        position = CataloguePosition(since.version, since.sequence + len(changed))
+        return CatalogueRows(position, list(newest), decode_rows(view, list(newest.values())))
+
+    def close(self) -> None:
+        """Gives connections back."""
+        self._client.close()
+
+    def _head(self, view: FeatureView, keys: ViewKeys) -> CatalogueHead:
+        head = read_head(self._client, keys)
+        if head is None or self._client.hget(keys.meta, "fingerprint") != view.fingerprint.encode():
+            raise ViewNotMaterialized(not_materialized(view, read_states(self._client, self._project)))
+        return head
+
+    def _load_version(self, view: FeatureView, keys: ViewKeys, head: CatalogueHead) -> CatalogueRows:
+        chunks = list(read_chunks(self._client, view, keys, head))
+        changed = read_changes(self._client, keys, head.version, after=0)
+        newest = {entity_id: row for _, entity_id, row in changed if row is not None}
+        replaced = {entity_id for _, entity_id, _ in changed}
+        entity_ids = [text for ids, _ in chunks for text in ids]
+        rows = Rows.concatenate(view, [rows for _, rows in chunks])
+        if replaced:
+            kept = [row for row, text in enumerate(entity_ids) if text not in replaced]
+            entity_ids = [entity_ids[row] for row in kept] + list(newest)
+            rows = Rows.concatenate(view, [rows.take(kept), decode_rows(view, list(newest.values()))])
+        return CatalogueRows(CataloguePosition(head.version, len(changed)), entity_ids, rows)
+
+
+def read_states(client: BlockingClient, project: str) -> list[ViewState]:
+    """State of every view that the project's set lists."""
+    states = []
+    for member in client.smembers(views_key(project)):
+        view, fingerprint = member.decode().rsplit(":", 1)
+        fields = client.hgetall(view_prefix(project, view, fingerprint) + b"@meta")
+        if fields:
+            states.append(state_from_fields(fields))
+    return states
+
+
+def not_materialized(view: FeatureView, states: list[ViewState]) -> str:
+    """What to tell somebody who wants a view that the store does not hold."""
+    others = [state.fingerprint[:8] for state in states if state.view == view.name and state.finished_ms is not None]
+    held = f"it holds the fingerprints {', '.join(sorted(others))}" if others else "it holds no rows of that view"
+    return (
+        f"view {view.name!r} with fingerprint {view.fingerprint[:8]} is not in the online store; {held}. "
+        "Materialize the view as it is defined now, or serve a model that was trained on the stored one"
+    )
+
+
+def require_materialized(views: tuple[FeatureView, ...], states: list[ViewState]) -> None:
+    """Passes if every view has finished rows under exactly its fingerprint.
+
+    Raises:
+        ViewNotMaterialized: names the first view that has not, and what the store holds instead.
+    """
+    finished = {state.fingerprint for state in states if state.finished_ms is not None}
+    for view in views:
+        if view.fingerprint not in finished:
+            raise ViewNotMaterialized(not_materialized(view, states))

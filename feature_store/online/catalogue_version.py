@@ -1,0 +1,81 @@
+"""How a version of an item catalogue lies in Redis: one head, its chunks, the stream of changes since.
+
+What publisher and reader must agree on; `catalogue_writer.py` says why it is so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from feature_store.errors import CodecError
+from feature_store.online.blocking_client import BlockingClient
+from feature_store.online.chunk import decode_chunk
+from feature_store.online.layout import ViewKeys
+from feature_store.rows import Rows
+from feature_store.schema import FeatureView
+
+CHUNKS_PER_READ = 16
+"""Some megabytes an answer, so that one reader does not hold the server for long."""
+_LAST = 2**64 - 1
+
+
+class CatalogueHead(msgspec.Struct, frozen=True):
+    """What the catalogue key holds, as JSON: the version that is valid."""
+
+    version: int
+    n_chunks: int
+    n_rows: int
+    written_ms: int
+
+
+def read_head(client: BlockingClient, keys: ViewKeys) -> CatalogueHead | None:
+    """The valid version, None if the view was never published.
+
+    Raises:
+        CodecError: the key holds something else.
+    """
+    value = client.get(keys.catalogue)
+    if value is None:
+        return None
+    try:
+        return msgspec.json.decode(value, type=CatalogueHead)
+    except msgspec.DecodeError as error:
+        raise CodecError(f"{keys.catalogue.decode()} does not hold a catalogue head: {error}") from None
+
+
+def read_chunks(
+    client: BlockingClient, view: FeatureView, keys: ViewKeys, head: CatalogueHead
+) -> Iterator[tuple[list[str], Rows]]:
+    """Ids and rows of each chunk, in order.
+
+    Raises:
+        CodecError: a chunk is gone (the version is an old one) or damaged.
+    """
+    chunk_keys = keys.chunks(head.version, head.n_chunks)
+    for start in range(0, len(chunk_keys), CHUNKS_PER_READ):
+        part = chunk_keys[start : start + CHUNKS_PER_READ]
+        for key, chunk in zip(part, client.mget(part), strict=True):
+            if chunk is None:
+                raise CodecError(f"view {view.name!r}: {key.decode()} is gone; materialize the view again")
+            yield decode_chunk(view, chunk)
+
+
+def read_changes(
+    client: BlockingClient, keys: ViewKeys, version: int, *, after: int
+) -> list[tuple[int, str, bytes | None]]:
+    """Sequence, entity id and row of each change after a sequence, oldest first; no row means deleted."""
+    entries = client.xrange(keys.changes, min=f"{version}-{after + 1}", max=f"{version}-{_LAST}")
+    return [(_sequence(name), entry[b"id"].decode(), entry[b"row"] or None) for name, entry in entries]
+
+
+def last_sequence(client: BlockingClient, keys: ViewKeys, version: int) -> int:
+    """Number of the last change since that version, 0 for none."""
+    last = client.xrevrange(keys.changes, max=f"{version}-{_LAST}", min=f"{version}-1", count=1)
+    return _sequence(last[0][0]) if last else 0
+
+
+def _sequence(entry_name: bytes) -> int:
+    """The second part of a stream entry's name, `<version>-<sequence>`."""
+    return int(entry_name.split(b"-")[1])
