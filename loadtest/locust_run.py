@@ -27,7 +27,7 @@ CALLS_PER_USER_S = 10.0
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 METHOD = (
     "A fixed number of users call at a steady pace, and each waits for its answer before it calls again; latency "
-    "counts from the actual sending, so a stall delays one request per user and the others are never sent."
+    "counts from the actual sending, so a stall delays at most one request per user and the others are never sent."
 )
 _STOP_TIMEOUT_S = 5
 """How long Locust lets requests in flight end."""
