@@ -19,8 +19,8 @@ from __future__ import annotations
 import array
 import asyncio
 import fcntl
-import json
 import logging
+import secrets
 import socket
 import termios
 from collections.abc import Coroutine, Sequence
@@ -30,11 +30,13 @@ from http import HTTPStatus
 from itertools import takewhile
 from typing import Any, TypeVar
 
+import msgspec
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from service.asgi import AsgiApp
+from service.http_errors import CONTENT_TYPE, Problem
 from service.listening import Acceptor
 
 INCOMPLETE_S = 10.0
@@ -97,7 +99,11 @@ class _Connection(HttpToolsProtocol):
         if was_in_head and self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
-                self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"headers exceed {MAX_HEAD_BYTES} bytes")
+                self.refuse(
+                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                    "head-too-large",
+                    f"request line and headers exceed {MAX_HEAD_BYTES} bytes",
+                )
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -126,16 +132,20 @@ class _Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn when the parser gives up."""
-        self.refuse(HTTPStatus.BAD_REQUEST, "the bytes received are not an HTTP/1.1 request")
+        self.refuse(HTTPStatus.BAD_REQUEST, "not-http", "the bytes received are not an HTTP/1.1 request")
 
     def give_up_waiting(self) -> None:
         """End a connection whose request does not arrive."""
         if self.n_begun > self.n_answered:
-            self.refuse(HTTPStatus.REQUEST_TIMEOUT, f"the request did not arrive within {INCOMPLETE_S:g} s")
+            self.refuse(
+                HTTPStatus.REQUEST_TIMEOUT,
+                "request-incomplete",
+                f"the request did not arrive within {INCOMPLETE_S:g} s",
+            )
         else:
             self.transport.close()
 
-    def refuse(self, status: HTTPStatus, detail: str) -> None:
+    def refuse(self, status: HTTPStatus, slug: str, detail: str) -> None:
         """Answer what never reaches the application, and close the connection."""
         if self.transport.is_closing():
             return
@@ -143,10 +153,14 @@ class _Connection(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete and not cycle.more_body:
             cycle.keep_alive = False  # an earlier request is owed its answer; that one ends the connection
             return
-        problem = {"type": "about:blank", "title": status.phrase, "status": status.value, "detail": detail}
-        body = json.dumps(problem).encode()
-        head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/problem+json\r\n"
-        self.transport.write(f"{head}content-length: {len(body)}\r\nconnection: close\r\n\r\n".encode() + body)
+        request_id = secrets.token_hex(8)
+        kind = f"urn:clickserve:problem:{slug}"
+        body = msgspec.json.encode(Problem(kind, status.phrase, status, detail, request_id))
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {CONTENT_TYPE.decode()}\r\n"
+            f"x-request-id: {request_id}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
         self.transport.close()
 
     def announce_close(self) -> None:

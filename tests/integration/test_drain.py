@@ -14,9 +14,9 @@ from service import server as server_module
 from service.errors import StartError
 from service.listening import open_listeners
 from service.server import HttpServer
+from tests.raw_http import DEADLINE_S, RawConnection, request
 
-DEADLINE_S = 10.0
-REQUEST = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
+REQUEST = request("GET", "/")
 
 
 @dataclass
@@ -37,28 +37,6 @@ class Door:
         await send({"type": "http.response.body", "body": b"ok"})
 
 
-class Client:
-    """One connection, with a deadline on every read."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    def send(self, data: bytes) -> None:
-        self.writer.write(data)
-
-    async def answer(self) -> bytes:
-        """Head and body of one answer that carries its length."""
-        async with asyncio.timeout(DEADLINE_S):
-            head = await self.reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            return head + await self.reader.readexactly(length)
-
-    async def rest(self) -> bytes:
-        """Everything until the server closes; raises ConnectionResetError where it resets."""
-        async with asyncio.timeout(DEADLINE_S):
-            return await self.reader.read()
-
-
 @dataclass
 class Service:
     """A server under test and the port it answers on."""
@@ -66,11 +44,10 @@ class Service:
     server: HttpServer
     door: Door
     port: int
-    clients: list[Client] = field(default_factory=list)
+    clients: list[RawConnection] = field(default_factory=list)
 
-    async def connect(self) -> Client:
-        async with asyncio.timeout(DEADLINE_S):
-            client = Client(*await asyncio.open_connection("127.0.0.1", self.port))
+    async def connect(self) -> RawConnection:
+        client = await RawConnection.open(self.port)
         self.clients.append(client)
         return client
 
@@ -89,8 +66,7 @@ async def running() -> AsyncIterator[Service]:
     finally:
         service.server.stop()
         for client in service.clients:
-            client.writer.close()
-        await asyncio.gather(*(client.writer.wait_closed() for client in service.clients), return_exceptions=True)
+            await client.close()
 
 
 async def refused(port: int) -> bool:
@@ -249,8 +225,7 @@ async def test_endless_headers_are_refused() -> None:
 
         answer = await client.answer()
 
-        assert answer.startswith(b"HTTP/1.1 431")
-        assert b"application/problem+json" in answer
+        assert (answer.status, answer.headers["content-type"]) == (431, "application/problem+json")
 
 
 async def test_bytes_that_are_not_http_are_answered_as_a_problem() -> None:
@@ -259,10 +234,9 @@ async def test_bytes_that_are_not_http_are_answered_as_a_problem() -> None:
         client = await service.connect()
         client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
 
-        answer = await client.rest()
+        answer = await client.answer()
 
-        assert answer.startswith(b"HTTP/1.1 400")
-        assert b"application/problem+json" in answer
+        assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
 
 
 async def test_a_request_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,13 +257,12 @@ async def test_an_upgrade_nobody_wants_is_answered_as_plain_http() -> None:
         service.door.may_answer.set()
         client = await service.connect()
 
-        client.send(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: Upgrade\r\nupgrade: h2c\r\n\r\n")
+        client.send(request("GET", "/", connection="Upgrade", upgrade="h2c"))
         first = await client.answer()
         client.send(REQUEST)
         second = await client.answer()
 
-        assert first.startswith(b"HTTP/1.1 200")
-        assert second.startswith(b"HTTP/1.1 200")
+        assert (first.status, second.status) == (200, 200)
 
 
 def test_a_port_in_use_is_named() -> None:
