@@ -109,12 +109,13 @@ class FeatureView(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) of everything that gives a stored row its meaning."""
+        view = msgspec.convert(msgspec.to_builtins(self), FeatureView)  # one type a number: 0 and 0.0 mean the same
         meaning = {
-            "name": self.name,
-            "entity": self.entity,
-            "features": [[f.name, f.dtype, f.width, f.default] for f in self.features],
-            "source": msgspec.to_builtins(self.source),
-            "hash_seed": self.hash_seed,
+            "name": view.name,
+            "entity": view.entity,
+            "features": [[f.name, f.dtype, f.width, f.default] for f in view.features],
+            "source": msgspec.to_builtins(view.source),
+            "hash_seed": view.hash_seed,
         }
         return hashlib.sha256(msgspec.json.encode(meaning, order="sorted")).hexdigest()
 

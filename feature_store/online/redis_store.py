@@ -128,7 +128,9 @@ class RedisStore:
         self._closed = True
         await self._breaker.aclose()
         await asyncio.gather(*self._in_flight, return_exceptions=True)
-        self._fail_queue(StoreDown(f"{self._shown}: this store has been closed"))
+        for waiter in self._queue:
+            self._fail(waiter, StoreDown(f"{self._shown}: this store has been closed"))
+        self._queue.clear()
         await self._drop_idle()
 
     def _check_open(self) -> None:
@@ -142,12 +144,18 @@ class RedisStore:
 
     def _expire(self, waiter: _Waiter, timeout_ms: float) -> None:
         """The caller's deadline: it is told now, whatever becomes of the command."""
+        self._fail(waiter, StoreTimeout(f"{self._shown}: no answer within {timeout_ms:g} ms"))
+
+    def _fail(self, waiter: _Waiter, error: StoreError) -> None:
+        """Tells one caller, if it still listens, with an exception of its own: callers raise them apart."""
         if waiter.values.done():
             return
-        reason = f"{self._shown}: no answer within {timeout_ms:g} ms"
-        waiter.values.set_exception(StoreTimeout(reason))
-        self._observe("timeout", 1)
-        self._breaker.timed_out(reason)
+        waiter.values.set_exception(type(error)(str(error)))
+        if isinstance(error, StoreTimeout):
+            self._observe("timeout", 1)
+            self._breaker.timed_out(str(error))
+        else:
+            self._observe("down", 1)
 
     def _flush(self) -> None:
         """Sends what is queued, if a connection is free; otherwise the next command to end calls again."""
@@ -177,9 +185,7 @@ class RedisStore:
                 self._breaker.trip(str(error))
                 await self._drop_idle()
             for waiter in waiters:
-                if not waiter.values.done():
-                    self._observe("down" if isinstance(error, StoreDown) else "timeout", 1)
-                    waiter.values.set_exception(type(error)(str(error)))  # one traceback each: they are raised apart
+                self._fail(waiter, error)
             return
         start = 0
         for waiter in waiters:
@@ -238,10 +244,3 @@ class RedisStore:
         """Connections to a server that went away are not worth trying."""
         while self._idle:
             await self._idle.pop().disconnect(nowait=True)
-
-    def _fail_queue(self, error: StoreDown) -> None:
-        for waiter in self._queue:
-            if not waiter.values.done():
-                waiter.values.set_exception(error)
-        self._queue.clear()
-        self._queued_keys = 0
