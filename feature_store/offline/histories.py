@@ -20,7 +20,7 @@ from feature_store.offline.delimited import load_delimited
 from feature_store.offline.engine import Engine, quoted, text
 from feature_store.offline.log import Log
 from feature_store.offline.rejects import create_reject_table
-from feature_store.schema import FeatureView, LogSource, SqlSource, TableSource
+from feature_store.schema import FeatureView, LogSource, SqlSource, TableSource, WindowSource
 
 SINCE_EVER = -(2**62)
 """Event time of rows without one: earlier than any question."""
@@ -50,6 +50,20 @@ def make_history(engine: Engine, name: str, view: FeatureView, project: Project,
     assert isinstance(view.source, SqlSource)
     _from_sql(engine, name, view, view.source, project, log)
     return "row"
+
+
+def source_mark(view: FeatureView, project: Project, log: Log | None) -> str:
+    """A text that changes when the data behind a view does: half-finished work is resumed only on the same data."""
+    if isinstance(view.source, TableSource):
+        path = _found(view, project, log)
+        status = path.stat()
+        return f"{path.name} {status.st_size} {status.st_mtime_ns}"
+    mark = "no log" if log is None else f"{log.n} {log.clicks} {log.first_ms} {log.last_ms}"
+    if isinstance(view.source, WindowSource) and view.source.by is not None:
+        group_view = project.schema.view(view.source.by.partition(".")[0])
+        assert group_view is not None  # the definition was checked
+        mark += f" {source_mark(group_view, project, log)}"
+    return mark
 
 
 def _from_table(

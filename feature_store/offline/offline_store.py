@@ -24,7 +24,7 @@ from feature_store.definition import Project
 from feature_store.errors import LogError
 from feature_store.ids import MISSING_ID, hash_id
 from feature_store.offline import arrow
-from feature_store.offline.engine import Engine
+from feature_store.offline.engine import Engine, text
 from feature_store.offline.histories import SINCE_EVER, make_history
 from feature_store.offline.log import Log
 from feature_store.offline.rejects import Rejects, take_rejects
@@ -40,6 +40,13 @@ class RowBatch(NamedTuple):
     event_time_ms: Times
     floats: Floats
     ids: Ids
+
+
+class EntityCount(NamedTuple):
+    """Number of entities and mean length of their ids in bytes."""
+
+    n: int
+    mean_id_bytes: float
 
 
 class OfflineStore:
@@ -94,30 +101,37 @@ class OfflineStore:
         found[q] = True
         return Rows(floats=floats[picked], ids=ids[picked], event_time_ms=times, found=found)
 
-    def as_of(self, view: FeatureView, time_ms: int) -> Iterator[RowBatch]:
+    def as_of(self, view: FeatureView, time_ms: int, after: str = "") -> Iterator[RowBatch]:
         """The rows of all entities as they are known at a time, in batches; entities without a row are left out.
 
+        Args:
+            view: of the project.
+            time_ms: the moment.
+            after: leave out entities up to this id. Batches come in order of id, so that work can be resumed.
         Raises:
             LogError: the view's source cannot be read.
         """
         asked = f"{view.name}_asked"
         self._engine.run(
-            f"CREATE OR REPLACE TEMP TABLE {asked} AS SELECT row_number() OVER () - 1 AS q, entity, "
-            f"{time_ms}::BIGINT AS time_ms FROM ({self._entities(view)})"
+            f"CREATE OR REPLACE TEMP TABLE {asked} AS SELECT row_number() OVER (ORDER BY entity) - 1 AS q, entity, "
+            f"{time_ms}::BIGINT AS time_ms FROM ({self._entities(view)}) WHERE entity > {text(after)}"
         )
         answered = self._answered(view, asked)
         features = ", ".join(f"h.f{i}" for i in range(len(view.features)))
         rows = (
-            f"SELECT entity, a.event_time_ms, {features} "
-            f"FROM {answered.answers} a JOIN {asked} USING (q) JOIN {answered.history} h USING (i)"
+            f"SELECT entity, a.event_time_ms, {features} FROM {answered.answers} a "
+            f"JOIN {asked} USING (q) JOIN {answered.history} h USING (i) ORDER BY q"
         )
         for batch in self._engine.batches(rows):
             floats, ids = _decoded(batch, view)
             yield RowBatch(arrow.texts(batch, "entity"), arrow.int64s(batch, "event_time_ms"), floats, ids)
 
-    def n_entities(self, view: FeatureView) -> int:
-        """How many entities the view ever heard of: `as_of` answers at most so many rows."""
-        return self._engine.wholes(f"SELECT count(*) FROM ({self._entities(view)})")[0]
+    def entities(self, view: FeatureView) -> EntityCount:
+        """How many entities the view ever heard of, and how long their ids are: `as_of` answers at most so many."""
+        n, n_bytes = self._engine.wholes(
+            f"SELECT count(*), coalesce(sum(strlen(entity)), 0) FROM ({self._entities(view)})"
+        )
+        return EntityCount(n, n_bytes / max(1, n))
 
     def _answered(self, view: FeatureView, questions: str) -> _Answered:
         """Answer every question (q, entity, time_ms) of a table; questions without an answer are left out.

@@ -1,0 +1,193 @@
+"""Materialize: the rows of all entities as they are known at one time, from the offline store to the online store.
+
+Rows stream in order of entity id, so a killed run is resumed where it stopped: after each batch the session remembers
+the as-of time, the state of the source and the last id. A run that asks for the same on the same source goes on from
+there; any other starts again, which is harmless, because writing a row twice changes nothing.
+A row that holds since ever (a table without event times) gets the as-of time as its event time.
+Cost: one sort by entity, then decoding and writing batch by batch; memory holds the view's history in DuckDB (which
+spills to disk) and one batch in Python.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from feature_store.clock import Clock
+from feature_store.definition import Project
+from feature_store.errors import MaterializeError
+from feature_store.offline.histories import source_mark
+from feature_store.offline.log import Log
+from feature_store.offline.offline_store import OfflineStore
+from feature_store.offline.progress import Progress, silent
+from feature_store.offline.rejects import Rejects
+from feature_store.online.store import RowWriter, WriteReport, WriteSession
+from feature_store.schema import FeatureView
+
+
+@dataclass(frozen=True, slots=True)
+class MaterializedView:
+    """What became of one view."""
+
+    view: str
+    fingerprint: str
+    as_of_ms: int
+    resumed: bool
+    """Whether this run went on where a killed one had stopped; the counts are of this run alone."""
+    entities: int
+    """Entities the view ever heard of; those without a valid row at the as-of time are not written."""
+    rows: WriteReport
+    rejected: Rejects
+    """Rows of the source table that could not be used."""
+    seconds: float
+    predicted_bytes_per_entity: float | None
+    """Memory of one row by `sizing.py`; None where the store cannot tell."""
+    memory_growth_bytes: int | None
+    """How much the store grew before publication; close to 0 where rows replaced earlier rows of the same entities."""
+
+    @property
+    def real_bytes_per_entity(self) -> float | None:
+        """Growth per written row: comparable with the prediction when the rows were new."""
+        if self.memory_growth_bytes is None or not self.rows.written:
+            return None
+        return self.memory_growth_bytes / self.rows.written
+
+
+@dataclass(frozen=True, slots=True)
+class MaterializeReport:
+    """What became of each view, in the order they were written."""
+
+    views: tuple[MaterializedView, ...]
+
+    @property
+    def written(self) -> int:
+        """Rows written altogether."""
+        return sum(view.rows.written for view in self.views)
+
+
+class _ResumePoint(msgspec.Struct, frozen=True):
+    """How far a session came."""
+
+    as_of_ms: int
+    asked_as_of: bool
+    """Whether the as-of time was asked for, rather than taken from the clock."""
+    source: str
+    after: str
+    """The last entity id that was written."""
+
+
+def materialize(
+    project: Project,
+    views: Sequence[FeatureView],
+    log: Log | None,
+    writer: RowWriter,
+    *,
+    workdir: Path,
+    clock: Clock,
+    as_of_ms: int | None = None,
+    on_progress: Progress = silent,
+) -> MaterializeReport:
+    """Write the rows of `views` as they are known at `as_of_ms`.
+
+    Args:
+        project: where the values come from; `Project.with_table` reads a view from another file.
+        views: of the project.
+        log: the click log, for views that are made from it; also where tables beside it lie.
+        writer: of the project's rows.
+        workdir: for temporary files.
+        clock: the present, which is the as-of time where none is given, and measures the seconds.
+        as_of_ms: milliseconds since 1970 UTC.
+        on_progress: told the view and its share done.
+    Raises:
+        LogError: a source cannot be read.
+        MaterializeError: a view has no row at that time, or all its rows have expired.
+        StoreError: the online store failed; run it again to resume.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with OfflineStore(project, log, workdir) as store:
+        return MaterializeReport(
+            tuple(
+                _materialize_view(store, project, view, log, writer, clock=clock, as_of_ms=as_of_ms, report=on_progress)
+                for view in views
+            )
+        )
+
+
+def _materialize_view(
+    store: OfflineStore,
+    project: Project,
+    view: FeatureView,
+    log: Log | None,
+    writer: RowWriter,
+    *,
+    clock: Clock,
+    as_of_ms: int | None,
+    report: Progress,
+) -> MaterializedView:
+    started_ms = clock()
+    stage = f"materializing {view.name}"
+    report(stage, 0.0)
+    entities = store.entities(view)
+    mark = hashlib.sha256(source_mark(view, project, log).encode()).hexdigest()[:16]
+    predicted = writer.predict_bytes_per_entity(view, entities.mean_id_bytes, entities.n)
+    used_before = writer.used_bytes()
+    with writer.session(view, distinct=True) as session:
+        point = _resume_point(session, mark, as_of_ms)
+        time_ms = point.as_of_ms if point else started_ms if as_of_ms is None else as_of_ms
+        rows = WriteReport()
+        n_seen = 0
+        for batch in store.as_of(view, time_ms, after=point.after if point else ""):
+            rows += session.write(batch.entity_ids, batch.event_time_ms, batch.floats, batch.ids)
+            reached = _ResumePoint(time_ms, as_of_ms is not None, mark, batch.entity_ids[-1])
+            session.save_resume_point(msgspec.json.encode(reached).decode())
+            n_seen += len(batch.entity_ids)
+            report(stage, min(1.0, n_seen / max(1, entities.n)))
+        if not point:
+            _refuse_nothing(view, rows, n_seen, entities.n, time_ms)
+        used_after = writer.used_bytes()
+        session.finish()
+    report(stage, 1.0)
+    return MaterializedView(
+        view=view.name,
+        fingerprint=view.fingerprint,
+        as_of_ms=time_ms,
+        resumed=point is not None,
+        entities=entities.n,
+        rows=rows,
+        rejected=store.rejects.get(view.name, Rejects({}, ())),
+        seconds=(clock() - started_ms) / 1000,
+        predicted_bytes_per_entity=predicted,
+        memory_growth_bytes=None if used_before is None or used_after is None else used_after - used_before,
+    )
+
+
+def _resume_point(session: WriteSession, mark: str, as_of_ms: int | None) -> _ResumePoint | None:
+    """Where the last run stopped, if it wanted the same from the same source."""
+    if session.resume_point is None:
+        return None
+    try:
+        point = msgspec.json.decode(session.resume_point, type=_ResumePoint)
+    except msgspec.DecodeError:
+        return None  # written by another version: starting again is always right
+    asked_alike = point.as_of_ms == as_of_ms if point.asked_as_of else as_of_ms is None
+    return point if asked_alike and point.source == mark else None
+
+
+def _refuse_nothing(view: FeatureView, rows: WriteReport, n_rows: int, n_entities: int, time_ms: int) -> None:
+    """An empty view would be served as nothing but defaults: a mistake of the caller, not a state to publish."""
+    moment = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
+    if not n_rows:
+        raise MaterializeError(
+            f"view {view.name!r} has no row as of {moment}: of its {n_entities} entities none has one that is not "
+            f"later and not older than its time-to-live of {view.ttl_ms / 86_400_000:g} days; name another as-of time"
+        )
+    if rows.expired_skipped == n_rows:
+        raise MaterializeError(
+            f"view {view.name!r}: all {n_rows} rows as of {moment} have outlived their time-to-live of "
+            f"{view.ttl_ms / 86_400_000:g} days by now; raise the ttl or materialize a later as-of time"
+        )
