@@ -1,30 +1,71 @@
 """The one place that wires: settings in, a running application out.
 
-The process around it (`server.py`, `supervisor.py`) knows a worker by `start`, `app`, `begin_drain` and `stop`.
+The process around it (`worker.py`, `server.py`) knows a worker by `start`, `app`, `begin_drain` and `stop`. Everything
+that reads a clock, a socket or the disk gets it from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Sequence
 
+from feature_store.clock import system_clock
+from feature_store.online.catalogue import RedisCatalogue
+from feature_store.online.redis_store import RedisReadSettings, RedisStore
+from feature_store.online.store import CatalogueReader
+from feature_store.schema import FeatureView
+from models.registry.registry import Registry
+from service.admission import Admission
+from service.answering import Answering
+from service.app import Application
+from service.background import Background
+from service.champion_watch import ChampionWatch, serve
+from service.hot_path import HotPath
+from service.live_items import LiveItems
+from service.model_loading import ModelLoading, champion_of
+from service.model_slots import ModelSlots
+from service.openapi import PREDICT_ROUTE, RANK_ROUTE
+from service.readiness import Readiness
+from service.request_id import RequestIds
+from service.routes.health import health_routes
+from service.routes.models import model_routes
+from service.routes.version import version_routes
+from service.scoring import Scoring
 from service.settings import Settings
+from service.telemetry import Telemetry
 
-Asgi = Callable[
-    [
-        MutableMapping[str, Any],
-        Callable[[], Awaitable[MutableMapping[str, Any]]],
-        Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ],
-    Awaitable[None],
-]
-"""An ASGI 3 application."""
+FLUSH_MS = 250.0
+"""Rhythm of metrics; also the longest piece of detail that a killed worker takes with it."""
+LAG_SAMPLE_MS = 100.0
+"""How often the event loop is timed."""
+
+logger = logging.getLogger(__name__)
 
 
 class Runtime:
     """One worker's parts, started and ready to answer."""
 
-    app: Asgi
+    def __init__(self, settings: Settings, *, worker_id: int) -> None:
+        """Builds the parts; nothing is read or started. Use `start`."""
+        self._settings = settings
+        self._keeps_snapshot = worker_id == 0
+        self._background = Background()
+        self._readers: list[RedisCatalogue] = []
+        self._clock = time.monotonic  # not the loop's: uvloop counts whole milliseconds
+        self.telemetry = Telemetry()
+        self._store = RedisStore(
+            settings.redis.url,
+            RedisReadSettings(connect_timeout_ms=settings.redis.connect_timeout_ms),
+            self._observe_store,
+        )
+        self._slots = ModelSlots()
+        self._readiness = Readiness(self._store, self._slots, system_clock)
+        self._admission = Admission(settings.admission, self._clock)
+        self._loading = ModelLoading(self._reader_of, self._items_of)
+        self.app = self._application()
 
     @classmethod
     async def start(cls, settings: Settings, *, worker_id: int) -> Runtime:
@@ -36,13 +77,128 @@ class Runtime:
         Raises:
             StoreError: the store is down and no snapshot on disk can stand in for it.
             RegistryError: no model, or one that is damaged, unproven or of another schema.
+            PlanError: ONNX Runtime cannot load a model's graph.
         """
-        raise NotImplementedError
+        runtime = cls(settings, worker_id=worker_id)
+        try:
+            await runtime._load_models()
+        except BaseException:
+            await runtime.stop()
+            raise
+        runtime._start_background()
+        # A full collection takes 15 to 22 ms with this many long-lived objects, and 0 once they are set aside.
+        gc.collect()
+        gc.freeze()
+        return runtime
 
     def begin_drain(self) -> None:
         """From now on `/readyz` answers 503, and every answer carries `Connection: close`."""
-        raise NotImplementedError
+        self._readiness.draining = True
 
     async def stop(self) -> None:
         """Ends background work and gives connections back; call it after the last answer was sent."""
-        raise NotImplementedError
+        await self._background.stop()
+        self.telemetry.flush()
+        await self._store.aclose()
+        for reader in self._readers:
+            await asyncio.to_thread(reader.close)
+
+    async def _load_models(self) -> None:
+        for name in self._settings.registry.models:
+            registry = Registry(self._settings.registry.dir, name)
+            version = await asyncio.to_thread(champion_of, registry)
+            model = await self._loading.load(registry, version)
+            serve(model, self._slots, self.telemetry)
+            logger.info("a model is ready", extra={"model": name, "model_version": version})
+
+    def _start_background(self) -> None:
+        for name in self._settings.registry.models:
+            watch = ChampionWatch(
+                Registry(self._settings.registry.dir, name),
+                self._loading,
+                self._slots,
+                clock=self._clock,
+                telemetry=self.telemetry,
+            )
+            self._background.every(self._settings.registry.reload_ms, watch.look, f"watch champion {name}")
+        self._background.every(self._settings.items.refresh_ms, self._refresh_items, "refresh item tables")
+        self._background.every(FLUSH_MS, self._flush_metrics, "flush metrics")
+        self._background.every(0.0, self._time_event_loop, "time event loop")
+
+    def _application(self) -> Application:
+        settings, telemetry = self._settings, self.telemetry
+        request_ids = RequestIds()
+        scoring = Scoring(
+            self._store, features_ms=settings.deadline.features_ms, clock=system_clock, telemetry=telemetry
+        )
+        answering = Answering(self._slots, scoring, telemetry, settings.server.max_candidates)
+        hot_paths = [
+            HotPath(
+                route,
+                use_case,
+                admission=self._admission,
+                readiness=self._readiness,
+                request_ids=request_ids,
+                deadline=settings.deadline,
+                max_body_bytes=settings.server.max_body_bytes,
+                clock=self._clock,
+                telemetry=telemetry,
+            )
+            for route, use_case in ((RANK_ROUTE, answering.rank), (PREDICT_ROUTE, answering.predict))
+        ]
+        return Application(
+            hot_paths,
+            [model_routes(self._slots), health_routes(self._readiness), version_routes()],
+            readiness=self._readiness,
+            request_ids=request_ids,
+            clock=self._clock,
+            telemetry=telemetry,
+        )
+
+    def _reader_of(self, project: str) -> CatalogueReader:
+        reader = RedisCatalogue(self._settings.redis.url, project)
+        self._readers.append(reader)
+        return reader
+
+    def _items_of(self, reader: CatalogueReader, views: Sequence[FeatureView]) -> LiveItems:
+        items = self._settings.items
+        return LiveItems(
+            reader,
+            views,
+            snapshot_dir=items.snapshot_dir,
+            keeps_snapshot=self._keeps_snapshot,
+            stale_ms=items.stale_ms,
+            clock=system_clock,
+            telemetry=self.telemetry,
+        )
+
+    def _live_items(self) -> list[LiveItems]:
+        """The item tables in use; models may share one."""
+        return list({id(model.items): model.items for model in self._slots if model.items is not None}.values())
+
+    async def _refresh_items(self) -> None:
+        for items in self._live_items():
+            await items.refresh()
+
+    async def _flush_metrics(self) -> None:
+        now_ms = system_clock()
+        tables = self._live_items()
+        self.telemetry.levels(
+            inflight=self._admission.inflight,
+            table_rows=sum(len(items.table) for items in tables),
+            table_age_s=max((items.age_ms(now_ms) for items in tables), default=0) / 1000,
+        )
+        self.telemetry.flush()
+
+    async def _time_event_loop(self) -> None:
+        due_s = self._clock() + LAG_SAMPLE_MS / 1000
+        await asyncio.sleep(LAG_SAMPLE_MS / 1000)
+        self.telemetry.event_loop_lag(max(0.0, self._clock() - due_s))
+
+    def _observe_store(self, event: str, amount: int) -> None:
+        if event in ("timeout", "down"):
+            self.telemetry.store_error("read", amount)
+        elif event == "breaker_open":
+            logger.warning("the store does not answer, requests go on without it")
+        elif event == "breaker_closed":
+            logger.info("the store answers again")

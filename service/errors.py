@@ -4,6 +4,8 @@ ServiceError
 ├── SettingsError             configuration that is unknown, unreadable or contradicts itself
 ├── StartError                a worker cannot begin to serve; the message says what to repair
 ├── RequestError              the caller's mistake; the message names the path into the request
+│   ├── UnknownPath           nothing is there
+│   ├── WrongMethod           something is there, but not for this method
 │   ├── MalformedBody         not JSON, or not UTF-8
 │   ├── BodyTooLarge          more bytes than `server.max_body_bytes`
 │   ├── UnsupportedMedia      a content type or encoding that is not JSON as it is
@@ -39,6 +41,21 @@ class RequestError(ServiceError):
     def __init__(self, problem: str, path: str = "") -> None:
         self.path, self.problem = path, problem
         super().__init__(f"{path}: {problem}" if path else problem)
+
+
+class UnknownPath(RequestError):
+    """The service has no such path."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"there is nothing at {path[:200]!r}; /docs lists all paths")
+
+
+class WrongMethod(RequestError):
+    """The path is not asked with this method."""
+
+    def __init__(self, method: str, allowed: str) -> None:
+        self.allowed = allowed
+        super().__init__(f"{method[:20]} is not allowed here; use {allowed}")
 
 
 class MalformedBody(RequestError):

@@ -20,7 +20,9 @@ from service.errors import (
     RequestError,
     ServiceError,
     UnknownModel,
+    UnknownPath,
     UnsupportedMedia,
+    WrongMethod,
 )
 
 CONTENT_TYPE = b"application/problem+json"
@@ -48,6 +50,8 @@ class ProblemKind:
 
 
 KINDS: dict[type[ServiceError], ProblemKind] = {
+    UnknownPath: ProblemKind(404, "unknown-path", "No such path"),
+    WrongMethod: ProblemKind(405, "wrong-method", "The path has no such method"),
     MalformedBody: ProblemKind(400, "malformed-body", "The body is not JSON"),
     UnknownModel: ProblemKind(404, "unknown-model", "No such model"),
     BodyTooLarge: ProblemKind(413, "body-too-large", "The body is too large"),
@@ -56,8 +60,6 @@ KINDS: dict[type[ServiceError], ProblemKind] = {
     Overloaded: ProblemKind(503, "overloaded", "The service is over capacity"),
     DeadlinePassed: ProblemKind(504, "deadline-passed", "The deadline passed with nothing scored"),
 }
-NOT_FOUND = ProblemKind(404, "not-found", "No such path")
-METHOD_NOT_ALLOWED = ProblemKind(405, "method-not-allowed", "The path has no such method")
 INTERNAL = ProblemKind(500, "internal-error", "A defect of the service")
 
 
@@ -68,17 +70,21 @@ def kind_of(error: ServiceError) -> ProblemKind:
 
 def problem_of(error: ServiceError, request_id: str) -> Problem:
     """The answer to a request that ended in `error`."""
-    path = error.path if isinstance(error, RequestError) else ""
-    return problem(kind_of(error), str(error), request_id, path)
+    kind = kind_of(error)
+    path = error.path if isinstance(error, RequestError) and error.path else UNSET
+    return Problem(_TYPE_PREFIX + kind.slug, kind.title, kind.status, str(error), request_id, path)
 
 
-def problem(kind: ProblemKind, detail: str, request_id: str, path: str = "") -> Problem:
-    """An answer of one kind."""
-    return Problem(_TYPE_PREFIX + kind.slug, kind.title, kind.status, detail, request_id, path or UNSET)
+def internal_problem(request_id: str) -> Problem:
+    """The answer to a request that met a defect of the service."""
+    detail = f"an unexpected error; the log has it under request id {request_id}"
+    return Problem(_TYPE_PREFIX + INTERNAL.slug, INTERNAL.title, INTERNAL.status, detail, request_id)
 
 
 def headers_of(error: ServiceError) -> list[tuple[bytes, bytes]]:
     """Headers that belong to an error's answer."""
     if isinstance(error, Overloaded):
         return [(b"retry-after", b"%d" % error.retry_after_s)]
+    if isinstance(error, WrongMethod):
+        return [(b"allow", error.allowed.encode())]
     return []

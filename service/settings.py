@@ -117,6 +117,9 @@ class RegistrySettings:
     dir: Path = Path("registry")
     """Folder of published models."""
 
+    models: tuple[str, ...] = ("default",)
+    """Names whose champions are served, each in the slot of its name; a request that names none gets `default`."""
+
     reload_ms: float = 1_000.0
     """How often a promoted model is looked for; it serves once proven and warmed."""
 
@@ -226,8 +229,14 @@ _TYPES: dict[str, dict[str, str]] = {
     section: {key.name: str(key.type).removesuffix(" | None") for key in fields(kind)}  # type: ignore[arg-type]
     for section, kind in _SECTIONS.items()
 }
-"""Type of each key by section, as it is written above: int, float, str or Path."""
-_TYPE_WORDS = {"int": "a whole number", "float": "a number", "str": "text", "Path": "a path"}
+"""Type of each key by section, as it is written above."""
+_TYPE_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "Path": "a path",
+    "tuple[str, ...]": "a list of text",
+}
 
 _Setting = tuple[str, str, str, object, Path | None]
 """Origin in words, section, key, value, and the folder that a relative path starts from."""
@@ -296,7 +305,7 @@ def _set_by_kubernetes(name: str, value: str) -> bool:
 
 
 def _parsed(origin: str, section: str, key: str, value: object, base: Path | None) -> object:
-    """A value in the type of its setting; text from the environment is read as a number where one is wanted."""
+    """A value in the type of its setting; text, as the environment has it, is read as a number or split at commas."""
     if section not in _TYPES or key not in _TYPES[section]:
         raise SettingsError(f"{origin}: there is no setting {section}.{key}")
     wanted = _TYPES[section][key]
@@ -304,6 +313,10 @@ def _parsed(origin: str, section: str, key: str, value: object, base: Path | Non
         return Path(value) if base is None else base / value
     if wanted == "str" and isinstance(value, str):
         return value
+    if wanted == "tuple[str, ...]":
+        items = value.split(",") if isinstance(value, str) else value
+        if isinstance(items, (list, tuple)) and items and all(isinstance(item, str) and item for item in items):
+            return tuple(items)
     if wanted in ("int", "float") and isinstance(value, (str, int, float)) and not isinstance(value, bool):
         try:
             number = float(value) if wanted == "float" else int(value) if not isinstance(value, float) else None

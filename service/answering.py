@@ -1,0 +1,120 @@
+"""The two use cases: a body in, an answer out, with the time that every stage took.
+
+Knows no HTTP: the hot path around it reads bytes and sends bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from msgspec import UNSET
+
+from service.deadline import Deadline
+from service.model_slots import ModelSlots, ServedModel
+from service.ranking import ranked
+from service.scoring import Scored, Scoring
+from service.telemetry import Reals, Telemetry
+from service.wire import (
+    FeatureCounts,
+    ModelReference,
+    PredictAnswer,
+    Prediction,
+    RankAnswer,
+    Result,
+    encode,
+    predict_request,
+    rank_request,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back to the caller."""
+
+    body: bytes
+    model_version: str
+    server_timing: str
+    """Value of the `Server-Timing` header, milliseconds."""
+
+
+class Answering:
+    """Parses, scores, ranks and shapes."""
+
+    def __init__(self, slots: ModelSlots, scoring: Scoring, telemetry: Telemetry, max_candidates: int) -> None:
+        self._slots = slots
+        self._scoring = scoring
+        self._telemetry = telemetry
+        self._max_candidates = max_candidates
+
+    async def rank(self, body: bytes | bytearray, deadline: Deadline, request_id: str) -> Answer:
+        """Answers `/v1/rank`. Raises RequestError, or DeadlinePassed."""
+        started_s = time.perf_counter()
+        request = rank_request(body, self._max_candidates)
+        model = self._slots.get(request.model)
+        parsed_s = time.perf_counter()
+        scored = await self._scoring.rank(model, request, deadline)
+        scored_s = time.perf_counter()
+        raw_logit, p_click = scored.scores
+        value = p_click if request.bids is None else p_click * request.bids[: len(p_click)]
+        order = ranked(value, raw_logit, scored.n, request.top_k).tolist()
+        ranked_s = time.perf_counter()
+        self._telemetry.stage("rank", ranked_s - scored_s)
+        ids, own_codes, p_clicks = request.ad_ids, scored.knowledge.own_codes, _with_gaps(p_click, scored.n)
+        if request.bids is None:
+            results = [Result(ids[i], p_clicks[i], UNSET, own_codes.get(i, UNSET)) for i in order]
+        else:
+            scores = _with_gaps(value, scored.n)
+            results = [Result(ids[i], p_clicks[i], scores[i], own_codes.get(i, UNSET)) for i in order]
+        answer = encode(RankAnswer(request_id, _reference(model), results, scored.degraded, _counts(scored)))
+        return self._answer(model, scored, answer, started_s, parsed_s, ranked_s)
+
+    async def predict(self, body: bytes | bytearray, deadline: Deadline, request_id: str) -> Answer:
+        """Answers `/v1/predict`. Raises as `rank` does."""
+        started_s = time.perf_counter()
+        request = predict_request(body, self._max_candidates)
+        model = self._slots.get(request.model)
+        parsed_s = time.perf_counter()
+        scored = await self._scoring.predict(model, request, deadline)
+        scored_s = time.perf_counter()
+        own_codes = scored.knowledge.own_codes
+        predictions = [
+            Prediction(p_click, own_codes.get(i, UNSET))
+            for i, p_click in enumerate(_with_gaps(scored.scores.p_click, scored.n))
+        ]
+        answer = encode(PredictAnswer(request_id, _reference(model), predictions, scored.degraded, _counts(scored)))
+        return self._answer(model, scored, answer, started_s, parsed_s, scored_s)
+
+    def _answer(
+        self, model: ServedModel, scored: Scored, body: bytes, started_s: float, parsed_s: float, shaping_s: float
+    ) -> Answer:
+        """Counts what happened and closes the books on time; shaping began at `shaping_s`."""
+        ended_s = time.perf_counter()
+        telemetry = self._telemetry
+        telemetry.stage("parse", parsed_s - started_s)
+        telemetry.stage("features", scored.features_s)
+        telemetry.stage("assemble", scored.assemble_s)
+        telemetry.stage("model", scored.model_s)
+        telemetry.stage("encode", ended_s - shaping_s)
+        telemetry.scored(model.name, scored.scores.p_click)
+        telemetry.degraded(scored.degraded)
+        server_timing = (
+            f"features;dur={scored.features_s * 1000:.3f}, assemble;dur={scored.assemble_s * 1000:.3f}, "
+            f"model;dur={scored.model_s * 1000:.3f}, total;dur={(ended_s - started_s) * 1000:.3f}"
+        )
+        return Answer(body, model.version, server_timing)
+
+
+def _reference(model: ServedModel) -> ModelReference:
+    return ModelReference(model.name, model.version, model.variant)
+
+
+def _counts(scored: Scored) -> FeatureCounts:
+    known = scored.knowledge
+    return FeatureCounts(missing=known.missing, stale=known.stale, age_ms_max=known.age_ms_max)
+
+
+def _with_gaps(values: Reals, n: int) -> list[float | None]:
+    """n numbers, null where the deadline came first."""
+    numbers: list[float | None] = values.tolist()
+    return numbers + [None] * (n - len(numbers))

@@ -1,0 +1,96 @@
+"""Follows the registry: a promoted model serves within seconds, and the old one until then.
+
+The new model is loaded, proven and warmed beside the requests; the swap is one assignment. A version that cannot be
+loaded is logged once and tried again after a while, because what it lacks (rows of a view, a file still being copied)
+may come; the old model keeps its slot meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from feature_store.errors import FeatureStoreError
+from models.errors import ModelsError
+from models.registry.registry import Registry
+from service.deadline import MonotonicClock
+from service.model_loading import ModelLoading
+from service.model_slots import ModelSlots, ServedModel
+from service.telemetry import Telemetry
+
+RETRY_AFTER_S = 30.0
+"""Rest after a version could not be loaded; proving one takes CPU from the requests."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """A version that could not be loaded, and when; None where the registry could not be asked."""
+
+    version: str | None
+    at_s: float
+
+
+class ChampionWatch:
+    """Keeps one slot at the registry's champion."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        loading: ModelLoading,
+        slots: ModelSlots,
+        *,
+        clock: MonotonicClock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._registry = registry
+        self._loading = loading
+        self._slots = slots
+        self._clock = clock
+        self._telemetry = telemetry
+        self._failure: _Failure | None = None
+
+    async def look(self) -> None:
+        """Swaps the model if another one was promoted."""
+        serving = self._slots.get(self._registry.name)
+        version: str | None = None
+        try:
+            version = await asyncio.to_thread(self._registry.champion)
+            if version is None or version == serving.version or self._rests(version):
+                return
+            model = await self._loading.load(self._registry, version)
+        except (ModelsError, FeatureStoreError) as error:
+            if not self._rests(version):
+                self._failure = _Failure(version, self._clock())
+                logger.error(
+                    "a promoted model cannot be loaded, the old one keeps serving",
+                    extra={"version": version, "serving": serving.version, "error": str(error)},
+                )
+            return
+        serve(model, self._slots, self._telemetry)
+        logger.info("a promoted model serves now", extra={"model_version": version, "replaced": serving.version})
+
+    def _rests(self, version: str | None) -> bool:
+        failure = self._failure
+        return failure is not None and failure.version == version and self._clock() < failure.at_s + RETRY_AFTER_S
+
+
+def serve(model: ServedModel, slots: ModelSlots, telemetry: Telemetry) -> None:
+    """Puts a model into its slot, and says so in the metrics."""
+    for replaced in slots:
+        if replaced.name == model.name:
+            _tell(replaced, telemetry, serves=False)
+    slots.put(model)
+    _tell(model, telemetry, serves=True)
+
+
+def _tell(model: ServedModel, telemetry: Telemetry, *, serves: bool) -> None:
+    telemetry.model_serves(
+        name=model.name,
+        version=model.version,
+        variant=model.variant,
+        core_sha256=model.predictor.manifest.core_sha256,
+        serves=serves,
+    )

@@ -1,0 +1,130 @@
+"""From a version in the registry to a model that may answer: proven, of the served schema, complete, warm.
+
+All of it happens beside the requests, in a worker thread where it blocks. A model is refused when the store serves
+other features than it was trained on: it would answer, and be wrong. Where the store cannot be asked there is nothing
+to compare, and a model that served before may serve again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from feature_store.errors import StoreError
+from feature_store.online.layout import ViewKeys
+from feature_store.online.store import CatalogueReader
+from feature_store.schema import FeatureView
+from models.encoder import ModelInputs
+from models.errors import ModelNotFound, SchemaMismatch
+from models.registry.predictor import Predictor
+from models.registry.registry import Registry
+from service.entity_rows import unknown_entities
+from service.live_items import LiveItems
+from service.model_slots import ServedModel
+
+CHAMPION = "champion"
+"""The variant that answers; challengers and shadows will stand beside it."""
+
+WARM_UP_ROWS = (1, 100, 128)
+"""One row, a usual request and a whole chunk: what the runtime allocates at its first run of a size is there before the
+first request."""
+
+logger = logging.getLogger(__name__)
+
+
+class ModelLoading:
+    """Loads models. Those of one project share a catalogue reader, those with the same ad views an item table."""
+
+    def __init__(
+        self,
+        reader_of: Callable[[str], CatalogueReader],
+        items_of: Callable[[CatalogueReader, Sequence[FeatureView]], LiveItems],
+    ) -> None:
+        """`reader_of` makes the catalogue reader of a project, `items_of` the item table of some ad views."""
+        self._reader_of = reader_of
+        self._items_of = items_of
+        self._readers: dict[str, CatalogueReader] = {}
+        self._items: dict[tuple[str, ...], LiveItems] = {}
+
+    async def load(self, registry: Registry, version: str) -> ServedModel:
+        """One version, ready for its slot.
+
+        Raises:
+            RegistryError: it is damaged or unproven, or trained on features that the store does not serve.
+            StoreError: it needs an item table, the store is away and no snapshot can stand in.
+        """
+        predictor = await asyncio.to_thread(lambda: Predictor(registry.get(version)))
+        inputs = predictor.manifest.inputs
+        items = None
+        if inputs.views:
+            reader = self._reader(inputs.project)
+            await asyncio.to_thread(_check_schema, f"{registry.name} {version}", inputs, reader)
+            if inputs.ad_views:
+                items = await self._loaded_items(reader, inputs.ad_views)
+        await asyncio.to_thread(_warm_up, predictor)
+        return ServedModel(
+            name=registry.name,
+            version=version,
+            variant=CHAMPION,
+            predictor=predictor,
+            user_views=inputs.user_views,
+            user_keys=tuple(ViewKeys(inputs.project, view) for view in inputs.user_views),
+            ad_views=inputs.ad_views,
+            items=items,
+        )
+
+    def _reader(self, project: str) -> CatalogueReader:
+        if project not in self._readers:
+            self._readers[project] = self._reader_of(project)
+        return self._readers[project]
+
+    async def _loaded_items(self, reader: CatalogueReader, views: Sequence[FeatureView]) -> LiveItems:
+        fingerprints = tuple(view.fingerprint for view in views)
+        items = self._items.get(fingerprints)
+        if items is None:
+            items = self._items_of(reader, views)
+            await items.load()
+            self._items[fingerprints] = items
+        return items
+
+
+def champion_of(registry: Registry) -> str:
+    """The version that should serve.
+
+    Raises:
+        ModelNotFound: there is none; says whether to train or to promote.
+    """
+    champion = registry.champion()
+    if champion is not None:
+        return champion
+    newest = registry.newest()
+    raise ModelNotFound(
+        f"the registry {registry.directory} has no champion named {registry.name!r}: no model passed the gate; see why "
+        f"with `clickserve models show {newest}`, train another, or promote one"
+    )
+
+
+def _check_schema(model: str, inputs: ModelInputs, reader: CatalogueReader) -> None:
+    """Raises SchemaMismatch where the store holds no finished rows of a view under the model's fingerprint."""
+    try:
+        finished = [state for state in reader.states() if state.finished_ms is not None]
+    except StoreError as error:
+        logger.warning("the store cannot be asked for its schema", extra={"model": model, "error": str(error)})
+        return
+    for view in inputs.views:
+        served = tuple(state.fingerprint for state in finished if state.view == view.name)
+        if view.fingerprint not in served:
+            raise SchemaMismatch(model, view.name, view.fingerprint, served)
+
+
+def _warm_up(predictor: Predictor) -> None:
+    """Scores made-up rows of unknown entities."""
+    inputs = predictor.manifest.inputs
+    user = unknown_entities(inputs.user_views, 1).block
+    context = predictor.encoder.encode_context({}).block
+    for n in WARM_UP_ROWS:
+        scores = predictor.score(user, unknown_entities(inputs.ad_views, n).block, context)
+        assert np.isfinite(scores.p_click).all(), "a proven model answered no number for unknown entities"

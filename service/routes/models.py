@@ -1,0 +1,41 @@
+"""Which models answer here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+
+from service.model_slots import ModelSlots
+
+
+class SlotState(BaseModel):
+    """One slot and the model in it."""
+
+    name: str
+    version: str
+    variant: str
+    state: Literal["ready"]
+
+
+class ModelsAnswer(BaseModel):
+    """All slots."""
+
+    models: list[SlotState]
+
+
+def model_routes(slots: ModelSlots) -> APIRouter:
+    """`/v1/models`."""
+    router = APIRouter(tags=["models"])
+
+    @router.get("/v1/models", summary="Which models answer here?")
+    async def models() -> ModelsAnswer:
+        return ModelsAnswer(
+            models=[
+                SlotState(name=model.name, version=model.version, variant=model.variant, state="ready")
+                for model in slots
+            ]
+        )
+
+    return router
