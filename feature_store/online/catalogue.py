@@ -59,13 +59,12 @@ class RedisCatalogue:
             head = self._head(view, keys)
             if head.version != since.version:
                 return None
-            changed = read_changes(self._client, keys, since.version, after=since.sequence)
-        if [sequence for sequence, _, _ in changed] != list(
-            range(since.sequence + 1, since.sequence + 1 + len(changed))
-        ):
-            return None
-        newest = {entity_id: row for _, entity_id, row in changed}
-        position = CataloguePosition(since.version, since.sequence + len(changed))
+            try:
+                changed = read_changes(self._client, view, keys, head, after=since.sequence)
+            except CodecError:
+                return None
+        newest = dict(changed)
+        position = CataloguePosition(head.version, head.n_changes)
         return CatalogueRows(position, list(newest), decode_rows(view, list(newest.values())))
 
     def close(self) -> None:
@@ -80,16 +79,15 @@ class RedisCatalogue:
 
     def _load_version(self, view: FeatureView, keys: ViewKeys, head: CatalogueHead) -> CatalogueRows:
         chunks = list(read_chunks(self._client, view, keys, head))
-        changed = read_changes(self._client, keys, head.version, after=0)
-        newest = {entity_id: row for _, entity_id, row in changed if row is not None}
-        replaced = {entity_id for _, entity_id, _ in changed}
+        newest = dict(read_changes(self._client, view, keys, head, after=0))
         entity_ids = [text for ids, _ in chunks for text in ids]
         rows = Rows.concatenate(view, [rows for _, rows in chunks])
-        if replaced:
-            kept = [row for row, text in enumerate(entity_ids) if text not in replaced]
-            entity_ids = [entity_ids[row] for row in kept] + list(newest)
-            rows = Rows.concatenate(view, [rows.take(kept), decode_rows(view, list(newest.values()))])
-        return CatalogueRows(CataloguePosition(head.version, len(changed)), entity_ids, rows)
+        if newest:
+            kept = [row for row, text in enumerate(entity_ids) if text not in newest]
+            changed = {text: value for text, value in newest.items() if value is not None}
+            entity_ids = [entity_ids[row] for row in kept] + list(changed)
+            rows = Rows.concatenate(view, [rows.take(kept), decode_rows(view, list(changed.values()))])
+        return CatalogueRows(CataloguePosition(head.version, head.n_changes), entity_ids, rows)
 
 
 def read_states(client: BlockingClient, project: str) -> list[ViewState]:

@@ -28,6 +28,8 @@ class CatalogueHead(msgspec.Struct, frozen=True):
     n_chunks: int
     n_rows: int
     written_ms: int
+    n_changes: int = 0
+    """Entries of the change stream that belong to it: a stream that has fewer was trimmed or evicted."""
 
 
 def read_head(client: BlockingClient, keys: ViewKeys) -> CatalogueHead | None:
@@ -63,15 +65,24 @@ def read_chunks(
 
 
 def read_changes(
-    client: BlockingClient, keys: ViewKeys, version: int, *, after: int
-) -> list[tuple[int, str, bytes | None]]:
-    """Sequence, entity id and row of each change after a sequence, oldest first; no row means deleted."""
-    entries = client.xrange(keys.changes, min=f"{version}-{after + 1}", max=f"{version}-{_LAST}")
-    return [(_sequence(name), entry[b"id"].decode(), entry[b"row"] or None) for name, entry in entries]
+    client: BlockingClient, view: FeatureView, keys: ViewKeys, head: CatalogueHead, *, after: int
+) -> list[tuple[str, bytes | None]]:
+    """Entity id and row of each change after a sequence, oldest first; no row means deleted.
+
+    Raises:
+        CodecError: an entry is missing.
+    """
+    if after == head.n_changes:
+        return []
+    entries = client.xrange(keys.changes, min=f"{head.version}-{after + 1}", max=f"{head.version}-{head.n_changes}")
+    if [_sequence(name) for name, _ in entries] != list(range(after + 1, head.n_changes + 1)):
+        raise CodecError(f"view {view.name!r}: {keys.changes.decode()} has a gap; materialize the view again")
+    return [(entry[b"id"].decode(), entry[b"row"] or None) for _, entry in entries]
 
 
 def last_sequence(client: BlockingClient, keys: ViewKeys, version: int) -> int:
-    """Number of the last change since that version, 0 for none."""
+    """Number of the last entry of that version in the stream, 0 for none. Of use to the publisher alone: one that was
+    killed may have added entries which the head does not count yet."""
     last = client.xrevrange(keys.changes, max=f"{version}-{_LAST}", min=f"{version}-1", count=1)
     return _sequence(last[0][0]) if last else 0
 

@@ -53,10 +53,11 @@ class CataloguePublisher:
         pending = self._pending()
         head = read_head(self._client, self._keys)
         sequence = 0 if head is None else last_sequence(self._client, self._keys, head.version)
-        if head is None or rewrite or sequence + len(pending) > MAX_CHANGES:
+        fits = head is not None and head.n_changes <= sequence <= MAX_CHANGES - len(pending)
+        if head is None or rewrite or not fits:
             self._publish_version(head, pending)
         else:
-            self._publish_changes(head.version, sequence, pending)
+            self._publish_changes(head, sequence, pending)
         self._client.delete(self._keys.pending)
 
     def _pending(self) -> list[str]:
@@ -64,13 +65,14 @@ class CataloguePublisher:
         batches = self._client.lrange(self._keys.pending, 0, -1)
         return list(dict.fromkeys(text for batch in batches for text in batch.decode().split("\n")))
 
-    def _publish_changes(self, version: int, sequence: int, entity_ids: Sequence[str]) -> None:
-        """Adds one entry an item; an empty row says that the item is gone."""
+    def _publish_changes(self, head: CatalogueHead, sequence: int, entity_ids: Sequence[str]) -> None:
+        """Adds one entry an item and then counts them in; an empty row says that the item is gone."""
         pipeline = self._client.pipeline(transaction=False)
         for entity_id, value in self._stored(entity_ids):
             sequence += 1
-            pipeline.xadd(self._keys.changes, {"id": entity_id, "row": value or b""}, id=f"{version}-{sequence}")
+            pipeline.xadd(self._keys.changes, {"id": entity_id, "row": value or b""}, id=f"{head.version}-{sequence}")
         pipeline.execute()
+        self._client.set(self._keys.catalogue, msgspec.json.encode(msgspec.structs.replace(head, n_changes=sequence)))
 
     def _publish_version(self, old: CatalogueHead | None, entity_ids: Sequence[str]) -> None:
         """Writes all items of the old version and the new ones that still have a row, then flips."""
@@ -114,11 +116,12 @@ class CataloguePublisher:
     def _known(self, head: CatalogueHead) -> list[str]:
         """Items of a version and of its changes. A damaged version is mended by looking through all keys instead."""
         try:
-            listed = [text for ids, _ in read_chunks(self._client, self._view, self._keys, head) for text in ids]
+            chunks = read_chunks(self._client, self._view, self._keys, head)
+            changes = read_changes(self._client, self._view, self._keys, head, after=0)
+            return [text for ids, _ in chunks for text in ids] + [entity_id for entity_id, _ in changes]
         except CodecError:
             keys = self._client.scan_iter(match=self._keys.any_row, count=1_000)
             return [self._keys.entity_id(key) for key in keys]
-        return listed + [entity_id for _, entity_id, _ in read_changes(self._client, self._keys, head.version, after=0)]
 
     def _stored(self, entity_ids: Sequence[str]) -> Iterator[tuple[str, bytes | None]]:
         """Each item with the row that Redis holds now."""

