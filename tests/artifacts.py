@@ -134,7 +134,7 @@ def _model(
     encoded = encoder.encode(Block(users.floats[user], users.ids[user]), Block(ads.floats[ad], ads.ids[ad]), context)
     time_ms = np.arange(N_IMPRESSIONS, dtype=np.int64)
     log = TrainingSet(encoded, clicked, time_ms, encoder.float_names, encoder.id_names)
-    outcome = train(log, LogisticTrainer(), TrainOptions(), seed, lambda what, done, total: None)
+    outcome = train(log, LogisticTrainer(), TrainOptions(), seed, lambda *progress: None)
     graph = export_graph(
         outcome.model.spec, outcome.correction, outcome.calibrator, len(encoder.float_names), len(encoder.id_names)
     )

@@ -1,0 +1,119 @@
+"""The models: whether each is whole and proven, the champion answers here, and the store serves its features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from feature_store.clock import Clock
+from feature_store.errors import StoreError
+from feature_store.online.catalogue import RedisCatalogue
+from feature_store.online.store import ViewState
+from feature_store.schema import FeatureView
+from models.encoder import ModelInputs
+from models.errors import ModelsError
+from models.registry.predictor import Predictor
+from models.registry.registry import Registry
+from service.checkup.finding import Finding, failure, ok, warning
+from service.exit_codes import DEPENDENCY_DOWN, FAILURE
+from service.settings import Settings
+
+PROOFS_SHOWN = 5
+"""Newest versions that are verified besides the champion."""
+
+
+def check_models(settings: Settings, store_url: str, clock: Clock) -> list[Finding]:
+    """All findings about the registry and its champion.
+
+    Args:
+        store_url: of a store that answers; empty where it does not, and nothing is asked of it.
+    """
+    registry = Registry(settings.registry.dir)
+    try:
+        champion = registry.champion()
+        if champion is None:
+            return [_no_champion(registry)]
+        others = [version for version in registry.versions()[-PROOFS_SHOWN:] if version != champion]
+        before = _n_threads()
+        predictor = Predictor(registry.get(champion))
+    except ModelsError as error:
+        return [failure("champion", str(error), "publish it again, or promote a version that is whole", FAILURE)]
+    manifest = predictor.manifest
+    findings = [
+        ok(
+            "champion",
+            f"{champion}: {manifest.learner}, proof over {manifest.proof.rows + manifest.proof.threshold_rows} rows "
+            f"with |Δp| up to {manifest.proof.max_p_error:.1g}, golden rows answered alike here",
+        ),
+        _threads(_n_threads() - before),
+        *(_proof(registry, version) for version in others),
+    ]
+    if store_url:
+        findings += _views(manifest.inputs, store_url, clock())
+    return findings
+
+
+def _no_champion(registry: Registry) -> Finding:
+    versions = registry.versions()
+    where = f"{registry.directory / registry.name}"
+    if not versions:
+        return failure("champion", f"{where} holds no model", "clickserve train publishes one", FAILURE)
+    advice = f"clickserve models promote {versions[-1]}, or train a better one"
+    return failure("champion", f"{where}: none of {len(versions)} versions is champion", advice, FAILURE)
+
+
+def _threads(started: int) -> Finding:
+    """ONNX Runtime's own threads spin between requests, on cores that workers want."""
+    if started > 0:
+        return warning(
+            "scoring threads", f"loading the champion started {started}", "report this: a worker scores on one thread"
+        )
+    return ok("scoring threads", "ONNX Runtime scores on the thread that asks, and starts none")
+
+
+def _proof(registry: Registry, version: str) -> Finding:
+    try:
+        registry.get(version)
+    except ModelsError as error:
+        return warning(f"model {version}", str(error), "do not promote it; remove its folder")
+    return ok(f"model {version}", "whole, and its proof holds")
+
+
+def _views(inputs: ModelInputs, store_url: str, now_ms: int) -> list[Finding]:
+    """Fingerprints that the champion wants against those that the store holds."""
+    catalogue = RedisCatalogue(store_url, inputs.project)
+    try:
+        states = catalogue.states()
+    except StoreError as error:
+        return [failure("views", str(error), "see the findings about the store", DEPENDENCY_DOWN)]
+    return [_view(view, states, now_ms) for view in inputs.views]
+
+
+def _view(view: FeatureView, states: Sequence[ViewState], now_ms: int) -> Finding:
+    check = f"view {view.name}"
+    materialize = f"clickserve materialize --view {view.name}"
+    same_name = [state for state in states if state.view == view.name and state.finished_ms is not None]
+    held = next((state for state in same_name if state.fingerprint == view.fingerprint), None)
+    if held is None:
+        served = ", ".join(state.fingerprint[:8] for state in same_name) or "no rows of it"
+        seen = f"the champion wants fingerprint {view.fingerprint[:8]}, the store holds {served}"
+        return failure(check, seen, f"{materialize}, or promote a model of the served one", FAILURE)
+    age_s = (now_ms - held.watermark_ms) / 1000
+    seen = f"fingerprint {view.fingerprint[:8]}, {held.rows} rows, the newest {_duration(age_s)} old"
+    if held.watermark_ms + view.ttl_ms <= now_ms:
+        return warning(check, seen, f"{materialize}: all rows are older than their time-to-live and have expired")
+    return ok(check, seen)
+
+
+def _duration(seconds: float) -> str:
+    """In the largest unit that leaves a number above 1."""
+    for unit, length_s in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length_s:
+            return f"{seconds / length_s:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _n_threads() -> int:
+    """Threads of this process; 0 where the system does not list them."""
+    listed = Path("/proc/self/task")
+    return sum(1 for _ in listed.iterdir()) if listed.exists() else 0

