@@ -30,6 +30,8 @@ from feature_store.schema import ContextFeature, FeatureView, PairFeature, Schem
 from models.errors import EncodingError
 from models.pairs import HASH_INPUTS, OPERATORS, pair_dtype
 
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+
 _BlockNames = tuple[tuple[str, ...], ...]
 """Column names of the user, ad and context blocks."""
 
@@ -153,13 +155,14 @@ class Encoder:
         return EncodedContext(Block(floats, ids), missing, unknown)
 
     def encode(self, user: Block, ads: Block, context: Block) -> Encoded:
-        """The model's matrices for n rows, n being the longest block; blocks of one row are broadcast.
+        """The model's matrices for n rows, n being the longest block (0 where one has no rows); one row is broadcast.
 
         Raises:
             EncodingError: the blocks disagree about n.
         """
         blocks = (user, ads, context)
-        n = max(len(block) for block in blocks)
+        sizes = {len(block) for block in blocks}
+        n = 0 if 0 in sizes else max(sizes)
         if any(len(block) not in (1, n) for block in blocks):
             raise EncodingError(f"blocks of {[len(block) for block in blocks]} rows cannot be laid side by side")
         features = np.empty((n, len(self.float_names)), dtype=np.float32)
@@ -187,10 +190,11 @@ def context_number(value: object) -> float | None:
     """The number a float32 context feature reads: numbers and booleans; None for anything else, NaN and infinities."""
     if isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
         try:
-            number = float(np.float32(value))
+            number = float(value)
         except OverflowError:
             return None
-        return number if math.isfinite(number) else None
+        # Also false for NaN. Compared before the cast, because a cast that overflows warns at every request.
+        return float(np.float32(number)) if abs(number) <= _LARGEST_FLOAT32 else None
     return None
 
 

@@ -26,21 +26,27 @@ def equal(left: Array, right: Array) -> Array:
 
 
 def product(left: Array, right: Array) -> Array:
-    """Left times right. (n, 1) float32."""
-    return left * right
+    """Left times right; NaN where that is beyond float32, because a graph must not meet an infinity. (n, 1) float32."""
+    with np.errstate(over="ignore"):
+        return _finite(left * right)
 
 
 def difference(left: Array, right: Array) -> Array:
-    """Left minus right. (n, 1) float32."""
-    return left - right
+    """Left minus right; NaN where that is beyond float32. (n, 1) float32."""
+    with np.errstate(over="ignore"):
+        return _finite(left - right)
 
 
 def lookup(left: Array, right: Array) -> Array:
-    """The user vector's entry at the ad's index: left (n or 1, w), right (n, 1) whole numbers; NaN outside 0..w-1."""
+    """The left vector's entry at the right side's index; NaN where that is no whole number in 0..w-1.
+
+    left: (n or 1, w) float32; right: (n or 1, 1). Answers (n, 1) float32.
+    """
     width = left.shape[1]
     whole = np.isfinite(right) & (right == np.floor(right)) & (right >= 0) & (right < width)
     index = np.where(whole, right, 0).astype(np.intp)
-    left, index = np.broadcast_to(left, (len(index), width)), index
+    n = index.shape[0] if left.shape[0] == 1 else left.shape[0]
+    left, index, whole = (np.broadcast_to(a, (n, a.shape[1])) for a in (left, index, whole))
     return np.where(whole, np.take_along_axis(left, index, axis=1), np.float32(np.nan))
 
 
@@ -77,3 +83,7 @@ def pair_dtype(pair: PairFeature) -> str:
     if pair.op not in OPERATORS:
         raise EncodingError(f"pair {pair.name!r}: unknown operator {pair.op!r}; the closed set is {sorted(OPERATORS)}")
     return "id" if pair.op in HASH_OUTPUTS else "float32"
+
+
+def _finite(numbers: Array) -> Array:
+    return np.where(np.isinf(numbers), np.float32(np.nan), numbers)

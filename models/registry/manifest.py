@@ -2,10 +2,12 @@
 
 An artifact is a folder that never changes once published:
 
-    model.onnx       inputs `features` float32 (n, d), `ids` int64 (n, k) where k > 0; outputs `raw_logit`, `p_click` (n,)
+    model.onnx       inputs `features` float32 (n, d), `ids` int64 (n, k), each where it has columns;
+                     outputs `raw_logit` and `p_click`, float64 (n,)
     golden.npz       inputs and answers of a few hundred rows, replayed at load
     reference.json   histograms of columns and scores, for drift
     card.md, card.html
+    manifest.sha256  checksum of the manifest, for `sha256sum -c`
     manifest.json    this file, written last: an artifact without it does not exist
 
 Metrics carry their sample and interval, or they are not metrics.
@@ -49,7 +51,7 @@ class Calibrator(msgspec.Struct, frozen=True):
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """Result of comparing the graph in ONNX Runtime with the trainer's float64 prediction (see `models/export/proof.py`)."""
+    """The graph in ONNX Runtime against the trainer's float64 prediction (see `models/export/proof.py`)."""
 
     rows: int
     threshold_rows: int

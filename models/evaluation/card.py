@@ -1,0 +1,122 @@
+"""The model card: what a model is, how good, and where it ends, for a person to read before trusting it.
+
+One set of facts, two templates (`templates/`): Markdown for a repository, HTML that needs nothing but itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import jinja2
+
+from models.evaluation.calibration import ReliabilityBin
+from models.evaluation.reliability_plot import reliability_plot
+from models.registry.manifest import Interval, Manifest
+
+TEMPLATES = Path(__file__).parent / "templates"
+TOP_COLUMNS = 15
+FIRST_PLAUSIBLE_MS = 86_400_000_000
+"""September 1972: earlier "times" are row numbers of a log without time."""
+
+METRIC_NAMES = {
+    "auc": "AUC",
+    "pr_auc": "PR-AUC",
+    "log_loss": "Log loss (nats)",
+    "normalized_entropy": "Normalized entropy",
+    "calibration_ratio": "Promised / seen clicks",
+    "relative_calibration_error": "Relative calibration error",
+    "relative_calibration_floor": "… of which chance explains",
+    "f1": "F1 at its best threshold",
+}
+METRIC_MEANINGS = {
+    "auc": "chance that a click is scored above a non-click; 0.5 knows nothing",
+    "pr_auc": "mean precision over the clicks; chance is the click rate",
+    "log_loss": "smaller is better; depends on the click rate",
+    "normalized_entropy": "log loss over that of always guessing the mean; below 1 beats that guess",
+    "calibration_ratio": "1 keeps its promise; above 1 it promises too much",
+    "relative_calibration_error": "mean gap over 15 score bins, over the mean click rate",
+    "relative_calibration_floor": "what exact probabilities would show on a sample of this size",
+    "f1": "the threshold is chosen on the same rows, which flatters a little",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What a card tells beyond the manifest."""
+
+    manifest: Manifest
+    reliability: Sequence[ReliabilityBin]
+    base_rate_entropy: Interval
+    importance: dict[str, float]
+    """Share of each used column in the model's decisions."""
+    coverage: dict[str, float]
+    """Share of impressions in which each column was present."""
+
+
+def render_card(facts: CardFacts) -> dict[str, bytes]:
+    """`card.md` and `card.html`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(("html.j2",)),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "day": _day,
+        "moment": _moment,
+        "figure": _figure,
+        "percent": _percent,
+        "duration": _duration,
+    }
+    values = {
+        "manifest": facts.manifest,
+        "metrics": [
+            (METRIC_NAMES[name], METRIC_MEANINGS[name], interval)
+            for name, interval in facts.manifest.metrics.items()
+            if name in METRIC_NAMES
+        ],
+        "tail": facts.manifest.metrics["normalized_entropy"],
+        "base_rate_entropy": facts.base_rate_entropy,
+        "reliability": facts.reliability,
+        "columns": _columns(facts),
+        "n_columns": len(facts.coverage),
+        "plot": reliability_plot(facts.reliability),
+    }
+    return {name: environment.get_template(f"{name}.j2").render(values).encode() for name in ("card.md", "card.html")}
+
+
+def _columns(facts: CardFacts) -> list[tuple[str, float, float]]:
+    """Name, importance and coverage of the most important columns, then of the least covered."""
+    ranked = sorted(facts.coverage, key=lambda name: (-facts.importance.get(name, 0.0), facts.coverage[name]))
+    return [(name, facts.importance.get(name, 0.0), facts.coverage[name]) for name in ranked[:TOP_COLUMNS]]
+
+
+def _day(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _moment(time_ms: int) -> str:
+    """A time of the log; one without times counts its rows from 0, and year 1970 would only puzzle."""
+    return f"row {time_ms:,} of the file" if time_ms < FIRST_PLAUSIBLE_MS else _day(time_ms)
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 0.1 else f"{value:.4f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
+
+
+def _duration(window_ms: int | None) -> str:
+    if window_ms is None:
+        return "whenever it came"
+    for unit, size_ms in (("days", 86_400_000), ("hours", 3_600_000), ("minutes", 60_000), ("seconds", 1_000)):
+        if window_ms >= size_ms and window_ms % size_ms == 0:
+            return f"if it came within {window_ms // size_ms} {unit} of the impression"
+    return f"if it came within {window_ms} ms of the impression"

@@ -1,0 +1,82 @@
+"""A published model against a log: what it promised, what came, and every figure with its interval."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from models.encoder import Encoder, ModelInputs
+from models.errors import EncodingError
+from models.evaluation.calibration import ReliabilityBin, reliability
+from models.evaluation.intervals import all_metrics, user_codes
+from models.logs.frame import TrainingFrame
+from models.registry.manifest import Interval
+from models.registry.predictor import Predictor
+
+CHUNK_ROWS = 65_536
+"""Rows encoded at a time: a log of any length needs no second copy of its matrix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Figures of one model on one log, and the scores behind them, in the order of the frame."""
+
+    version: str
+    metrics: dict[str, Interval]
+    reliability: tuple[ReliabilityBin, ...]
+    clicked: npt.NDArray[np.bool_]
+    p_click: npt.NDArray[np.float64]
+    line: npt.NDArray[np.int64]
+
+
+def evaluate(predictor: Predictor, frame: TrainingFrame, seed: int = 0) -> Evaluation:
+    """Scores every impression of a frame as serving would, and measures.
+
+    Raises:
+        EncodingError: the frame's columns are not the model's.
+        MetricError: the log has only clicks or none.
+    """
+    _check_columns(predictor.manifest.inputs, frame.inputs)
+    chunks = [
+        predictor.plan.score(*frame.encode(predictor.encoder, slice(start, start + CHUNK_ROWS))).p_click
+        for start in range(0, len(frame), CHUNK_ROWS)
+    ]
+    p_click = np.concatenate(chunks) if chunks else np.empty(0)
+    return Evaluation(
+        version=predictor.manifest.version,
+        metrics=all_metrics(frame.clicked, p_click, user_codes(frame.users.codes), seed),
+        reliability=reliability(frame.clicked, p_click),
+        clicked=frame.clicked,
+        p_click=p_click,
+        line=frame.line,
+    )
+
+
+def write_predictions(evaluation: Evaluation, path: Path) -> None:
+    """CSV with the header `y,p`: one line per accepted input row, in input order; p in 9 significant digits."""
+    order = np.argsort(evaluation.line, kind="stable")
+    rows = zip(evaluation.clicked[order].tolist(), evaluation.p_click[order].tolist(), strict=True)
+    with path.open("w", encoding="ascii") as file:
+        file.write("y,p\n")
+        file.writelines(f"{int(clicked)},{p:.9g}\n" for clicked, p in rows)
+
+
+def _check_columns(model: ModelInputs, log: ModelInputs) -> None:
+    """Raises EncodingError where the log's features are not those the model was trained on."""
+    trained = {view.name: view.fingerprint for view in model.views}
+    found = {view.name: view.fingerprint for view in log.views}
+    if trained != found:
+        differing = sorted(name for name in trained.keys() | found.keys() if trained.get(name) != found.get(name))
+        raise EncodingError(
+            f"views {differing} are not those the model was trained on; evaluate with the features.toml of the training"
+        )
+    wanted, given = Encoder(model), Encoder(log)
+    if (wanted.float_names, wanted.id_names) != (given.float_names, given.id_names):
+        differing = sorted({*wanted.float_names, *wanted.id_names} ^ {*given.float_names, *given.id_names})
+        raise EncodingError(
+            f"columns {differing} are in the log or in the model but not in both; "
+            "evaluate with the features.toml of the training"
+        )

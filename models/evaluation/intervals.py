@@ -1,0 +1,222 @@
+"""Every figure of a sample with its 95 % interval.
+
+- AUC: DeLong's variance, on the log-odds scale so that the interval stays inside (0, 1).
+- NE, log loss, PR-AUC, F1: Poisson bootstrap, seeded, percentiles of 400 replicates.
+- Calibration ratio: score interval for a count of clicks. A click's variance is p (1 - p), so the interval is Poisson's
+  at small p and narrower at large p.
+- Relative calibration error: lower end freed from what chance alone adds, upper end not, so it errs to the safe side.
+
+With user codes the bootstrap draws whole users, and AUC uses it too: the impressions of one user are not independent.
+The bootstrap works on a histogram: rows sorted by score in at most 2 000 cells of equal mass, each with its clicks,
+non-clicks and mean losses. Redrawing n rows then costs one Poisson draw per cell, and what the cells lose (order inside
+a cell) is the same in every replicate: the interval is moved so that the exact figure keeps its place in it.
+
+Cost: 200 000 rows with all intervals in about a second.
+Sources: DeLong et al. 1988 with Sun & Xu 2014 for the ranks; Chamandy et al. 2012 for the Poisson bootstrap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.evaluation import metrics
+from models.evaluation.metrics import Array, Float64s
+from models.registry.manifest import Interval
+
+REPLICATES = 400
+CELLS = 2_000
+Z_95 = 1.959963984540054
+
+
+def all_metrics(
+    clicked: Array, p_click: Array, user_codes: npt.NDArray[np.int64] | None = None, seed: int = 0
+) -> dict[str, Interval]:
+    """Every metric with its interval.
+
+    Args:
+        clicked: (n,) bool or 0/1.
+        p_click: (n,) float in [0, 1].
+        user_codes: (n,) whose impression it was; None draws impressions one by one.
+    Raises:
+        MetricError: no rows, lengths that differ, or only one kind of label.
+    """
+    clicked = np.asarray(clicked, dtype=np.bool_)
+    clicks = int(np.count_nonzero(clicked))
+    area = metrics.auc(clicked, p_click)  # also refuses samples without both labels, before anything is drawn
+    cells = _Cells.of(clicked, p_click)
+    redrawn = cells.redraw(user_codes, np.random.default_rng(seed))
+    original = _Redrawn(cells.clicks[None, :], cells.others[None, :])
+
+    def interval(value: float, low: float, high: float) -> Interval:
+        return Interval(value=value, low=min(low, value), high=max(high, value), n=len(clicked), clicks=clicks)
+
+    def bootstrap(value: float, statistic: Callable[[_Cells, _Redrawn], Float64s]) -> Interval:
+        replicates = statistic(cells, redrawn) + value - statistic(cells, original)[0]
+        low, high = np.quantile(replicates, (0.025, 0.975))
+        return interval(value, float(low), float(high))
+
+    f1, threshold = metrics.best_f1(clicked, p_click)
+    above = cells.first_p >= threshold
+    floor = metrics.relative_calibration_floor(clicked, p_click)
+    return {
+        "auc": interval(area, *_delong(clicked, p_click, area)) if user_codes is None else bootstrap(area, _auc),
+        "pr_auc": bootstrap(metrics.average_precision(clicked, p_click), _average_precision),
+        "log_loss": bootstrap(metrics.log_loss(clicked, p_click), _log_loss),
+        "normalized_entropy": bootstrap(metrics.normalized_entropy(clicked, p_click), _normalized_entropy),
+        "calibration_ratio": interval(metrics.calibration_ratio(clicked, p_click), *_ratio(clicked, p_click)),
+        "relative_calibration_error": interval(*_calibration_error(clicked, p_click, floor)),
+        "relative_calibration_floor": interval(floor, floor, floor),
+        "f1": bootstrap(f1, lambda cells, drawn: _f1(drawn, above)),
+    }
+
+
+def user_codes(codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int64] | None:
+    """Whose impression it was, (n,), from codes that are -1 where nobody knows: each of those is a user of its own.
+
+    None where no user is known at all.
+    """
+    if not np.any(codes >= 0):
+        return None
+    strangers = -1 - np.arange(len(codes))
+    known: npt.NDArray[np.int64] = np.where(codes >= 0, codes, strangers)
+    return known
+
+
+def calibration_interval(clicks: float, promised: float, promised_squares: float) -> tuple[float, float]:
+    """95 % interval of promised / true clicks, from the seen clicks.
+
+    Args:
+        clicks: number seen, above 0.
+        promised: sum of p_click.
+        promised_squares: sum of p_click squared, which lessens the variance of the count.
+    """
+    spread = Z_95**2 * (1.0 - promised_squares / promised) if promised > 0 else Z_95**2
+    middle, half = clicks + spread / 2.0, np.sqrt(spread * clicks + spread**2 / 4.0)
+    return float(promised / (middle + half)), float(promised / (middle - half))
+
+
+def _ratio(clicked: Array, p_click: Array) -> tuple[float, float]:
+    p = p_click.astype(np.float64)
+    return calibration_interval(float(np.count_nonzero(clicked)), float(p.sum()), float((p * p).sum()))
+
+
+def _delong(clicked: npt.NDArray[np.bool_], p_click: Array, area: float) -> tuple[float, float]:
+    """Ends of the AUC's interval; the whole of [0, 1] where the sample cannot say."""
+    of_click, of_other = p_click[clicked], p_click[~clicked]
+    ranks = metrics.mid_ranks(p_click)
+    # Each click's share of non-clicks below it, and each non-click's share of clicks above it.
+    below = (ranks[clicked] - metrics.mid_ranks(of_click)) / len(of_other)
+    above = 1.0 - (ranks[~clicked] - metrics.mid_ranks(of_other)) / len(of_click)
+    if min(len(of_click), len(of_other)) < 2 or area in (0.0, 1.0):
+        return 0.0, 1.0
+    error = np.sqrt(below.var(ddof=1) / len(of_click) + above.var(ddof=1) / len(of_other))
+    log_odds, step = np.log(area / (1.0 - area)), Z_95 * error / (area * (1.0 - area))
+    low, high = 1.0 / (1.0 + np.exp(-(log_odds - step))), 1.0 / (1.0 + np.exp(-(log_odds + step)))
+    return float(low), float(high)
+
+
+def _calibration_error(clicked: Array, p_click: Array, floor: float) -> tuple[float, float, float]:
+    """The relative calibration error with its interval."""
+    value = metrics.relative_calibration_error(clicked, p_click)
+    _, _, variance = metrics.equal_mass_bins(clicked, p_click, metrics.ECE_BINS)
+    step = Z_95 * float(np.sqrt(variance.sum() * (1.0 - 2.0 / np.pi)) / np.count_nonzero(clicked))
+    low = np.sqrt(max(0.0, (max(0.0, value - step)) ** 2 - floor**2))
+    return value, float(low), value + step
+
+
+@dataclass(frozen=True, slots=True)
+class _Redrawn:
+    """Clicks and non-clicks in each cell, one row per replicate: (R, C) each."""
+
+    clicks: Float64s
+    others: Float64s
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Rows sorted by score, in C cells of about equal mass; rows of one score share a cell.
+
+    cell: (n,) cell of each row. first_p: (C,) smallest score. clicks, others: (C,) counts.
+    click_loss, other_loss: (C,) mean loss of the cell's clicks and of its non-clicks, 0 where there are none.
+    """
+
+    clicked: npt.NDArray[np.bool_]
+    cell: npt.NDArray[np.int64]
+    first_p: Float64s
+    clicks: Float64s
+    others: Float64s
+    click_loss: Float64s
+    other_loss: Float64s
+
+    @classmethod
+    def of(cls, clicked: npt.NDArray[np.bool_], p_click: Array) -> _Cells:
+        edges = np.unique(np.quantile(p_click, np.linspace(0.0, 1.0, CELLS + 1)[:-1], method="lower"))
+        cell = np.searchsorted(edges, p_click, side="right") - 1
+        losses = metrics.log_losses(clicked, p_click)
+        size = len(edges)
+        clicks = np.bincount(cell[clicked], minlength=size).astype(np.float64)
+        others = np.bincount(cell[~clicked], minlength=size).astype(np.float64)
+        click_loss = np.bincount(cell[clicked], losses[clicked], minlength=size) / np.maximum(clicks, 1.0)
+        other_loss = np.bincount(cell[~clicked], losses[~clicked], minlength=size) / np.maximum(others, 1.0)
+        return cls(clicked, cell, edges, clicks, others, click_loss, other_loss)
+
+    def redraw(self, user_codes: npt.NDArray[np.int64] | None, random: np.random.Generator) -> _Redrawn:
+        """Replicates of the sample: each row, or each user, counts Poisson(1) times."""
+        size = len(self.first_p)
+        if user_codes is None:
+            # A sum of m Poisson(1) draws is one Poisson(m) draw.
+            shape = (REPLICATES, size)
+            return _Redrawn(
+                random.poisson(self.clicks, shape).astype(np.float64),
+                random.poisson(self.others, shape).astype(np.float64),
+            )
+        users, code = np.unique(user_codes, return_inverse=True)
+        both = self.cell + size * self.clicked  # cells of the non-clicks, then cells of the clicks
+        drawn = np.empty((REPLICATES, 2 * size))
+        for replicate in drawn:
+            weight = random.poisson(1.0, len(users)).astype(np.float64)
+            replicate[:] = np.bincount(both, weight[code], minlength=2 * size)
+        return _Redrawn(drawn[:, size:], drawn[:, :size])
+
+
+def _mean_rate(drawn: _Redrawn) -> Float64s:
+    """(R,) click rate, kept off 0 and 1: a tiny sample may be redrawn without one click."""
+    clicks, others = drawn.clicks.sum(axis=1), drawn.others.sum(axis=1)
+    rate: Float64s = np.maximum(clicks, 0.5) / (np.maximum(clicks, 0.5) + np.maximum(others, 0.5))
+    return rate
+
+
+def _log_loss(cells: _Cells, drawn: _Redrawn) -> Float64s:
+    rows = drawn.clicks.sum(axis=1) + drawn.others.sum(axis=1)
+    loss: Float64s = (drawn.clicks @ cells.click_loss + drawn.others @ cells.other_loss) / np.maximum(rows, 1.0)
+    return loss
+
+
+def _normalized_entropy(cells: _Cells, drawn: _Redrawn) -> Float64s:
+    return _log_loss(cells, drawn) / metrics.entropy(_mean_rate(drawn))
+
+
+def _auc(cells: _Cells, drawn: _Redrawn) -> Float64s:
+    below = np.cumsum(drawn.others, axis=1) - drawn.others / 2.0
+    pairs = drawn.clicks.sum(axis=1) * drawn.others.sum(axis=1)
+    area: Float64s = (drawn.clicks * below).sum(axis=1) / np.maximum(pairs, 1.0)
+    return area
+
+
+def _average_precision(cells: _Cells, drawn: _Redrawn) -> Float64s:
+    hits = np.cumsum(drawn.clicks[:, ::-1], axis=1)
+    shown = hits + np.cumsum(drawn.others[:, ::-1], axis=1)
+    gained = (hits / np.maximum(shown, 1.0) * drawn.clicks[:, ::-1]).sum(axis=1)
+    precision: Float64s = gained / np.maximum(hits[:, -1], 1.0)
+    return precision
+
+
+def _f1(drawn: _Redrawn, above: npt.NDArray[np.bool_]) -> Float64s:
+    hits = drawn.clicks[:, above].sum(axis=1)
+    shown = hits + drawn.others[:, above].sum(axis=1)
+    f1: Float64s = 2.0 * hits / np.maximum(shown + drawn.clicks.sum(axis=1), 1.0)
+    return f1

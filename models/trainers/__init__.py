@@ -1,0 +1,29 @@
+"""Learners behind one contract (`trainer.py`), one a file; a library is loaded by the file that needs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.errors import TrainingError
+
+if TYPE_CHECKING:
+    from models.trainers.trainer import Trainer
+
+LEARNERS = ("gbdt", "logistic")
+
+
+def trainer_named(name: str, threads: int = 1) -> Trainer:
+    """The learner of that name with its frozen defaults; loads its library.
+
+    Raises:
+        TrainingError: there is no such learner.
+    """
+    if name == "gbdt":
+        from models.trainers.gbdt import GbdtTrainer
+
+        return GbdtTrainer(threads=threads)
+    if name == "logistic":
+        from models.trainers.logistic import LogisticTrainer
+
+        return LogisticTrainer()
+    raise TrainingError(f"there is no learner {name!r}; choose one of {', '.join(LEARNERS)}")

@@ -1,0 +1,51 @@
+"""Negative downsampling: most non-clicks of a large log teach nothing new and cost all the time.
+
+All clicks stay; of the non-clicks a share w stays, drawn by the seed. The learner then sees odds that are 1 / w too
+high, so its log-odds are ln(1 / w) too high: adding ln(w) is exact. w is the share really kept, not the share asked
+for, so the correction carries no luck of the draw.
+
+Source: He et al. 2014, section 6.3, in log-odds.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from models.errors import TrainingError
+
+SMALL_LOG_ROWS = 200_000
+"""Logs up to this size are learnt whole: training takes seconds anyway."""
+
+NEGATIVES_PER_CLICK = 20.0
+"""Sampling adds about clicks / kept non-clicks to the variance of what is learnt: 5 %."""
+
+
+def automatic_rate(n: int, clicks: int) -> float:
+    """Share of the non-clicks worth keeping: all of a small log, 20 per click of a large one."""
+    if n <= SMALL_LOG_ROWS:
+        return 1.0
+    return min(1.0, NEGATIVES_PER_CLICK * clicks / (n - clicks))
+
+
+def keep_rows(clicked: npt.NDArray[np.bool_], rate: float, seed: int) -> tuple[npt.NDArray[np.int64], float]:
+    """Places of the rows to learn from, ascending, and the share of non-clicks among them that was kept.
+
+    Raises:
+        TrainingError: the rate is not in (0, 1].
+    """
+    if not 0.0 < rate <= 1.0:
+        raise TrainingError(f"the share of non-clicks to keep must be above 0 and at most 1, got {rate}")
+    negatives = np.flatnonzero(~clicked)
+    if rate == 1.0 or len(negatives) == 0:
+        return np.arange(len(clicked)), 1.0
+    n_kept = max(1, round(rate * len(negatives)))
+    kept = np.random.default_rng(seed).choice(negatives, n_kept, replace=False, shuffle=False)
+    return np.sort(np.concatenate([kept, np.flatnonzero(clicked)])), n_kept / len(negatives)
+
+
+def log_odds_correction(rate: float) -> float:
+    """What the margin of a learner that saw this share of the non-clicks lacks: ln(rate), 0 or less."""
+    return math.log(rate)

@@ -1,0 +1,109 @@
+"""What a trained model computes, free of the learner that found it: the input of the ONNX export and of the proof.
+
+Two families so far. A *tree ensemble* adds one leaf per tree; hashes reach its trees as numbers through code maps. A
+*linear* model adds one weight per column and bin. Both are plain arrays in double precision, so that the exported graph
+can hold the trainer's own numbers and not their neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Float64s = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class CodeMap:
+    """Numbers for the hashes of one id column: keys[i] becomes codes[i], any other hash becomes NaN (missing).
+
+    column: index among the id columns.
+    keys: (v,) int64, ascending.
+    codes: (v,) float32.
+    """
+
+    column: int
+    keys: Int64s
+    codes: npt.NDArray[np.float32]
+
+    def apply(self, ids: Int64s) -> npt.NDArray[np.float32]:
+        """Codes of one column of hashes, (n,) -> (n,)."""
+        place = np.searchsorted(self.keys, ids).clip(max=len(self.keys) - 1)
+        return np.where(self.keys[place] == ids, self.codes[place], np.float32(np.nan))
+
+
+@dataclass(frozen=True, slots=True)
+class TreeEnsembleSpec:
+    """A sum of regression trees over the columns [features | codes], in flat arrays over all m nodes.
+
+    Node i of a tree goes to `left` where value <= threshold, else to `right`; a missing value goes left where
+    `missing_left` says so. A leaf has column -1 and its value in `leaf_value`.
+
+    n_features: d, the number of float columns; column d + j is the j-th code map.
+    code_maps: one per id column that the trees may read.
+    tree: (m,) which tree a node belongs to, ascending from 0; the first node of each tree is its root.
+    column, left, right: (m,) int64; left and right are places in these arrays.
+    threshold, leaf_value: (m,) float64. missing_left: (m,) bool.
+    """
+
+    n_features: int
+    code_maps: tuple[CodeMap, ...]
+    tree: Int64s
+    column: Int64s
+    threshold: Float64s
+    left: Int64s
+    right: Int64s
+    missing_left: npt.NDArray[np.bool_]
+    leaf_value: Float64s
+
+    def cut_points(self) -> dict[int, Float64s]:
+        """Distinct thresholds of each float column, where the answer may jump."""
+        return {
+            int(column): np.unique(self.threshold[self.column == column])
+            for column in np.unique(self.column)
+            if 0 <= column < self.n_features
+        }
+
+    def known_ids(self) -> dict[int, Int64s]:
+        """Hashes of each id column that the model tells from unseen ones."""
+        return {code_map.column: code_map.keys for code_map in self.code_maps}
+
+
+@dataclass(frozen=True, slots=True)
+class LinearSpec:
+    """A sum of weights: bins and a straight line for each number, a hashed table for each id column.
+
+    A number x adds `slope * z + bin_weights[bin]`: z is the standardised signed logarithm
+    `clip((sign(x) * log(1 + |x|) - mean) / spread, -limit, limit)`, 0 where x is missing; bin 0 is "missing", bin
+    1 + (number of edges below x) otherwise. A hash adds `id_weights[offset + hash mod size]` of its column.
+
+    mean, spread, slope: (d,) float64; spread > 0.
+    edges: (d, b) float64, ascending, padded with +inf.
+    bin_weights: (d, b + 2) float64.
+    id_sizes, id_offsets: (k,) int64. id_weights: (sum of sizes,) float64.
+    """
+
+    intercept: float
+    mean: Float64s
+    spread: Float64s
+    slope: Float64s
+    limit: float
+    edges: Float64s
+    bin_weights: Float64s
+    id_sizes: Int64s
+    id_offsets: Int64s
+    id_weights: Float64s
+
+    def cut_points(self) -> dict[int, Float64s]:
+        """Finite bin edges of each float column, where the answer may jump."""
+        return {column: edges[np.isfinite(edges)] for column, edges in enumerate(self.edges)}
+
+    def known_ids(self) -> dict[int, Int64s]:
+        """None: a hashed table gives every hash a weight."""
+        return {}
+
+
+ModelSpec = TreeEnsembleSpec | LinearSpec

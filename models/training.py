@@ -1,0 +1,233 @@
+"""Training: from impressions in time order to a model, its calibrator, and figures it did not learn from.
+
+    |------------- fit, first 80 % -------------|-- tail, 20 % --|
+    | block 1 | block 2 | block 3 | block 4     |                |
+
+1. Non-clicks are thinned out where there are many; `ln(w)` in the log-odds undoes it exactly.
+2. Each block of the fit part is scored by a model of the other three. The sum of their losses chooses the complexity
+   (rounds, penalty), and the scores, being out of sample, make the calibrator.
+3. A model of the whole fit part with that calibrator scores the tail: those are the published metrics. Nothing of the
+   tail took part in any choice.
+4. The published model learns from everything; its calibrator from all out-of-sample scores, blocks and tail.
+
+Why so many models for one: a calibrator fitted on the tail alone would rest on a fifth of the clicks and be off by more
+than twice as much. A model that does not beat the base rate is a finding, not an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.calibrator import CalibratorMap, Float64s, p_click_of, sigmoid
+from models.encoder import Encoded, Encoder
+from models.errors import TrainingError
+from models.evaluation.calibration import ReliabilityBin, reliability
+from models.evaluation.intervals import all_metrics, user_codes
+from models.evaluation.reference import Reference, reference_of
+from models.logs.frame import TrainingFrame
+from models.registry.manifest import Interval
+from models.trainers.calibration import fit_calibrator
+from models.trainers.downsampling import automatic_rate, keep_rows, log_odds_correction
+from models.trainers.trainer import FittedPath, TrainedModel, Trainer, TrainingSet
+
+FIT_SHARE = 0.8
+BLOCKS = 4
+MIN_ROWS = 100
+MIN_CLICKS = 20
+
+Progress = Callable[[str, float], None]
+"""Told what begins now, and the share of the whole that is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """How to train; the defaults are what is meant to be used."""
+
+    negative_rate: float | None = None
+    """Share of the non-clicks to learn from; None: all of a small log, 20 per click of a large one."""
+
+    calibrate: bool = True
+    """Without: the corrected log-odds are taken at their word."""
+
+    correct: bool = True
+    """Without: the log-odds stay as high as sampling made them. Only to show that the correction matters."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOutcome:
+    """A trained model and what is known of it."""
+
+    learner: str
+    seed: int
+    model: TrainedModel
+    negative_rate: float
+    correction: float
+    calibrator: CalibratorMap
+    metrics: dict[str, Interval]
+    """Of the stage-3 model on the tail."""
+    base_rate_entropy: Interval
+    """NE on the tail of always guessing the fit part's click rate: the bar to be under."""
+    reliability: tuple[ReliabilityBin, ...]
+    reference: Reference
+    examples: Encoded
+    """A few thousand training rows, from which proof and golden rows are made."""
+    impressions: int
+    clicks: int
+    first_ms: int
+    last_ms: int
+
+    @property
+    def better_than_base_rate(self) -> bool:
+        """Whether the tail leaves no doubt that the model knows more than the mean click rate."""
+        return self.metrics["normalized_entropy"].high < 1.0
+
+
+def training_set(frame: TrainingFrame) -> TrainingSet:
+    """A frame's impressions as learners see them."""
+    encoder = Encoder(frame.inputs)
+    return TrainingSet(
+        encoded=frame.encode(encoder),
+        clicked=frame.clicked,
+        time_ms=frame.time_ms,
+        float_names=encoder.float_names,
+        id_names=encoder.id_names,
+        user_codes=user_codes(frame.users.codes),
+    )
+
+
+def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int, on_progress: Progress) -> TrainOutcome:
+    """Trains, calibrates and measures.
+
+    Raises:
+        TrainingError: too few rows or clicks to learn from and to judge by, rows out of time order, or infinities.
+    """
+    _check(data)
+    progress = _Steps(on_progress, total=BLOCKS + 3)
+    cut = int(len(data) * FIT_SHARE)
+    fit, tail = data.take(slice(0, cut)), data.take(slice(cut, None))
+    rate = automatic_rate(len(data), data.clicks) if options.negative_rate is None else options.negative_rate
+
+    kept, kept_rate = keep_rows(fit.clicked, rate, seed)
+    step, fit_margins = _cross_fit(fit, kept, trainer, seed, progress)
+    correction = log_odds_correction(kept_rate) if options.correct else 0.0
+    fit_log_odds = fit_margins + correction
+
+    progress.begin("model of the fit part")
+    growth = BLOCKS / (BLOCKS - 1)
+    judged = trainer.fit(fit.take(kept), step, growth, seed)
+    tail_log_odds = judged.raw_logit(tail.encoded) + correction
+    p_tail = sigmoid(_calibrator(fit_log_odds, fit, options)(tail_log_odds))
+    progress.begin("metrics")
+    metrics = all_metrics(tail.clicked, p_tail, tail.user_codes, seed)
+    guess = all_metrics(tail.clicked, np.full(len(tail), fit.clicks / len(fit)), tail.user_codes, seed)
+
+    progress.begin("model of everything")
+    kept, kept_rate = keep_rows(data.clicked, rate, seed)
+    model = trainer.fit(data.take(kept), step, growth / FIT_SHARE, seed)
+    out_of_sample = np.concatenate([fit_log_odds, tail_log_odds])
+    calibrator = _calibrator(out_of_sample, data, options)
+    final_correction = log_odds_correction(kept_rate) if options.correct else 0.0
+    examples = np.sort(np.random.default_rng(seed).choice(len(data), min(5_000, len(data)), replace=False))
+    outcome = TrainOutcome(
+        learner=trainer.name,
+        seed=seed,
+        model=model,
+        negative_rate=kept_rate,
+        correction=final_correction,
+        calibrator=calibrator,
+        metrics=metrics,
+        base_rate_entropy=guess["normalized_entropy"],
+        reliability=reliability(tail.clicked, p_tail),
+        reference=reference_of(
+            data.encoded,
+            data.float_names,
+            data.id_names,
+            out_of_sample - correction,
+            p_click_of(out_of_sample, 0.0, calibrator),
+        ),
+        examples=data.take(examples).encoded,
+        impressions=len(data),
+        clicks=data.clicks,
+        first_ms=int(data.time_ms[0]),
+        last_ms=int(data.time_ms[-1]),
+    )
+    progress.end()
+    return outcome
+
+
+class _Steps:
+    """Counts steps for a progress bar."""
+
+    def __init__(self, on_progress: Progress, total: int) -> None:
+        self._tell, self._total, self._begun = on_progress, total, 0
+
+    def begin(self, what: str) -> None:
+        self._tell(what, self._begun / self._total)
+        self._begun += 1
+
+    def end(self) -> None:
+        self._tell("trained", 1.0)
+
+
+def _cross_fit(
+    fit: TrainingSet, kept: npt.NDArray[np.int64], trainer: Trainer, seed: int, progress: _Steps
+) -> tuple[int, Float64s]:
+    """The step of least held-out loss, and each row's margin at it by a model that did not learn from its block."""
+    edges = np.linspace(0, len(fit), BLOCKS + 1).astype(np.int64)
+    block_of_kept = np.searchsorted(edges, kept, side="right") - 1
+    paths: list[FittedPath] = []
+    weights = np.bincount(block_of_kept, minlength=BLOCKS)
+    for block in range(BLOCKS):
+        progress.begin(f"block {block + 1} of {BLOCKS}")
+        held_out = block_of_kept == block
+        paths.append(trainer.fit_path(fit.take(kept[~held_out]), fit.take(kept[held_out]), seed))
+    longest = max(len(path.held_out_loss) for path in paths)
+    # A path that ended early had stopped improving: its last loss stands for the steps it did not take.
+    losses = [
+        np.concatenate([loss, np.full(longest - len(loss), loss[-1])]) for loss in (p.held_out_loss for p in paths)
+    ]
+    step = int(np.argmin(np.average(losses, axis=0, weights=weights)))
+    margins = [
+        path.raw_logit(min(step, len(path.held_out_loss) - 1), fit.take(slice(start, end)).encoded)
+        for path, start, end in zip(paths, edges[:-1], edges[1:], strict=True)
+    ]
+    return step, np.concatenate(margins)
+
+
+def _calibrator(log_odds: Float64s, rows: TrainingSet, options: TrainOptions) -> CalibratorMap:
+    return fit_calibrator(log_odds, rows.clicked) if options.calibrate else CalibratorMap.identity()
+
+
+def _check(data: TrainingSet) -> None:
+    """Refuses what cannot be learnt from or judged by, and says what would help."""
+    n, clicks = len(data), data.clicks
+    if n < MIN_ROWS or min(clicks, n - clicks) < MIN_CLICKS:
+        raise TrainingError(
+            f"{n} impressions with {clicks} clicks are too few to learn from and to judge by; give at least "
+            f"{MIN_ROWS} impressions with {MIN_CLICKS} clicks and {MIN_CLICKS} non-clicks"
+        )
+    if not data.float_names and not data.id_names:
+        raise TrainingError("there are no columns to learn from; declare at least one feature")
+    if np.any(np.diff(data.time_ms) < 0):
+        raise TrainingError("impressions must be in time order, because the newest judge the model; sort the log")
+    infinite = [
+        name for name, column in zip(data.float_names, data.encoded.features.T, strict=True) if np.isinf(column).any()
+    ]
+    if infinite:
+        raise TrainingError(f"columns {infinite} hold infinities; replace them by a number or leave them missing")
+    cut = int(n * FIT_SHARE)
+    edges = np.linspace(0, cut, BLOCKS + 1).astype(np.int64)
+    in_block = np.add.reduceat(data.clicked[:cut].astype(np.int64), edges[:-1])
+    fit_clicks, in_tail = int(in_block.sum()), clicks - int(in_block.sum())
+    lopsided = any(fit_clicks - b == 0 for b in in_block) or any(
+        cut - size - (fit_clicks - b) == 0 for b, size in zip(in_block, np.diff(edges), strict=True)
+    )
+    if lopsided or in_tail in (0, n - cut):
+        raise TrainingError(
+            f"clicks are too uneven over time: {in_block.tolist()} in the four quarters of the first 80 % and "
+            f"{in_tail} in the last 20 %; every part must hold clicks and non-clicks, so give a longer log"
+        )
