@@ -50,10 +50,12 @@ class Application(FastAPI):
         )
         for router in routers:
             self.include_router(router)
+        framework_document = super().openapi()
+        self._document = with_hot_routes(framework_document)
         self._hot_paths = {hot_path.route: hot_path for hot_path in hot_paths}
         self._cold_path = ColdPath(
             super().__call__,
-            [route.path for route in self.routes],  # type: ignore[attr-defined]
+            [*framework_document["paths"], "/docs", "/openapi.json"],
             readiness=readiness,
             request_ids=request_ids,
             clock=clock,
@@ -69,9 +71,7 @@ class Application(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         """One document for all routes."""
-        if self.openapi_schema is None:
-            self.openapi_schema = with_hot_routes(super().openapi())
-        return self.openapi_schema
+        return self._document
 
 
 async def _answer_with_problem(request: Request, error: Exception) -> Response:
