@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import pytest_asyncio
 
 from feature_store.online.embedded import EmbeddedServer
 from service.bootstrap import Runtime
@@ -43,9 +44,12 @@ class Worker:
 
     async def ask(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
         """One request on a connection of its own."""
-        connection = await self.connect()
-        connection.send(request(method, path, body, **headers))
-        return await connection.answer()
+        connection = await RawConnection.open(self.port)
+        try:
+            connection.send(request(method, path, body, **headers))
+            return await connection.answer()
+        finally:
+            await connection.close()
 
     async def rank(self, body: object, **headers: str) -> Answer:
         """One `POST /v1/rank`."""
@@ -94,10 +98,12 @@ def settings_of(registry_dir: Path, url: str, folder: Path, **flags: object) -> 
     return load_settings(None, {}, {**CALM, **own, **named})
 
 
-@pytest.fixture
-async def worker(settings: Settings) -> AsyncIterator[Worker]:
-    """A worker that serves the shop."""
-    async with running(settings) as started:
+@pytest_asyncio.fixture(loop_scope="session", scope="session")
+async def worker(
+    shop: ServedProject, valkey_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Worker]:
+    """One worker that serves the shop to all tests which leave it as it was; they run on its event loop."""
+    async with running(settings_of(shop.registry_dir, valkey_server.url, tmp_path_factory.mktemp("worker"))) as started:
         yield started
 
 

@@ -12,6 +12,8 @@ from models.registry.registry import Registry
 from tests.artifacts import HASH_SEED, ServedProject
 from tests.integration.service.conftest import Worker
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 
 def expected_p_click(shop: ServedProject, user: int, ads: list[int], device: str) -> dict[str, float]:
     """What the published model says of rows taken straight from the project."""
