@@ -40,6 +40,19 @@ def valkey_server() -> Iterator[EmbeddedServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def store_url(request: pytest.FixtureRequest) -> str:
+    """The server that the contract runs on: the private one, or the one that `TEST_REDIS_URL` names.
+
+    Tests keep to projects of their own and flush nothing.
+    """
+    named = os.environ.get("TEST_REDIS_URL")
+    if named:
+        return named
+    server: EmbeddedServer = request.getfixturevalue("valkey_server")
+    return server.url
+
+
 @pytest.fixture
 def project() -> str:
     """A project name that no other test has."""

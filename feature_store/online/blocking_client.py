@@ -64,6 +64,9 @@ def blocking_client(url: str, *, timeout_ms: float = 10_000.0) -> BlockingClient
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
+            # Shown by CLIENT LIST. And without a command at connecting, redis-py takes the session tickets that TLS 1.3
+            # sends after its handshake for an answer to somebody else, and refuses the connection.
+            client_name="clickserve",
         )
     except ValueError as error:
         raise StoreDown(f"not a Redis URL: {shown_url(url)} ({error})") from None

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 
 from feature_store.errors import EmbeddedServerError
 from feature_store.online import embedded_launcher
-from feature_store.online.blocking_client import BlockingClient, blocking_client
+from feature_store.online.blocking_client import blocking_client
 
 MAX_SOCKET_PATH_BYTES = 100
 """Linux allows 107 bytes, others less."""
@@ -53,11 +53,9 @@ class EmbeddedServer:
         self.url = f"unix://{self.socket_path}"
         self._stop_timeout_s = stop_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
-        self._lock = self._try_lock()
+        self._lock: IO[str] | None = None
         try:
-            if self._lock is not None:
-                self._process = self._start()
-            self._wait_until_ready(start_timeout_s)
+            self._start_or_attach(start_timeout_s)
         except BaseException:
             self.close()
             raise
@@ -78,7 +76,7 @@ class EmbeddedServer:
         Raises:
             EmbeddedServerError: it could not be written.
         """
-        client = self._client(timeout_s=self._stop_timeout_s)
+        client = blocking_client(self.url, timeout_ms=self._stop_timeout_s * 1000)
         try:
             client.save()
         except RedisError as error:
@@ -110,15 +108,16 @@ class EmbeddedServer:
     ) -> None:
         self.close()
 
-    def _try_lock(self) -> IO[str] | None:
-        """The open lock file of this directory, None while another process holds it."""
+    def _try_lock(self) -> bool:
+        """Takes the directory, unless another process has it."""
         lock = (self.directory / "server.lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            return None
-        return lock
+            return False
+        self._lock = lock
+        return True
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.socket_path.unlink(missing_ok=True)  # left by a server that was killed; the lock says nobody uses it
@@ -138,13 +137,18 @@ class EmbeddedServer:
                 start_new_session=True,  # Ctrl-C at a terminal reaches the owner alone, which then stops the server
             )
 
-    def _wait_until_ready(self, timeout_s: float) -> None:
-        """Asks PING until it answers; loading and starting servers refuse or say LOADING."""
+    def _start_or_attach(self, timeout_s: float) -> None:
+        """Asks PING until it answers: a server that starts refuses, one that loads its data says LOADING.
+
+        While another process has the lock its server is waited for; if that one ends instead, we start our own.
+        """
         deadline = time.monotonic() + timeout_s
-        client = self._client(timeout_s=1.0)
+        client = blocking_client(self.url, timeout_ms=1_000)
         last_error: RedisError | None = None
         try:
             while time.monotonic() < deadline:
+                if self._process is None and self._try_lock():
+                    self._process = self._start()
                 if self._process is not None and self._process.poll() is not None:
                     raise EmbeddedServerError(
                         f"the Valkey server ended with exit status {self._process.returncode}; {self._log_hint()}"
@@ -170,9 +174,6 @@ class EmbeddedServer:
             raise EmbeddedServerError(
                 f"the Valkey server did not end within {self._stop_timeout_s:g} s and was killed; {self._log_hint()}"
             ) from None
-
-    def _client(self, timeout_s: float) -> BlockingClient:
-        return blocking_client(self.url, timeout_ms=timeout_s * 1000)
 
     def _log_hint(self) -> str:
         return f"its log is {self.log_path}"

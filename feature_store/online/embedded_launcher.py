@@ -5,6 +5,8 @@ Run as a script by `embedded.py`, with the bare interpreter and nothing imported
 Arguments: the owner's process id, then the command to become.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import signal

@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from feature_store.online.embedded import EmbeddedServer
-from tests.stores import MemoryParts, RedisParts, StoreParts, project, valkey_server
+from tests.stores import MemoryParts, RedisParts, StoreParts, project, store_url, valkey_server
 
-__all__ = ["parts", "project", "valkey_server"]
+__all__ = ["parts", "project", "store_url", "valkey_server"]
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -19,7 +18,6 @@ async def parts(request: pytest.FixtureRequest, project: str) -> AsyncIterator[S
     if request.param == "memory":
         made = MemoryParts(project)
     else:
-        server: EmbeddedServer = request.getfixturevalue("valkey_server")
-        made = RedisParts(server.url, project)
+        made = RedisParts(request.getfixturevalue("store_url"), project)
     yield made
     await made.aclose()

@@ -13,7 +13,6 @@ from feature_store.errors import CodecError, SchemaError, ViewNotMaterialized, W
 from feature_store.online import catalogue_writer
 from feature_store.online.blocking_client import BlockingClient, blocking_client
 from feature_store.online.catalogue import RedisCatalogue, require_materialized
-from feature_store.online.embedded import EmbeddedServer
 from feature_store.online.item_table_source import ItemTableSource
 from feature_store.online.layout import ViewKeys
 from feature_store.online.redis_writer import RedisRowWriter
@@ -26,25 +25,25 @@ ADS = make_view("ad_profile", "ad")
 
 
 @pytest.fixture
-def client(valkey_server: EmbeddedServer) -> Iterator[BlockingClient]:
+def client(store_url: str) -> Iterator[BlockingClient]:
     """A look behind the scenes."""
-    client = blocking_client(valkey_server.url)
+    client = blocking_client(store_url)
     yield client
     client.close()
 
 
 @pytest.fixture
-def writer(valkey_server: EmbeddedServer, project: str) -> Iterator[RedisRowWriter]:
+def writer(store_url: str, project: str) -> Iterator[RedisRowWriter]:
     """Writes this test's project."""
-    writer = RedisRowWriter(valkey_server.url, project)
+    writer = RedisRowWriter(store_url, project)
     yield writer
     writer.close()
 
 
 @pytest.fixture
-def catalogue(valkey_server: EmbeddedServer, project: str) -> Iterator[RedisCatalogue]:
+def catalogue(store_url: str, project: str) -> Iterator[RedisCatalogue]:
     """Reads this test's project."""
-    catalogue = RedisCatalogue(valkey_server.url, project)
+    catalogue = RedisCatalogue(store_url, project)
     yield catalogue
     catalogue.close()
 
@@ -95,9 +94,9 @@ def test_a_busy_view_says_who_has_it_and_how_to_go_on(writer: RedisRowWriter) ->
     assert "DEL cs:" in message
 
 
-def test_a_writer_that_lost_its_lock_stops(valkey_server: EmbeddedServer, project: str, client: BlockingClient) -> None:
+def test_a_writer_that_lost_its_lock_stops(store_url: str, project: str, client: BlockingClient) -> None:
     """It slept through its time; another may be writing now."""
-    writer = RedisRowWriter(valkey_server.url, project, lock_ttl_ms=3)  # renewed after 1 ms
+    writer = RedisRowWriter(store_url, project, lock_ttl_ms=3)  # renewed after 1 ms
     rows = numbered(USERS, [1], Now()())
 
     def write_until_the_lock_is_renewed(session: WriteSession) -> None:
@@ -289,9 +288,7 @@ def test_a_lost_chunk_is_an_error_and_materializing_again_mends_it(
     assert sorted(catalogue.load(ADS).entity_ids) == ["a1", "a2", "a3"]
 
 
-def test_an_item_table_follows_redis(
-    valkey_server: EmbeddedServer, writer: RedisRowWriter, catalogue: RedisCatalogue
-) -> None:
+def test_an_item_table_follows_redis(store_url: str, writer: RedisRowWriter, catalogue: RedisCatalogue) -> None:
     """The whole way: rows, catalogue, table, change, table."""
     write(writer, ADS, {"a1": 1, "a2": 2})
     source = ItemTableSource(catalogue, [ADS], Now())

@@ -10,14 +10,13 @@ from feature_store.errors import CodecError, EntityIdError, WriterBusy
 from feature_store.ids import hash_id
 from feature_store.online.blocking_client import blocking_client
 from feature_store.online.catalogue import RedisCatalogue
-from feature_store.online.embedded import EmbeddedServer
 from feature_store.online.layout import ViewKeys
 from feature_store.online.redis_admin import PrunedView, RedisAdmin
 from feature_store.online.redis_writer import RedisRowWriter
 from feature_store.schema import Feature, FeatureView, TableSource
-from tests.stores import DAY_MS, Now, make_view, numbered, project, valkey_server
+from tests.stores import DAY_MS, Now, make_view, numbered, project, store_url, valkey_server
 
-__all__ = ["project", "valkey_server"]
+__all__ = ["project", "store_url", "valkey_server"]
 
 PROFILE = make_view("user_profile", "user")
 TASTE = FeatureView(
@@ -36,17 +35,17 @@ ADS = make_view("ad_profile", "ad")
 
 
 @pytest.fixture
-def writer(valkey_server: EmbeddedServer, project: str) -> Iterator[RedisRowWriter]:
+def writer(store_url: str, project: str) -> Iterator[RedisRowWriter]:
     """Writes this test's project."""
-    writer = RedisRowWriter(valkey_server.url, project)
+    writer = RedisRowWriter(store_url, project)
     yield writer
     writer.close()
 
 
 @pytest.fixture
-def admin(valkey_server: EmbeddedServer, project: str) -> Iterator[RedisAdmin]:
+def admin(store_url: str, project: str) -> Iterator[RedisAdmin]:
     """Looks after this test's project."""
-    admin = RedisAdmin(valkey_server.url, project)
+    admin = RedisAdmin(store_url, project)
     yield admin
     admin.close()
 
@@ -89,11 +88,11 @@ def test_inspect_refuses_what_is_no_id(admin: RedisAdmin) -> None:
 
 
 def test_a_definition_of_another_version_is_named(
-    writer: RedisRowWriter, admin: RedisAdmin, project: str, valkey_server: EmbeddedServer
+    writer: RedisRowWriter, admin: RedisAdmin, project: str, store_url: str
 ) -> None:
     """A later clickserve may describe views in another way."""
     write(writer, PROFILE, ["u1"], 1, Now()())
-    client = blocking_client(valkey_server.url)
+    client = blocking_client(store_url)
     client.hset(ViewKeys(project, PROFILE).meta, mapping={"definition": '{"name": 7}'})
     client.close()
 
@@ -112,7 +111,7 @@ def test_a_dry_run_prunes_nothing(writer: RedisRowWriter, admin: RedisAdmin) -> 
 
 
 def test_prune_removes_every_key_of_forgotten_meanings_and_no_other(
-    writer: RedisRowWriter, admin: RedisAdmin, valkey_server: EmbeddedServer, project: str
+    writer: RedisRowWriter, admin: RedisAdmin, store_url: str, project: str
 ) -> None:
     """A changed view leaves its old rows behind; they cost memory until their time-to-live, catalogues for ever."""
     old_ads = make_view("ad_profile", "ad", n_float=5)
@@ -121,7 +120,7 @@ def test_prune_removes_every_key_of_forgotten_meanings_and_no_other(
 
     pruned = admin.prune(keep=[ADS.fingerprint], dry_run=False)
 
-    client = blocking_client(valkey_server.url)
+    client = blocking_client(store_url)
     left = set(client.scan_iter(match=f"cs:{project}:*".encode(), count=1_000))
     client.close()
     keys = ViewKeys(project, ADS)
@@ -155,17 +154,17 @@ def test_delete_erases_the_entity_everywhere(writer: RedisRowWriter, admin: Redi
 
 
 def test_an_erased_item_leaves_no_bytes_in_the_catalogue(
-    writer: RedisRowWriter, admin: RedisAdmin, valkey_server: EmbeddedServer, project: str
+    writer: RedisRowWriter, admin: RedisAdmin, store_url: str, project: str
 ) -> None:
     """A new version is made for one item, so that old chunks leave after their grace."""
     write(writer, ADS, ["a1", "a2"], 1, Now()())
 
     admin.delete("ad", "a1")
 
-    catalogue = RedisCatalogue(valkey_server.url, project)
+    catalogue = RedisCatalogue(store_url, project)
     loaded = catalogue.load(ADS)
     catalogue.close()
-    client = blocking_client(valkey_server.url)
+    client = blocking_client(store_url)
     chunk = client.get(ViewKeys(project, ADS).chunk(loaded.position.version, 0))
     client.close()
     assert loaded.entity_ids == ["a2"]

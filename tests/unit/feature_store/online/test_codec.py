@@ -208,3 +208,10 @@ def test_a_chunk_whose_ids_are_not_text_is_refused() -> None:
 
     with pytest.raises(CodecError, match="not UTF-8"):
         decode_chunk(VIEW, bytes(chunk))
+
+
+def test_the_specification_shows_the_golden_row() -> None:
+    """Others write programs from that page."""
+    page = (REPOSITORY / "docs" / "redis-layout.md").read_text()
+
+    assert f"\n{GOLDEN['rows'][0]}\n" in page
