@@ -1,0 +1,81 @@
+"""The store goes away under load and comes back: answers know less for a while, and none is an error."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from tests.artifacts import ServedProject
+from tests.e2e.load import Load
+from tests.e2e.service_process import service
+from tests.stores import HurtableServer
+
+WELL_AGAIN_S = 2.0
+
+
+async def test_a_killed_store_degrades_and_recovers(
+    arguments: list[str], project: ServedProject, store: HurtableServer
+) -> None:
+    """No 5xx while it is away; started again with its data, no degraded answer 2 s after its first PONG."""
+    with service(*arguments, "--workers", "2") as process:
+        process.wait_for("ready")
+        load = Load(process.port, project.rank_request(), n_connections=4, pause_s=0.002)
+
+        async with load:
+            await load.has_answered(200)
+            healthy = {codes for _, codes in load.degraded}
+            await asyncio.to_thread(store.save_and_kill)
+            killed_s = time.monotonic()
+            await load.has_answered(500)
+            away = [codes for when_s, codes in load.degraded if when_s > killed_s]
+            await asyncio.to_thread(store.start_again)
+            ponged_s = time.monotonic()
+            while time.monotonic() < ponged_s + WELL_AGAIN_S:
+                await load.has_answered(1)
+            await load.has_answered(200)
+
+        after = {codes for when_s, codes in load.degraded if when_s > ponged_s + WELL_AGAIN_S}
+        assert healthy == {()}
+        assert any("store_down" in codes for codes in away)
+        assert after == {()}
+        assert set(load.statuses) == {200}
+        assert load.lost == []
+
+
+async def test_a_frozen_store_costs_the_deadline_and_no_more(
+    arguments: list[str], project: ServedProject, store: HurtableServer
+) -> None:
+    """A server that does not answer is worse than one that is dead: requests stop waiting for it."""
+    with service(*arguments) as process:
+        process.wait_for("ready")
+        load = Load(process.port, project.rank_request(), n_connections=2)
+
+        async with load:
+            await load.has_answered(50)
+            store.freeze()
+            frozen_s = time.monotonic()
+            await load.has_answered(200)
+            store.thaw()
+
+        codes = {code for when_s, answered in load.degraded if when_s > frozen_s for code in answered}
+        assert codes <= {"store_timeout", "store_down"}
+        assert codes
+        assert set(load.statuses) == {200}
+
+
+async def test_a_worker_starts_from_the_snapshot_while_the_store_is_away(
+    arguments: list[str], project: ServedProject, store: HurtableServer
+) -> None:
+    """A dead store must not turn into a dead service when a worker is restarted."""
+    with service(*arguments) as first:
+        first.wait_for("ready")
+    store.save_and_kill()
+
+    with service(*arguments) as second:
+        second.wait_for("ready")
+        load = Load(second.port, project.rank_request(), n_connections=1)
+        async with load:
+            await load.has_answered(20)
+
+    assert set(load.statuses) == {200}
+    assert all("store_down" in codes or "store_timeout" in codes for _, codes in load.degraded)
