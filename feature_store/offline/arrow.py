@@ -23,6 +23,11 @@ def int64s(table: Table, name: str) -> npt.NDArray[np.int64]:
     return np.asarray(_column(table, name), dtype=np.int64)
 
 
+def float64s(table: Table, name: str) -> npt.NDArray[np.float64]:
+    """(n,) numbers in full precision; the column holds no nulls."""
+    return np.asarray(_column(table, name), dtype=np.float64)
+
+
 def bools(table: Table, name: str) -> npt.NDArray[np.bool_]:
     """(n,) truth values; the column holds no nulls."""
     return np.asarray(_column(table, name), dtype=np.bool_)

@@ -28,19 +28,19 @@ class Columns:
     def __init__(self, what: str, types: Mapping[str, str]) -> None:
         """`what` names the file in messages."""
         self.what = what
-        self._types = {name: kind for name, kind in types.items() if name != "_line"}
+        self._types = types
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All columns in the order of the file."""
-        return tuple(self._types)
+        """The file's own columns in its order; `_line` is ours."""
+        return tuple(name for name in self._types if name != "_line")
 
     def kind(self, name: str, asked_by: str) -> str:
         """SQL type of a column that must exist; `asked_by` is the path in `features.toml` that wants it."""
         if name in self._types:
             return self._types[name]
-        close = difflib.get_close_matches(name, self._types, n=1)
-        known = ", ".join(list(self._types)[:20]) + (", …" if len(self._types) > 20 else "")
+        close = difflib.get_close_matches(name, self.names, n=1)
+        known = ", ".join(self.names[:20]) + (", …" if len(self.names) > 20 else "")
         hint = f'did you mean "{close[0]}"?' if close else f"it has {known}"
         raise LogError(f'{asked_by}: {self.what} has no column "{name}", {hint}')
 

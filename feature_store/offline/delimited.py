@@ -102,9 +102,10 @@ def _number_lines(
     engine: Engine, name: str, kept: array[int], torn: list[RejectedRow], *, n_header_lines: int, path: Path
 ) -> None:
     """Give every parsed row the number of its line, and list the lines that were not parsed."""
-    # DuckDB reports a line once per column it misses; the first complaint is enough.
+    # DuckDB reports a line once per column; a wrong number of columns explains the wrong types that follow from it.
     complaints = engine.rows(
-        "SELECT line, arg_min(error_message, column_idx), any_value(csv_line) FROM reject_errors GROUP BY line"
+        "SELECT line, arg_min(error_message, (error_type = 'CAST', column_idx)), any_value(csv_line) "
+        "FROM reject_errors GROUP BY line"
     )
     at = np.array([int(str(line)) - 1 for line, *_ in complaints], dtype=np.int64)  # index into `kept`
     torn += [

@@ -78,7 +78,9 @@ class Log:
         if not names:
             return {}
         with self.engine() as engine:
-            columns = Columns(self.path.name, engine.columns(self.sql))
+            columns = Columns(f"the log {self.path.name}", engine.columns(self.sql))
+            for name in names:
+                columns.kind(name, "reading columns")
             wanted = ", ".join(f"{columns.plain_value(name)} AS {quoted(name)}" for name in dict.fromkeys(names))
             table = engine.table(f"SELECT {wanted} FROM {self.sql} ORDER BY _row")
         return {name: Factorised(*arrow.factorised(table, name)) for name in names}

@@ -1,0 +1,205 @@
+"""From somebody's rows to the canonical log: translated, checked, sorted, and nothing lost in silence."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feature_store.definition import parse_project
+from feature_store.errors import EntityIdError, LogError
+from feature_store.ids import entity_id
+from feature_store.offline import arrow
+from feature_store.offline.checks import id_checks, judged
+from feature_store.offline.engine import Engine
+from feature_store.offline.log import Log
+from models.logs.reader import read_log
+from tests.logs import parquet
+
+HEAD = '[project]\nname = "shop"\n'
+NAMES = '[log]\nuser_id = "u"\nad_id = "a"\ntime = "t"\nclicked = "c"\n'
+ROWS: dict[str, object] = {"u": ["x", "y"], "a": [1, 2], "t": [2_000, 1_000], "c": [0, 1]}
+
+
+def read(folder: Path, columns: dict[str, object], definition: str = NAMES, head: str = HEAD) -> Log:
+    path = parquet(folder / "log.parquet", columns)
+    project = parse_project(head + definition, origin="features.toml")
+    return read_log(f"parquet:{path}", project, workdir=folder / "work")
+
+
+def values(log: Log, name: str) -> list[object]:
+    column = log.columns([name])[name]
+    return [(*column.values, None)[code] for code in column.codes]
+
+
+def test_rows_are_sorted_by_time_and_keep_their_line(tmp_path: Path) -> None:
+    """Answers are given in the order of the input, whatever order training needs."""
+    log = read(tmp_path, ROWS)
+
+    assert values(log, "_time_ms") == [1_000, 2_000]
+    assert values(log, "_line") == [2, 1]
+    assert values(log, "_user_id") == ["y", "x"]
+    assert values(log, "_ad_id") == ["2", "1"]
+    assert values(log, "_clicked") == [True, False]
+    assert values(log, "_click_time_ms") == [1_001, None]
+    assert (log.n, log.clicks, log.first_ms, log.last_ms) == (2, 1, 1_000, 2_000)
+
+
+def test_without_a_time_the_order_of_the_file_is_the_time(tmp_path: Path) -> None:
+    """So "the last fifth" means something for every log."""
+    log = read(tmp_path, ROWS, '[log]\nclicked = "c"\n')
+
+    assert values(log, "_time_ms") == [1, 2]
+    assert values(log, "_user_id") == [None, None]
+    assert not log.has_time
+
+
+@pytest.mark.parametrize(
+    ("times", "unit"),
+    [
+        ([1_700_000_000], '{ column = "t", unit = "s" }'),
+        ([1_700_000_000.0], '{ column = "t", unit = "s" }'),
+        ([1_700_000_000_000], '"t"'),
+        ([1_700_000_000_000], '{ column = "t", unit = "ms" }'),
+        ([1_700_000_000_000_999], '{ column = "t", unit = "us" }'),
+        (["2023-11-14T22:13:20Z"], '{ column = "t", unit = "timestamp" }'),
+        (["2023-11-14 23:13:20"], '"t"'),
+        (["1700000000000"], '"t"'),
+        (pa.array([datetime.datetime(2023, 11, 14, 23, 13, 20)], type=pa.timestamp("us")), '"t"'),
+        (pa.array([1_700_000_000_000], type=pa.timestamp("ms", tz="UTC")), '"t"'),
+    ],
+)
+def test_every_spelling_of_a_time_is_the_same_moment(tmp_path: Path, times: object, unit: str) -> None:
+    """Times without an offset are in the project's zone."""
+    definition = NAMES.replace('time = "t"', f"time = {unit}")
+
+    log = read(tmp_path, {"u": ["x"], "a": [1], "t": times, "c": [1]}, definition, HEAD + 'time_zone = "Europe/Oslo"\n')
+
+    assert values(log, "_time_ms") == [1_700_000_000_000]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([True, False], [True, False]),
+        ([1, 0], [True, False]),
+        ([1.0, 0.0], [True, False]),
+        (["true", "False"], [True, False]),
+        (["1", "0"], [True, False]),
+    ],
+)
+def test_every_spelling_of_a_label_is_understood(tmp_path: Path, labels: object, expected: list[bool]) -> None:
+    """Logs write yes and no in their own way; nothing else is a label."""
+    log = read(tmp_path, ROWS | {"c": labels, "t": [1, 2]})
+
+    assert values(log, "_clicked") == expected
+
+
+def test_bad_rows_are_rejected_with_row_reason_and_value(tmp_path: Path) -> None:
+    """A guessed label or time makes a log that lies about its click rate."""
+    definition = NAMES + 'click_time = "ct"\nposition = "p"\n[context.price]\n'
+    columns: dict[str, object] = {
+        "u": ["ok", None, "", "a b", "x" * 65, "ok", "ok", "ok", "ok", "ok", "ok", "nan"],
+        "a": ["a"] * 12,
+        "t": [5, 5, 5, 5, 5, None, -1, 5, 5, 5, 5, 6],
+        "c": ["1", "1", "1", "1", "1", "1", "1", "yes", "1", "1", "0", "0"],
+        "ct": [6, 6, 6, 6, 6, 6, 6, 6, None, 4, None, None],
+        "p": [1] * 12,
+        "price": [1.0] * 10 + [float("inf"), float("nan")],
+    }
+
+    log = read(tmp_path, columns, definition)
+
+    assert log.n == 2
+    assert [(row.line, row.reason) for row in log.rejects.first] == [
+        (2, "u is missing"),
+        (3, "u is empty"),
+        (4, "u holds a brace, space or control character"),
+        (5, "u is longer than 64 bytes"),
+        (6, "t is missing or not a time"),
+        (7, "t lies outside 1970 to 9999; is its unit right?"),
+        (8, "c is neither 0/1 nor true/false"),
+        (9, "clicked, but ct is no time"),
+        (10, "ct is earlier than the impression"),
+        (11, "price is infinite or too large for a 32-bit number"),
+    ]
+    assert log.rejects.first[6].shown == "yes"
+    assert log.rejects.report is not None
+    assert log.rejects.report.is_file()
+
+
+def test_a_click_outside_the_labels_window_does_not_count(tmp_path: Path) -> None:
+    """Attribution has an end, and a click after it is none for model and counters alike."""
+    definition = NAMES + 'click_time = "ct"\n[label]\nwindow = "1s"\n'
+    columns = {"u": ["x", "y"], "a": [1, 2], "t": [0, 0], "c": [1, 1], "ct": [1_000, 1_001]}
+
+    log = read(tmp_path, columns, definition)
+
+    assert values(log, "_clicked") == [True, False]
+    assert values(log, "_click_time_ms") == [1_000, None]
+
+
+def test_a_condition_can_be_the_label(tmp_path: Path) -> None:
+    """A rating of 5 stands in for a click."""
+    definition = '[log]\nclicked = { sql = "stars >= 4 AND NOT returned" }\n'
+
+    log = read(tmp_path, {"stars": [5, 5, 3, None], "returned": [False, True, False, False]}, definition)
+
+    assert values(log, "_clicked") == [True, False, False]
+    assert log.rejects.counts == {"stars >= 4 AND NOT returned is neither 0/1 nor true/false": 1}
+
+
+@pytest.mark.parametrize(
+    ("columns", "definition", "expected"),
+    [
+        (
+            ROWS,
+            NAMES.replace('"u"', '"uu"'),
+            'features.toml: log.user_id: log.parquet has no column "uu", did you mean "u"',
+        ),
+        (ROWS, NAMES + "[context.zzz]\n", 'context.zzz.column: log.parquet has no column "zzz", it has u, a, t, c'),
+        (ROWS | {"t": ["a", "b"]}, NAMES, "holds no usable row; 2 rows rejected"),
+        (ROWS | {"t": [[1], [2]]}, NAMES, 'column "t" of log.parquet is BIGINT\\[\\] and cannot be read as a time'),
+        (ROWS | {"u": [1.5, 2.5]}, NAMES, 'log.user_id: column "u" of log.parquet is DOUBLE; ids are text or integers'),
+        (ROWS | {"_row": [1, 2]}, NAMES, 'has a column "_row", a name the canonical log uses itself'),
+        ({name: [] for name in ROWS}, NAMES, "log.user_id: column"),
+        ({name: pa.array([], type=pa.int64()) for name in ROWS}, NAMES, "holds no usable row; it is empty"),
+        (ROWS, '[log]\nclicked = { sql = "t + 1" }\n', "t \\+ 1 is BIGINT; a label is true or false"),
+        (
+            ROWS,
+            '[log]\nclicked = { sql = "tt = 1" }\n',
+            'log.clicked: log.parquet has no column "tt", did you mean "t"',
+        ),
+        (ROWS | {"k": ["p", "q"]}, NAMES + "[context.k]\n", "is VARCHAR; float32\\[1\\] wants one number"),
+    ],
+)
+def test_a_log_that_cannot_be_meant_is_refused(
+    tmp_path: Path, columns: dict[str, object], definition: str, expected: str
+) -> None:
+    """With the file, the column and the nearest name."""
+    with pytest.raises(LogError, match=expected):
+        read(tmp_path, columns, definition)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text(max_size=70), min_size=1, max_size=100))
+def test_sql_and_python_agree_on_what_is_an_id(texts: list[str]) -> None:
+    """A row that the log accepts must not be refused by the store, and the other way round."""
+    texts = [text.encode("utf-8", "ignore").decode() for text in texts]
+    with Engine() as engine:
+        engine.keep("texts", arrow.table_of({"text": texts}))
+        failed = engine.rows(f"SELECT _failed IS NULL FROM {judged('texts', id_checks('text', 'text'))}")
+
+    assert [bool(ok) for (ok,) in failed] == [is_id(text) for text in texts]
+
+
+def is_id(text: str) -> bool:
+    try:
+        entity_id(text)
+    except EntityIdError:
+        return False
+    return True
