@@ -65,6 +65,8 @@ def take_rejects(engine: Engine, unit: str, report: Path | None) -> Rejects:
     """Count what was rejected since the last call, and list all of it in the file `report`, where one is named."""
     counts = engine.rows(f"SELECT reason, count(*) FROM {REJECTED} GROUP BY reason ORDER BY count(*) DESC, reason")
     if not counts:
+        if report is not None:
+            report.unlink(missing_ok=True)  # of an earlier run
         return Rejects({}, (), unit)
     first = engine.rows(
         f"SELECT line, reason, CASE WHEN length(shown) > 80 THEN left(shown, 77) || '...' ELSE shown END "

@@ -1,0 +1,129 @@
+"""The training frame: what a model sees, made by the encoders that serving uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from feature_store.errors import LogError
+from feature_store.schema import PairFeature
+from models.encoder import Encoder
+from models.errors import EncodingError
+from models.logs.frame import TrainingFrame, build_frame
+from models.logs.reader import read_log
+from models.logs.simulation_preset import SIM_V1
+from models.logs.simulator import simulate
+from tests.logs import parquet, random_columns, shop_log
+
+VIEWS = """
+[views.profile]
+entity = "user"
+ttl = "90d"
+from = "users.parquet"
+key = "id"
+[views.profile.features]
+age = {}
+segment = { dtype = "id" }
+[views.counts]
+entity = "ad"
+ttl = "90d"
+step = "1h"
+[views.counts.features]
+seen = { impressions = "all" }
+[context.place]
+dtype = "id"
+default = "home"
+[context.bid]
+default = 2.5
+[pairs.place_segment]
+op = "cross_hash"
+left = "context.place"
+right = "profile.segment"
+"""
+
+
+def shop_frame(folder: Path, views: str = VIEWS) -> TrainingFrame:
+    parquet(folder / "users.parquet", {"id": ["u0", "u1"], "age": [30, 40], "segment": ["s", "t"]})
+    columns = random_columns(0, 200)
+    bids: list[float | None] = [None if i % 5 == 0 else i / 7 for i in range(200)]
+    places = [None if i % 4 == 0 else place for i, place in enumerate(columns["place"])]  # type: ignore[call-overload]
+    return build_frame(shop_log(folder, views, columns | {"bid": bids, "place": places}))
+
+
+def test_the_context_of_an_impression_is_encoded_as_a_request_would_be(tmp_path: Path) -> None:
+    """The log's values and a request's values meet the same functions, so a model sees one and the same column."""
+    frame = shop_frame(tmp_path)
+    encoder = Encoder(frame.inputs)
+    columns = frame.log.columns(["place", "bid"])
+
+    for at in range(0, len(frame), 17):
+        request = {name: (*column.values, None)[column.codes[at]] for name, column in columns.items()}
+        served = encoder.encode_context(request).block
+        assert served.floats.tobytes() == frame.context.floats[at].tobytes()
+        assert served.ids.tobytes() == frame.context.ids[at].tobytes()
+
+
+def test_a_frame_becomes_the_models_matrices(tmp_path: Path) -> None:
+    """User, ad, context, pairs: the order of the one encoder."""
+    frame = shop_frame(tmp_path)
+    encoder = Encoder(frame.inputs)
+
+    encoded = frame.encode(encoder)
+    part = frame.encode(encoder, slice(50, 60))
+
+    assert encoder.float_names == ("profile.age", "counts.seen", "context.bid")
+    assert encoded.features.shape == (200, 3)
+    assert encoded.ids.shape == (200, 3)
+    assert part.features.tobytes() == encoded.features[50:60].tobytes()
+
+
+def test_a_frame_knows_who_what_when_and_where_in_the_file(tmp_path: Path) -> None:
+    """Splits by time, intervals by user and answers in the file's order need them."""
+    frame = shop_frame(tmp_path)
+
+    assert (np.diff(frame.time_ms) >= 0).all()
+    assert sorted(frame.line) == list(range(1, 201))
+    assert frame.clicked.sum() == frame.log.clicks
+    assert sorted(frame.users.values) == [f"u{i}" for i in range(5)]
+    assert (frame.position == -1).all()
+
+
+@pytest.mark.parametrize(("hit", "every"), [(False, "no"), (True, "every")])
+def test_a_log_with_one_kind_of_label_is_refused(tmp_path: Path, hit: bool, every: str) -> None:
+    """There is nothing to learn, and most often a wrong column behind it."""
+    columns = random_columns(0, 20)
+    at = np.asarray(columns["at"])
+    log = shop_log(tmp_path, "", columns | {"hit": [hit] * 20, "hit_at": at + 5})
+
+    with pytest.raises(LogError, match=rf"{every} impression of the 20 in the log was clicked"):
+        build_frame(log)
+
+
+def test_a_pair_that_cannot_be_made_is_refused_before_the_joins(tmp_path: Path) -> None:
+    """Minutes of work must not end in a message that could have come first."""
+    told: list[str] = []
+    log = shop_log(tmp_path)
+    pair = PairFeature(name="p", op="product", left="profile.age", right="nowhere.x")
+    project = replace(log.project, schema=replace(log.project.schema, pairs=(pair,)))
+
+    with pytest.raises(EncodingError, match=r"nowhere\.x|profile\.age"):
+        build_frame(log, project, on_progress=lambda stage, share: told.append(stage))
+
+    assert told == []
+
+
+def test_a_simulated_log_needs_no_definition(tmp_path: Path) -> None:
+    """Its own definition joins both tables, counts windows and groups, and leaves hardly a row without its ad."""
+    simulate(SIM_V1, n_impressions=20_000, seed=5, out_dir=tmp_path / "sim")
+
+    frame = build_frame(read_log(f"simulated:{tmp_path / 'sim'}", workdir=tmp_path / "work"))
+
+    encoder = Encoder(frame.inputs)
+    features = frame.encode(encoder).features
+    missing = dict(zip(encoder.float_names, np.isnan(features).mean(axis=0), strict=True))
+    assert missing["ad_profile.price"] == 0
+    assert missing["category_clicks.ctr_all"] < 0.02
+    assert frame.position.min() == 1

