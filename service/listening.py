@@ -1,9 +1,9 @@
 """The listening socket: opened once by the parent, shared by all workers, and closed without resetting anybody.
 
 All workers accept from one inherited socket. With SO_REUSEPORT each would have a queue of its own, and the connections
-waiting in a worker's queue would die with it; here another worker takes them. A worker accepts one connection per turn
-of its event loop, so that a burst spreads over the workers instead of going to the first that wakes, and a busy worker,
-which turns slowly, takes less.
+waiting in a worker's queue would die with it; here another worker takes them. A worker that holds more connections
+than another steps back for `STEP_BACK_S` before it accepts (`connection_shares.py`), so that a burst spreads over all
+of them instead of going to the first that wakes; one that nobody else takes in that time it accepts all the same.
 
 Closing a listening socket resets every connection that the kernel has completed and nobody has accepted yet, and new
 ones arrive between the last accept and the close. So first a packet filter on the socket drops new SYNs (the way
@@ -23,6 +23,7 @@ import socket
 import struct
 from collections.abc import Callable
 
+from service.connection_shares import ConnectionShares
 from service.errors import StartError
 
 HANDSHAKE_S = 0.2
@@ -30,6 +31,9 @@ HANDSHAKE_S = 0.2
 
 UNREAD_MS = 30_000
 """A client that takes none of the bytes we owe it for this long is cut off by the kernel (TCP_USER_TIMEOUT)."""
+
+STEP_BACK_S = 0.001
+"""How long a worker leaves a connection to the others: time for one of them to wake and accept."""
 
 EXHAUSTED_PAUSE_S = 0.1
 """Rest before accepting again when the process is out of descriptors or memory; without it the loop would spin."""
@@ -110,13 +114,17 @@ def _listen(family: int, kind: int, protocol: int, address: tuple[object, ...], 
 class Acceptor:
     """Accepts from one listening socket for one event loop."""
 
-    def __init__(self, listener: socket.socket, protocol_factory: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(
+        self, listener: socket.socket, protocol_factory: Callable[[], asyncio.Protocol], shares: ConnectionShares
+    ) -> None:
+        """Accepts at once. Whoever ends a connection that was made tells `shares`."""
         self._listener = listener
         self._protocol_factory = protocol_factory
+        self._shares = shares
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[object]] = set()
-        self._resume: asyncio.TimerHandle | None = None
-        self._loop.add_reader(listener, self._accept_one)
+        self._resting: asyncio.TimerHandle | None = None
+        self._loop.add_reader(listener, self._readable)
 
     async def close(self) -> None:
         """Accept what has connected, refuse the rest, and close this process's hold on the socket."""
@@ -132,21 +140,41 @@ class Acceptor:
         """Close at once. Connections nobody has accepted are reset if no other worker holds the socket."""
         if self._listener.fileno() < 0:
             return
-        if self._resume is not None:
-            self._resume.cancel()
+        if self._resting is not None:
+            self._resting.cancel()
         self._loop.remove_reader(self._listener)
         self._listener.close()
+
+    def _readable(self) -> None:
+        if self._shares.is_ahead:
+            self._rest(STEP_BACK_S)
+        else:
+            self._accept_one()
+
+    def _rest(self, seconds: float) -> None:
+        """Leave connections to others for a while."""
+        self._loop.remove_reader(self._listener)
+        self._resting = self._loop.call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._loop.add_reader(self._listener, self._readable)
+        self._accept_one()
 
     def _accept_one(self) -> bool:
         try:
             connection, _ = self._listener.accept()
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                self._pause(error)
+                logger.error(
+                    "cannot accept connections, trying again; raise the limit on open files (ulimit -n)",
+                    extra={"error": str(error.strerror), "retry_in_s": EXHAUSTED_PAUSE_S},
+                )
+                self._rest(EXHAUSTED_PAUSE_S)
             elif error.errno not in _FAILED_BEFORE_ACCEPT:
                 raise
             return False
         connection.setblocking(False)
+        self._shares.took()
         task: asyncio.Task[object] = self._loop.create_task(
             self._loop.connect_accepted_socket(self._protocol_factory, connection)
         )
@@ -158,15 +186,8 @@ class Acceptor:
         self._connecting.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:
+            self._shares.gave_back()
             logger.warning("a connection was lost before its first byte", extra={"error": str(error)})
-
-    def _pause(self, error: OSError) -> None:
-        logger.error(
-            "cannot accept connections, trying again; raise the limit on open files (ulimit -n)",
-            extra={"error": str(error.strerror), "retry_in_s": EXHAUSTED_PAUSE_S},
-        )
-        self._loop.remove_reader(self._listener)
-        self._resume = self._loop.call_later(EXHAUSTED_PAUSE_S, self._loop.add_reader, self._listener, self._accept_one)
 
 
 def _drop_new_handshakes(listener: socket.socket) -> None:

@@ -36,6 +36,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from service.asgi import AsgiApp
+from service.connection_shares import ConnectionShares
 from service.http_errors import CONTENT_TYPE, Problem
 from service.listening import Acceptor
 
@@ -62,8 +63,9 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 class _State(ServerState):
     """What the connections of one server share."""
 
-    def __init__(self) -> None:
+    def __init__(self, shares: ConnectionShares) -> None:
         super().__init__()
+        self.shares = shares
         self.connections: set[_Connection] = set()  # type: ignore[assignment]  # the only protocol we hand out
         self.incomplete: dict[_Connection, float] = {}
         """Connections that wait for (the rest of) a request, and since when; the longest waiting first."""
@@ -89,6 +91,7 @@ class _Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.server_state.shares.gave_back()
         self.server_state.incomplete.pop(self, None)
         if not self.server_state.connections:
             self.server_state.emptied.set()
@@ -192,8 +195,10 @@ class _Connection(HttpToolsProtocol):
 class HttpServer:
     """Serves an application from inherited listening sockets until it has drained."""
 
-    def __init__(self, app: AsgiApp, listeners: Sequence[socket.socket], *, keep_alive_ms: float) -> None:
-        """Accepts at once, on the running event loop."""
+    def __init__(
+        self, app: AsgiApp, listeners: Sequence[socket.socket], shares: ConnectionShares, *, keep_alive_ms: float
+    ) -> None:
+        """Accepts at once, on the running event loop; `shares` says what other processes do on the same sockets."""
         config = Config(
             app,
             http=_Connection,
@@ -207,9 +212,11 @@ class HttpServer:
         )
         config.load()
         self._loop = asyncio.get_running_loop()
-        self._state = _State()
+        self._state = _State(shares)
         self._cut_off = asyncio.Event()
-        self._acceptors = [Acceptor(listener, lambda: _Connection(config, self._state)) for listener in listeners]
+        self._acceptors = [
+            Acceptor(listener, lambda: _Connection(config, self._state), shares) for listener in listeners
+        ]
         self._each_second()
 
     async def drain(self, *, drain_ms: float, grace_ms: float) -> None:

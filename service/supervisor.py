@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from service.admin import AdminApp, read_token
+from service.connection_shares import ABSENT, ConnectionShares, make_file
 from service.embedded_store import EmbeddedStore
 from service.errors import StartError
 from service.exit_codes import FAILURE, INTERRUPTED
@@ -78,7 +79,9 @@ async def supervise(settings: Settings, metrics_dir: Path) -> int:
         admin_app = AdminApp(
             metrics=supervisor.metrics, metrics_content_type=CONTENT_TYPE, workers=supervisor.workers, token=token
         )
-        stack.callback(HttpServer(admin_app, admin_listeners, keep_alive_ms=server.keep_alive_ms).stop)
+        stack.callback(
+            HttpServer(admin_app, admin_listeners, ConnectionShares.alone(), keep_alive_ms=server.keep_alive_ms).stop
+        )
         logger.info("listening", extra={"url": _url(listeners), "admin_url": _url(admin_listeners)})
         return await supervisor.run()
 
@@ -90,6 +93,8 @@ class Supervisor:
         self._settings = settings
         self._listeners = listeners
         self._metrics_dir = metrics_dir
+        self._shares_file = metrics_dir / "connections"
+        self._shares = make_file(self._shares_file, settings.server.workers)
         self._telemetry = SupervisorTelemetry()
         self._workers: dict[int, WorkerProcess] = {}
         self._was_ready = False
@@ -142,6 +147,7 @@ class Supervisor:
                 worker_id,
                 self._settings,
                 self._listeners,
+                shares_file=self._shares_file,
                 metrics_dir=self._metrics_dir,
                 replaces_pid=replaces_pid,
                 on_change=self._changed,
@@ -150,6 +156,7 @@ class Supervisor:
             if self._ending.is_set():
                 worker.command(QUIT)
             status = await worker.run()
+            self._shares[worker_id] = ABSENT
             forget_process(worker.pid)
             replaces_pid = worker.pid
             if self._ending.is_set():

@@ -19,6 +19,7 @@ from models.errors import ModelsError
 from service import structured_log
 from service.asgi import AsgiApp
 from service.bootstrap import Runtime
+from service.connection_shares import ConnectionShares
 from service.errors import ServiceError
 from service.exit_codes import exit_code
 from service.server import HttpServer, run
@@ -64,6 +65,7 @@ async def _work(order: Order, channel: socket.socket) -> int:
     server = HttpServer(
         app,
         [socket.socket(fileno=descriptor) for descriptor in order.listener_fds],
+        ConnectionShares.of_worker(order.shares_file, order.worker_id),
         keep_alive_ms=order.settings.server.keep_alive_ms,
     )
     await _tell(to_parent, Report("ready"))

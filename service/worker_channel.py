@@ -1,6 +1,6 @@
 """What parent and worker say to each other, over a private socket pair that ends when either of them does.
 
-The parent first sends one order: who the worker is, all settings, and which inherited descriptors are the listening
+The parent first sends one order: who the worker is, all settings, which inherited descriptors are the listening
 sockets. Then it sends at most two commands, a line each: `drain`, and `quit` when somebody lost patience. The worker
 reports its states, a line of JSON each. The end of the stream means that the other side is gone: a worker without a
 parent drains at once, so no orphan holds the port.
@@ -14,6 +14,7 @@ import pickle
 import socket
 import struct
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -35,6 +36,8 @@ class Order:
     worker_id: int
     settings: Settings
     listener_fds: tuple[int, ...]
+    shares_file: Path
+    """See `connection_shares.py`."""
 
 
 class Report(msgspec.Struct, frozen=True):

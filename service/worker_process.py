@@ -58,6 +58,7 @@ class WorkerProcess:
         settings: Settings,
         listeners: Sequence[socket.socket],
         *,
+        shares_file: Path,
         metrics_dir: Path,
         replaces_pid: int | None,
         on_change: Callable[[], None],
@@ -67,6 +68,7 @@ class WorkerProcess:
         Args:
             worker_id: 0 to workers - 1; a replacement has the number of the dead.
             listeners: the sockets it accepts from.
+            shares_file: where workers tell each other how many connections they hold.
             metrics_dir: where the processes of this service keep their metrics.
             replaces_pid: the dead worker whose counters it carries on.
             on_change: called after each change of `state`.
@@ -85,7 +87,7 @@ class WorkerProcess:
             # Before the order, without which the worker opens no file.
             _hand_on_metrics(metrics_dir, replaces_pid, process.pid)
         with suppress(ConnectionError):  # it died already; `run` will tell
-            send_order(ours, Order(worker_id, settings, descriptors))
+            send_order(ours, Order(worker_id, settings, descriptors, shares_file))
         reports, commands = await asyncio.open_connection(sock=ours)
         return cls(worker_id, process, reports, commands, on_change)
 

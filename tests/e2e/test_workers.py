@@ -7,8 +7,6 @@ import os
 import signal
 from pathlib import Path
 
-import pytest
-
 from tests.artifacts import ServedProject
 from tests.e2e.load import Load
 from tests.e2e.service_process import ServiceProcess, is_running, service, until
@@ -76,7 +74,7 @@ async def test_both_workers_get_connections(arguments: list[str], project: Serve
             held = [_connections_of(pid, process.port) for pid in ready_workers(process).values()]
 
         assert sum(held) == load.n_connections
-        assert min(held) >= load.n_connections // 8
+        assert min(held) >= load.n_connections // 3
 
 
 async def test_workers_do_not_outlive_their_parent(arguments: list[str]) -> None:
@@ -104,16 +102,14 @@ async def test_a_worker_that_keeps_dying_is_replaced_with_pauses(arguments: list
         assert pauses == [0.0, 0.25, 0.5]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_meant_for_the_service_does_not_end_one_worker(
-    arguments: list[str], number: signal.Signals
-) -> None:
+async def test_a_signal_meant_for_the_service_does_not_end_a_worker(arguments: list[str]) -> None:
     """systemd and terminals signal every process of a service; the order of the end is the parent's."""
     with service(*arguments) as process:
         process.wait_for("ready")
         pid = ready_workers(process)[0]
 
-        os.kill(pid, number)
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
         process.signal(signal.SIGTERM)
 
         assert process.wait() == 0

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from service import server as server_module
+from service.connection_shares import ConnectionShares
 from service.errors import StartError
 from service.listening import open_listeners
 from service.server import HttpServer
@@ -60,7 +61,9 @@ async def running() -> AsyncIterator[Service]:
     """A server on a free port, stopped on leaving."""
     listeners = open_listeners("127.0.0.1", 0, backlog=128, setting="server")
     door = Door()
-    service = Service(HttpServer(door, listeners, keep_alive_ms=60_000), door, listeners[0].getsockname()[1])
+    service = Service(
+        HttpServer(door, listeners, ConnectionShares.alone(), keep_alive_ms=60_000), door, listeners[0].getsockname()[1]
+    )
     try:
         yield service
     finally:
@@ -128,7 +131,7 @@ async def test_connections_nobody_accepted_yet_are_served() -> None:
     door = Door()
     door.may_answer.set()
 
-    server = HttpServer(door, listeners, keep_alive_ms=60_000)
+    server = HttpServer(door, listeners, ConnectionShares.alone(), keep_alive_ms=60_000)
     await server.drain(drain_ms=0, grace_ms=1000 * DEADLINE_S)
 
     for connection in waiting:
