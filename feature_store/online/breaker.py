@@ -44,11 +44,6 @@ class CircuitBreaker:
         if self._reason is not None:
             raise StoreDown(self._reason)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether calls fail without asking."""
-        return self._reason is not None
-
     def answered(self) -> None:
         """A good answer came in time."""
         self._timeouts_in_a_row = 0

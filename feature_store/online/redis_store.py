@@ -1,7 +1,7 @@
 """Reading from Redis while requests wait: one MGET per turn of the event loop, whatever the number of callers.
 
-redis-py costs 31-75 µs of CPU a command, an MGET of several keys hardly more than a GET. So `get_many` only queues its
-keys; the loop's next turn sends everything that was queued as one MGET and hands each caller its slice.
+A command costs redis-py 31 to 75 µs of CPU, an MGET of several keys hardly more than a GET. So `get_many` only queues
+its keys; the loop's next turn sends everything that was queued as one MGET and hands each caller its slice.
 
 Invariants
 - A caller waits for its own future, never for the connection: its deadline is a timer, and a caller that gives up or is
@@ -11,8 +11,8 @@ Invariants
   next one to end, and beyond `max_queued_keys` a call fails at once.
 - A dead server costs a request nothing (`breaker.py`). An idle connection that the server closed is no news about the
   server: its command is sent once more on a fresh one.
-Belongs to the event loop that first reads; pools are not shared between loops.
-Cost: see `loadtest/micro`; the connections are redis-py's own (TLS, AUTH, hiredis), the pool's locks are not taken.
+Belongs to the event loop that first reads. The connections are redis-py's own (TLS, AUTH, hiredis), but its pool's
+locks are not taken. Cost: 20 µs of CPU a call alone, 3 µs among 64 callers (`python -m loadtest.micro.online_store`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the online store costs: the codec, reading by callers at once, writing beside redis-py's own pipeline.
+"""What the online store costs: codec, item table, reading by callers at once, writing beside redis-py's own pipeline.
 
     python -m loadtest.micro.online_store [ROWS]
 
@@ -25,10 +25,12 @@ from feature_store.clock import system_clock
 from feature_store.online.blocking_client import blocking_client
 from feature_store.online.codec import decode_row, decode_rows, encode_rows, row_bytes
 from feature_store.online.embedded import EmbeddedServer
+from feature_store.online.item_table import build_item_table
 from feature_store.online.layout import ViewKeys
 from feature_store.online.redis_store import RedisStore
 from feature_store.online.redis_writer import RedisRowWriter
-from feature_store.rows import Floats, Ids, Times
+from feature_store.online.store import CataloguePosition, CatalogueRows
+from feature_store.rows import Floats, Ids, Rows, Times
 from feature_store.schema import Feature, FeatureView, TableSource
 
 ROUNDS = 5
@@ -61,6 +63,7 @@ def main(n_rows: int) -> None:
             "rows": n_rows,
             "row_bytes": row_bytes(VIEW),
             "codec_ns_per_row": codec(floats, ids, times),
+            "item_table": item_table(floats, ids, times),
             "write_rows_per_s": writing(server.url, floats, ids, times),
             "read_us_cpu_per_call": uvloop.run(reading(server.url, n_rows)),
         }
@@ -76,6 +79,21 @@ def codec(floats: Floats, ids: Ids, times: Times) -> dict[str, dict[str, float]]
         "encode_many": rounds(lambda: encode_rows(VIEW, floats, ids, times), len(stored)),
         "decode_many": rounds(lambda: decode_rows(VIEW, stored), len(stored)),
         "decode_one": rounds(lambda: [decode_row(VIEW, value) for value in some], len(some)),
+    }
+
+
+def item_table(floats: Floats, ids: Ids, times: Times) -> dict[str, dict[str, float]]:
+    """Nanoseconds an ad: to build the table, and to look up 100 of its ads."""
+    ad_ids = [f"ad-{i}" for i in range(len(times))]
+    rows = Rows(floats, ids, times, np.ones(len(times), dtype=np.bool_))
+    catalogue = CatalogueRows(CataloguePosition(1, 0), ad_ids, rows)
+    table = build_item_table([VIEW], [catalogue], int(times[0]))
+    generator = np.random.default_rng(2)
+    requests = [[ad_ids[i] for i in generator.integers(0, len(ad_ids), 100)] for _ in range(200)]
+    np.testing.assert_array_equal(table.floats[table.lookup(ad_ids[-5:])], floats[-5:])
+    return {
+        "build": rounds(lambda: build_item_table([VIEW], [catalogue], int(times[0])), len(times)),
+        "lookup": rounds(lambda: [table.lookup(request) for request in requests], 100 * len(requests)),
     }
 
 
