@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from feature_store.online.embedded import EmbeddedServer
 from service.bootstrap import Runtime
+from service.connection_shares import ConnectionShares
 from service.listening import open_listeners
 from service.server import HttpServer
 from service.settings import Settings, load_settings
@@ -64,7 +65,7 @@ async def running(settings: Settings, worker_id: int = 0) -> AsyncIterator[Worke
     """A worker with these settings, stopped on leaving."""
     runtime = await Runtime.start(settings, worker_id=worker_id)
     listeners = open_listeners("127.0.0.1", 0, backlog=128, setting="server")
-    server = HttpServer(runtime.app, listeners, keep_alive_ms=60_000)
+    server = HttpServer(runtime.app, listeners, ConnectionShares.alone(), keep_alive_ms=60_000)
     worker = Worker(runtime, listeners[0].getsockname()[1])
     try:
         yield worker
