@@ -16,7 +16,8 @@ Fixed width, so n rows are one NumPy matrix and encoding or decoding them is a c
 is but not what it means: meaning is the fingerprint in its key. Anything unexpected is an error rather than a guess,
 because a row read one column off would still look like numbers. NaN passes through: whoever writes a row has applied
 the defaults of single values already; here defaults stand in for whole missing rows only.
-Pure. Cost: 0.1 to 0.2 µs a row to encode, 0.2 to 0.4 to decode many, 3 to 5 for one (`python -m loadtest.micro.online_store`).
+Pure. Cost of a row: 0.1 to 0.2 µs to encode, 0.2 to 0.4 to decode among many, 3 to 5 to decode alone
+(`python -m loadtest.micro.online_store`).
 """
 
 from __future__ import annotations

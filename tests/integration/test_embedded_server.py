@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -157,6 +158,34 @@ def test_a_failed_start_leaves_the_directory_free(directory: Path) -> None:
 
     with EmbeddedServer(directory) as server:
         assert server.owned
+
+
+def test_a_server_whose_owner_leaves_is_replaced(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a server that is just being stopped must not wait in vain."""
+    other = (directory / "server.lock").open("w")
+    fcntl.flock(other, fcntl.LOCK_EX)
+    real_try_lock = EmbeddedServer._try_lock
+
+    def refused_once(self: EmbeddedServer) -> bool:
+        taken = real_try_lock(self)
+        other.close()
+        return taken
+
+    monkeypatch.setattr(EmbeddedServer, "_try_lock", refused_once)
+
+    with EmbeddedServer(directory) as server:
+        put(server, b"ours")
+
+        assert server.owned
+
+
+def test_a_directory_whose_owner_does_not_answer_is_an_error(directory: Path) -> None:
+    """Not a hang: the message says where nobody answers."""
+    with (directory / "server.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+
+        with pytest.raises(EmbeddedServerError, match=r"no Valkey server answered at unix://.* within 0\.05 s"):
+            EmbeddedServer(directory, start_timeout_s=0.05)
 
 
 def test_closing_twice_is_closing(directory: Path) -> None:
