@@ -1,6 +1,6 @@
 """The command line: a table of commands, each loaded only when it is called.
 
-Exit codes are those of `exit_codes.py`. An error that was raised on purpose is one line that names the thing and the way
+Exit codes are those of `exit_codes.py`. An error raised on purpose is one line that names the thing and the way
 out; `CLICKSERVE_DEBUG=1` adds the traceback. Anything else is a defect and keeps its traceback.
 """
 

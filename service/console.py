@@ -2,7 +2,7 @@
 
 A command builds one result (a plain dict) and hands it to `Console.result` with a function that shows it to a person.
 With `--json` the dict is printed instead, alone on stdout, and progress is silent. Progress goes to stderr, so that
-stdout stays clean in a pipe; where stderr is no terminal each stage prints one line when it ends.
+stdout stays clean in a pipe; where stderr is no terminal each stage prints one line when it begins.
 """
 
 from __future__ import annotations
@@ -16,11 +16,22 @@ from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 OnProgress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done (0 to 1)."""
+
+WIDTH_OF_A_FILE = 140
+"""Columns for tables where stdout is no terminal."""
 
 
 class Console:
@@ -28,7 +39,9 @@ class Console:
 
     def __init__(self, *, json_only: bool) -> None:
         self.json_only = json_only
-        self.out = RichConsole(soft_wrap=True, highlight=False)
+        self.out = RichConsole(highlight=False)
+        if not self.out.is_terminal:
+            self.out = RichConsole(highlight=False, width=WIDTH_OF_A_FILE)
         self.err = RichConsole(stderr=True, soft_wrap=True, highlight=False, quiet=json_only)
 
     def say(self, text: str) -> None:
@@ -42,7 +55,7 @@ class Console:
             yield lambda text, fraction: None
             return
         if not self.err.is_terminal:
-            yield _PlainProgress(self.err)
+            yield _Lines(self.err)
             return
         with Progress(
             TextColumn("{task.description}"),
@@ -52,14 +65,7 @@ class Console:
             TimeRemainingColumn(compact=True),
             console=self.err,
         ) as bars:
-            tasks: dict[str, Any] = {}
-
-            def on_progress(text: str, fraction: float) -> None:
-                if text not in tasks:
-                    tasks[text] = bars.add_task(escape(text), total=1.0)
-                bars.update(tasks[text], completed=min(1.0, fraction))
-
-            yield on_progress
+            yield _Bars(bars)
 
     def result(self, result: Mapping[str, Any], show: Callable[[RichConsole], None]) -> None:
         """Ends a command: the JSON document, or what `show` draws on stdout."""
@@ -69,19 +75,35 @@ class Console:
             show(self.out)
 
 
-class _PlainProgress:
-    """One line when a stage ends: what a log file can hold."""
+class _Bars:
+    """One bar a stage; a stage is over when the next begins."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._stage: str | None = None
+        self._task: TaskID | None = None
+
+    def __call__(self, text: str, fraction: float) -> None:
+        if text != self._stage:
+            if self._task is not None:
+                self._bars.update(self._task, completed=1.0)
+            self._stage, self._task = text, self._bars.add_task(escape(text), total=1.0)
+        assert self._task is not None
+        self._bars.update(self._task, completed=min(1.0, fraction))
+
+
+class _Lines:
+    """One line when a stage begins, with the seconds so far: what a log file can hold."""
 
     def __init__(self, console: RichConsole) -> None:
         self._console = console
-        self._started: dict[str, float] = {}
-        self._done: set[str] = set()
+        self._started = time.monotonic()
+        self._stage: str | None = None
 
     def __call__(self, text: str, fraction: float) -> None:
-        started = self._started.setdefault(text, time.monotonic())
-        if fraction >= 1.0 and text not in self._done:
-            self._done.add(text)
-            self._console.print(f"{escape(text)}: done in {time.monotonic() - started:.1f} s")
+        if text != self._stage:
+            self._stage = text
+            self._console.print(f"{time.monotonic() - self._started:7.1f} s  {escape(text)}")
 
 
 def key_value_table(title: str, rows: Mapping[str, str]) -> Table:

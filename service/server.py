@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run the main coroutine of a process on uvloop."""
-    with asyncio.Runner(loop_factory=Config("", loop="uvloop").get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=Config("", loop="uvloop", log_config=None).get_loop_factory()) as runner:
         return runner.run(main)
 
 
@@ -205,6 +205,7 @@ class HttpServer:
             ws="none",
             interface="asgi3",
             log_config=None,
+            log_level="error",  # a warning for each request that is no HTTP: no client shall be able to fill the log
             access_log=False,
             proxy_headers=False,
             server_header=False,

@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.definition import Project
 from feature_store.errors import LogError
 from feature_store.ids import MISSING_ID, hash_id, hash_ids
 from feature_store.offline import arrow
@@ -25,6 +24,7 @@ from feature_store.offline.log import Factorised, Log
 from feature_store.offline.offline_store import OfflineStore
 from feature_store.offline.progress import Progress, silent
 from feature_store.offline.rejects import Rejects
+from feature_store.project import Project
 from feature_store.schema import ContextFeature, FeatureView
 from models.encoder import Block, Encoded, Encoder, ModelInputs, context_number
 
@@ -57,6 +57,25 @@ class TrainingFrame:
 
     def __len__(self) -> int:
         return len(self.clicked)
+
+    def part(self, start: float, end: float) -> TrainingFrame:
+        """The impressions between two fractions of the log, in order of time: `part(0.8, 1)` is the last fifth.
+
+        Their features keep the whole log as history, each impression its own past.
+        """
+        rows = slice(round(start * len(self)), round(end * len(self)))
+        return replace(
+            self,
+            time_ms=self.time_ms[rows],
+            clicked=self.clicked[rows],
+            position=self.position[rows],
+            line=self.line[rows],
+            users=Factorised(self.users.codes[rows], self.users.values),
+            ads=Factorised(self.ads.codes[rows], self.ads.values),
+            user=Block(self.user.floats[rows], self.user.ids[rows]),
+            ad=Block(self.ad.floats[rows], self.ad.ids[rows]),
+            context=Block(self.context.floats[rows], self.context.ids[rows]),
+        )
 
     def encode(self, encoder: Encoder, rows: slice = slice(None)) -> Encoded:
         """The model's matrices for some of the impressions."""

@@ -137,7 +137,7 @@ def downsampling_correction(scratch: Path) -> Outcome:
 
 def ranking_latency(scratch: Path) -> Outcome:
     """Open-loop Poisson 500 requests/s of 100 candidates against the demo's service, with Locust beside it."""
-    seen = clickserve("demo", "--out", scratch / "demo", "--rate", 500, "--seconds", 60, cwd=scratch)
+    seen = clickserve("demo", "--out", scratch / "demo", "--rate", 500, "--duration", 60, cwd=scratch)
     open_loop, locust = seen["bench"]["open_loop"], seen["bench"]["locust"]
     return Outcome(
         f"p50 {open_loop['p50_ms']:.2f} ms, p99 {open_loop['p99_ms']:.2f} ms of {open_loop['n']} requests; "
@@ -250,7 +250,7 @@ CLAIMS = [
     Claim("simulation-speed", "clickserve simulate on one core", "1 M impressions in <= 20 s", simulation_speed),
     Claim(
         "ranking-latency",
-        "clickserve demo --rate 500 --seconds 60",
+        "clickserve demo --rate 500 --duration 60",
         "100 candidates, open-loop Poisson 500/s on 2 cores shared with Redis and client: p99 < 10 ms, p50 < 2 ms",
         ranking_latency,
     ),

@@ -1,0 +1,145 @@
+"""`clickserve bench`: load a running service at one rate, judge it, and write a report that a person can read."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console as RichConsole
+
+from service import exit_codes
+from service.commands.options import config_option, json_option
+from service.console import Console, key_value_table
+
+if TYPE_CHECKING:
+    from loadtest.bench import BenchResult
+
+
+@click.command("bench")
+@click.option("--url", help="A running service; without it one is started with --config, and stopped afterwards.")
+@config_option
+@click.option(
+    "--workload",
+    "workload_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Which requests to send; workload.json beside --config where absent.",
+)
+@click.option("--engine", type=click.Choice(["open-loop", "locust", "both"]), default="both", show_default=True)
+@click.option("--rate", type=click.FloatRange(1), default=500.0, show_default=True, help="Requests a second.")
+@click.option("--duration", type=click.FloatRange(1), default=20.0, show_default=True, help="Measured time per engine.")
+@click.option("--warmup", type=click.FloatRange(0), default=2.0, show_default=True, help="Seconds before that.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs/bench"),
+    show_default=True,
+    help="Folder for report.html and report.json.",
+)
+@click.option("--cpu", type=click.IntRange(0), help="Core for the load generator; the kernel chooses where absent.")
+@json_option
+def command(
+    url: str | None,
+    config_file: Path | None,
+    workload_file: Path | None,
+    engine: Any,
+    rate: float,
+    duration: float,
+    warmup: float,
+    out: Path,
+    cpu: int | None,
+    as_json: bool,
+) -> int:
+    """Measure latency from the scheduled arrival, judge it against loadtest/budgets.toml, write HTML and JSON.
+
+    Exit 0 if every budget was kept, 1 if one was broken or the generator was too late to be believed.
+    """
+    from loadtest.bench import BenchOptions, run_bench
+    from loadtest.errors import LoadTestError
+    from service.own_service import OwnService, own_service
+
+    if url is None and config_file is None:
+        raise click.UsageError("name a running service with --url, or a configuration to start one with --config")
+    if workload_file is None:
+        beside = config_file.parent / "workload.json" if config_file else None
+        if beside is None or not beside.exists():
+            raise click.UsageError("which requests? name a workload file with --workload (see loadtest/README.md)")
+        workload_file = beside
+    out.mkdir(parents=True, exist_ok=True)
+    console = Console(json_only=as_json)
+    service = nullcontext(OwnService(url, ())) if url else own_service(_given(config_file), out / "service.log")
+    try:
+        with service as running, console.progress() as on_progress:
+            result = run_bench(
+                BenchOptions(
+                    url=running.url,
+                    workload_path=workload_file,
+                    out_dir=out,
+                    rate_per_s=rate,
+                    duration_s=duration,
+                    warmup_s=warmup,
+                    engine=engine,
+                    cpu=cpu,
+                    server_pids=running.pids,
+                ),
+                on_progress,
+            )
+    except LoadTestError as error:
+        click.echo(f"clickserve: {error}", err=True)
+        return _exit_code(error)
+    console.result(described(result), lambda screen: show(screen, result))
+    return 0 if result.passed else exit_codes.FAILURE
+
+
+def described(result: BenchResult) -> dict[str, Any]:
+    """The figures of a bench as a plain document: verdict, then one entry an engine."""
+    engines = {
+        measured.result.engine.replace("-", "_"): {
+            "n": measured.result.latency.n,
+            "p50_ms": measured.result.latency.p50_ms,
+            "p90_ms": measured.result.latency.p90_ms,
+            "p99_ms": measured.result.latency.p99_ms,
+            "p999_ms": measured.result.latency.p999_ms,
+            "max_ms": measured.result.latency.max_ms,
+        }
+        for measured in result.report.measured
+    }
+    return {
+        "passed": result.passed,
+        "verdict": result.verdict.headline,
+        "html": str(result.html_path),
+        "json": str(result.json_path),
+        **engines,
+    }
+
+
+def show(screen: RichConsole, result: BenchResult) -> None:
+    """The verdict and a line per engine."""
+    rows = {"verdict": result.verdict.headline}
+    for measured in result.report.measured:
+        latency = measured.result.latency
+        rows[measured.result.engine] = (
+            f"p50 {_ms(latency.p50_ms)}, p99 {_ms(latency.p99_ms)}, "
+            f"p99.9 {_ms(latency.p999_ms)} of {latency.n} requests"
+        )
+    rows["report"] = str(result.html_path)
+    screen.print(key_value_table("load test", rows))
+
+
+def _exit_code(error: Exception) -> int:
+    from loadtest.errors import BudgetError, TargetError, WorkloadError
+
+    if isinstance(error, TargetError):
+        return exit_codes.DEPENDENCY_DOWN
+    return exit_codes.USAGE if isinstance(error, (BudgetError, WorkloadError)) else exit_codes.FAILURE
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} ms"
+
+
+def _given(config_file: Path | None) -> Path:
+    if config_file is None:
+        raise click.UsageError("name a configuration with --config")
+    return config_file

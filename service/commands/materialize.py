@@ -1,0 +1,123 @@
+"""`clickserve materialize`: feature rows, as they are known at one time, into the online store."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console as RichConsole
+from rich.table import Table
+
+from service.commands.options import config_option, features_option, json_option
+from service.console import Console
+
+if TYPE_CHECKING:
+    from feature_store.offline.materialize import MaterializedView, MaterializeReport
+
+
+@click.command("materialize")
+@click.option("--data", metavar="KIND:PATH", help="The click log that windows and log attributes are made from.")
+@features_option
+@click.option("--view", "view_names", multiple=True, help="Which views; all where absent. May be given several times.")
+@click.option(
+    "--from",
+    "from_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Rows computed elsewhere, for the one --view named: entity id, event time, columns.",
+)
+@click.option(
+    "--as-of",
+    "as_of_text",
+    default="now",
+    show_default=True,
+    help="Whose knowledge: now, log-end, milliseconds since 1970 UTC, or an ISO time.",
+)
+@config_option
+@click.option("--redis-url", help="The online store; an embedded server where none is named anywhere.")
+@click.option(
+    "--workdir", type=click.Path(file_okay=False, path_type=Path), default=Path(".clickserve/work"), show_default=True
+)
+@json_option
+def command(
+    data: str | None,
+    features_file: Path | None,
+    view_names: tuple[str, ...],
+    from_file: Path | None,
+    as_of_text: str,
+    config_file: Path | None,
+    redis_url: str | None,
+    workdir: Path,
+    as_json: bool,
+) -> int:
+    """Write one packed row per entity and view. Running it again changes nothing; a killed run is resumed."""
+    from feature_store.schema import LogSource, SqlSource, WindowSource
+    from service.jobs import as_of, materialize_views, open_log, project_of
+    from service.settings import load_settings
+
+    settings = load_settings(config_file, os.environ, {"redis.url": redis_url})
+    time = as_of(as_of_text)
+    project = project_of(data, features_file)
+    known = {view.name: view for view in project.schema.views}
+    unknown = [name for name in view_names if name not in known]
+    if unknown:
+        raise click.UsageError(f"no view {unknown[0]!r} in {project.origin}; there are {', '.join(known) or 'none'}")
+    if from_file is not None:
+        if len(view_names) != 1:
+            raise click.UsageError("--from brings the rows of one view; name it with --view")
+        project = project.with_table(view_names[0], from_file)
+    views = [known[name] for name in view_names] or list(known.values())
+    if not views:
+        raise click.UsageError(f"{project.origin} declares no view, so there is nothing to materialize")
+    from_log = [view.name for view in views if isinstance(view.source, (LogSource, WindowSource, SqlSource))]
+    if from_log and data is None:
+        raise click.UsageError(f"views {', '.join(from_log)} are made from the click log; name it with --data")
+    console = Console(json_only=as_json)
+    with console.progress() as on_progress:
+        log = open_log(data, features_file, workdir, on_progress) if data else None
+        report = materialize_views(project, views, log, settings, time=time, workdir=workdir, on_progress=on_progress)
+    for view in report.views:
+        if view.rejected.n:
+            console.say(view.rejected.described())
+    document = {"written": report.written, "views": [described(view) for view in report.views]}
+    console.result(document, lambda screen: _show(screen, report))
+    return 0
+
+
+def described(view: MaterializedView) -> dict[str, Any]:
+    """What became of one view, as plain values."""
+    return {
+        "view": view.view,
+        "fingerprint": view.fingerprint,
+        "as_of_ms": view.as_of_ms,
+        "entities": view.entities,
+        "written": view.rows.written,
+        "older_skipped": view.rows.older_skipped,
+        "expired_skipped": view.rows.expired_skipped,
+        "rejected": view.rejected.n,
+        "resumed": view.resumed,
+        "seconds": view.seconds,
+        "predicted_bytes_per_entity": view.predicted_bytes_per_entity,
+        "real_bytes_per_entity": view.real_bytes_per_entity,
+    }
+
+
+def _show(screen: RichConsole, report: MaterializeReport) -> None:
+    table = Table(box=None)
+    for name in ("view", "written", "skipped", "seconds", "bytes per entity: predicted", "grown by"):
+        table.add_column(name, justify="left" if name == "view" else "right")
+    for view in report.views:
+        table.add_row(
+            view.view,
+            f"{view.rows.written:,}",
+            f"{view.rows.older_skipped + view.rows.expired_skipped:,}",
+            f"{view.seconds:.1f}",
+            _bytes(view.predicted_bytes_per_entity),
+            _bytes(view.real_bytes_per_entity),
+        )
+    screen.print(table)
+
+
+def _bytes(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"

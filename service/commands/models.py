@@ -1,0 +1,123 @@
+"""`clickserve models list | show | promote`: what is published, and which of it answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.console import Console as RichConsole
+from rich.table import Table
+
+from service import exit_codes
+from service.commands.options import json_option, registry_option
+from service.console import Console, key_value_table
+
+name_option = click.option("--name", default="default", show_default=True, help="Name of the model.")
+
+
+@click.group("models")
+def command() -> None:
+    """List, show and promote published models."""
+
+
+@command.command("list")
+@registry_option
+@name_option
+@json_option
+def list_models(registry_dir: Path, name: str, as_json: bool) -> None:
+    """List the versions of a model, oldest first, and which is champion."""
+    from models.registry.registry import Registry
+
+    registry = Registry(registry_dir, name)
+    champion = registry.champion()
+    manifests = [registry.get(version).manifest for version in registry.versions()]
+    document = {
+        "name": name,
+        "champion": champion,
+        "versions": [
+            {
+                "version": manifest.version,
+                "learner": manifest.learner,
+                "created_ms": manifest.created_ms,
+                "normalized_entropy": msgspec.to_builtins(manifest.metrics["normalized_entropy"]),
+                "better_than_base_rate": manifest.better_than_base_rate,
+            }
+            for manifest in manifests
+        ],
+    }
+
+    def show(screen: RichConsole) -> None:
+        table = Table(box=None)
+        for heading in ("version", "learner", "published", "NE [95 % interval]", ""):
+            table.add_column(heading)
+        for manifest in manifests:
+            entropy = manifest.metrics["normalized_entropy"]
+            table.add_row(
+                manifest.version,
+                manifest.learner,
+                datetime.fromtimestamp(manifest.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+                f"{entropy.value:.4f} [{entropy.low:.4f}, {entropy.high:.4f}]",
+                "champion" if manifest.version == champion else "",
+            )
+        screen.print(table if manifests else f"no model {name!r} in {registry_dir}; clickserve train publishes one")
+
+    Console(json_only=as_json).result(document, show)
+
+
+@command.command("show")
+@registry_option
+@name_option
+@click.argument("version", required=False)
+@json_option
+def show_model(registry_dir: Path, name: str, version: str | None, as_json: bool) -> None:
+    """Show a version's manifest after verifying every file of it; the newest where no version is named."""
+    from models.registry.registry import Registry
+
+    registry = Registry(registry_dir, name)
+    artifact = registry.get(version or registry.newest())
+    manifest = artifact.manifest
+    document: dict[str, Any] = msgspec.to_builtins(manifest)
+
+    def show(screen: RichConsole) -> None:
+        rows = {
+            "learner": manifest.learner,
+            "predicts": manifest.label.name,
+            "trained on": f"{manifest.trained_on.source}: {manifest.trained_on.impressions:,} impressions with "
+            f"{manifest.trained_on.clicks:,} clicks",
+            "position": manifest.reference_position,
+            "calibrator": manifest.calibrator.kind,
+            "views": ", ".join(f"{view.name} {view.fingerprint[:8]}" for view in manifest.inputs.views) or "none",
+            "proof": "holds" if manifest.proof.holds else "does not hold",
+            "model card": str(artifact.path / "card.html"),
+        }
+        rows |= {key: f"{m.value:.4f} [{m.low:.4f}, {m.high:.4f}]" for key, m in manifest.metrics.items()}
+        screen.print(key_value_table(f"{manifest.name} {manifest.version}", rows))
+
+    Console(json_only=as_json).result(document, show)
+
+
+@command.command("promote")
+@registry_option
+@name_option
+@click.argument("version", required=False)
+@json_option
+def promote(registry_dir: Path, name: str, version: str | None, as_json: bool) -> int:
+    """Make a version champion, if the gate lets it (exit 3 if not); the newest where no version is named."""
+    from models.registry.gate import Gate
+    from models.registry.registry import Registry
+
+    registry = Registry(registry_dir, name)
+    chosen = version or registry.newest()
+    verdict = registry.promote(chosen, Gate())
+
+    def show(screen: RichConsole) -> None:
+        screen.print(f"{name} {chosen}: {'champion' if verdict.passed else 'refused by the gate'}")
+        for reason in verdict.reasons:
+            screen.print(f"  {reason}")
+
+    document = {"name": name, "version": chosen, "promoted": verdict.passed, "reasons": list(verdict.reasons)}
+    Console(json_only=as_json).result(document, show)
+    return 0 if verdict.passed else exit_codes.GATE

@@ -1,0 +1,127 @@
+"""`clickserve train`: from a click log to a published, proven and calibrated model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console as RichConsole
+
+from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
+from service.console import Console, key_value_table
+
+if TYPE_CHECKING:
+    from models.registry.registry import Published
+
+
+@click.command("train")
+@data_option
+@features_option
+@rows_option
+@click.option("--model", "learner", type=click.Choice(["gbdt", "logistic"]), default="gbdt", show_default=True)
+@registry_option
+@click.option("--name", default="default", show_default=True, help="Under which name the model is served.")
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--negative-rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the non-clicks to learn from; chosen by the size of the log where absent.",
+)
+@click.option("--calibrator/--no-calibrator", default=True, help="Whether to fit a calibrator.  [default: fit]")
+@click.option(
+    "--correction/--no-correction",
+    default=True,
+    help="Whether to undo the sampling of non-clicks; without it probabilities are wrong, on purpose.",
+)
+@click.option(
+    "--workdir", type=click.Path(file_okay=False, path_type=Path), default=Path(".clickserve/work"), show_default=True
+)
+@json_option
+def command(
+    data: str,
+    features_file: Path | None,
+    rows: tuple[float, float],
+    learner: str,
+    registry_dir: Path,
+    name: str,
+    seed: int,
+    negative_rate: float | None,
+    calibrator: bool,
+    correction: bool,
+    workdir: Path,
+    as_json: bool,
+) -> int:
+    """Train on a click log, calibrate, prove the ONNX graph and publish it; says so if it beats no base rate.
+
+    The newest fifth of the log judges the model. Publishing is not gated: `clickserve models promote` is.
+    """
+    from models.registry.registry import Registry
+    from models.training import TrainOptions
+    from service.jobs import read_frame, train_and_publish
+
+    console = Console(json_only=as_json)
+    with console.progress() as on_progress:
+        frame = read_frame(data, features_file, workdir, on_progress)
+        published = train_and_publish(
+            frame.part(*rows),
+            learner=learner,
+            registry=Registry(registry_dir, name),
+            source=data,
+            options=TrainOptions(negative_rate=negative_rate, calibrate=calibrator, correct=correction),
+            seed=seed,
+            on_progress=on_progress,
+        )
+    rejected = [frame.log.rejects, *frame.table_rejects.values()]
+    for rejects in rejected:
+        if rejects.n:
+            console.say(rejects.described())
+    document = described(published) | {"rejected_rows": sum(rejects.n for rejects in rejected)}
+    console.result(document, lambda screen: _show(screen, published))
+    return 0
+
+
+def described(published: Published) -> dict[str, Any]:
+    """What was published, as plain values."""
+    from service.jobs import figure
+
+    manifest = published.manifest
+    return {
+        "name": manifest.name,
+        "version": published.version,
+        "path": str(published.path),
+        "card": str(published.path / "card.html"),
+        "learner": manifest.learner,
+        "champion": published.is_champion,
+        "gate_passed": published.verdict.passed,
+        "gate_reasons": list(published.verdict.reasons),
+        "better_than_base_rate": manifest.better_than_base_rate,
+        "metrics": {name: figure(interval) for name, interval in manifest.metrics.items()},
+        "proof": {
+            "rows": manifest.proof.rows,
+            "threshold_rows": manifest.proof.threshold_rows,
+            "max_p_error": manifest.proof.max_p_error,
+            "max_logit_error": manifest.proof.max_logit_error,
+            "inversions": manifest.proof.inversions,
+        },
+    }
+
+
+def _show(screen: RichConsole, published: Published) -> None:
+    manifest = published.manifest
+    proof = manifest.proof
+    entropy, area, ratio = (manifest.metrics[name] for name in ("normalized_entropy", "auc", "calibration_ratio"))
+    rows = {
+        "model": f"{manifest.name} {published.version} ({manifest.learner})",
+        "judged on": f"the newest {entropy.n:,} impressions with {entropy.clicks:,} clicks",
+        "NE": f"{entropy.value:.4f} [{entropy.low:.4f}, {entropy.high:.4f}]; below 1 beats the mean click rate",
+        "AUC": f"{area.value:.4f} [{area.low:.4f}, {area.high:.4f}]",
+        "promised / seen clicks": f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]",
+        "proof": f"|Δp| ≤ {proof.max_p_error:.1e} on {proof.rows + proof.threshold_rows:,} rows, "
+        f"{proof.inversions} inversions",
+        "champion": "yes" if published.is_champion else "no; clickserve models promote makes it champion",
+        "model card": str(published.path / "card.html"),
+    }
+    if not manifest.better_than_base_rate:
+        rows["finding"] = "no better than the base rate: its interval of NE reaches 1"
+    screen.print(key_value_table("published", rows))

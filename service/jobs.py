@@ -1,0 +1,248 @@
+"""The offline work a person asks for, each as one call: `service/commands/` and the demo are thin over these.
+
+A job reads a log, trains, measures or writes rows; it is told where things lie and reports progress, and it prints
+nothing. Importing this module loads DuckDB and the exporters; a learner's own library comes with the job that trains.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from feature_store.clock import system_clock
+from feature_store.definition import Project, load_project
+from feature_store.errors import MaterializeError
+from feature_store.offline.log import Log
+from feature_store.offline.materialize import MaterializeReport, materialize
+from feature_store.online.embedded import EmbeddedServer
+from feature_store.online.redis_writer import RedisRowWriter
+from feature_store.schema import FeatureView
+from models.encoder import Encoder
+from models.evaluation.attainable import share_of_attainable_gain
+from models.evaluation.evaluate import Evaluation, evaluate
+from models.evaluation.intervals import all_metrics, user_codes
+from models.logs.frame import TrainingFrame, build_frame
+from models.logs.reader import own_project, read_log
+from models.logs.truth import truth_of
+from models.publication import Provenance, publish
+from models.registry.gate import Gate
+from models.registry.manifest import Interval, Label
+from models.registry.predictor import Predictor
+from models.registry.registry import Published, Registry
+from models.trainers import trainer_named
+from models.trainers.trainer import TrainingSet
+from models.training import TrainOptions, train
+from service.console import OnProgress
+from service.settings import Settings
+
+REFERENCE_POSITION = "mean over the log's positions"
+"""`p_click` speaks of it; see docs/adr/0003."""
+
+
+def open_log(data: str, features_file: Path | None, workdir: Path, on_progress: OnProgress) -> Log:
+    """The log named `KIND:PATH`, checked and in canonical form in `workdir`."""
+    project = load_project(features_file) if features_file else None
+    return read_log(data, project, workdir=workdir, on_progress=on_progress)
+
+
+def read_frame(data: str, features_file: Path | None, workdir: Path, on_progress: OnProgress) -> TrainingFrame:
+    """Every impression of a log with what was known of it at its time."""
+    return build_frame(open_log(data, features_file, workdir, on_progress), on_progress=on_progress)
+
+
+def train_and_publish(
+    frame: TrainingFrame,
+    *,
+    learner: str,
+    registry: Registry,
+    source: str,
+    options: TrainOptions,
+    seed: int,
+    on_progress: OnProgress,
+) -> Published:
+    """Learns from the frame, proves the exported graph and publishes it.
+
+    Raises:
+        TrainingError: the frame holds too little to learn from.
+        ExportError, ProofMissing, RegistryError: as `models.publication.publish`.
+    """
+    encoder = Encoder(frame.inputs)
+    data = TrainingSet(
+        encoded=frame.encode(encoder),
+        clicked=frame.clicked,
+        time_ms=frame.time_ms,
+        float_names=encoder.float_names,
+        id_names=encoder.id_names,
+        user_codes=user_codes(frame.users.codes),
+    )
+    outcome = train(data, trainer_named(learner, threads=os.cpu_count() or 1), options, seed, on_progress)
+    label = frame.log.project.label
+    provenance = Provenance(
+        source=source,
+        label=Label(label.name, label.window_ms),
+        reference_position=REFERENCE_POSITION,
+        created_ms=system_clock(),
+    )
+    return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress)
+
+
+@dataclass(frozen=True, slots=True)
+class Oracles:
+    """What a simulated log lets us know: figures of both oracles on the model's own impressions."""
+
+    true: dict[str, Interval]
+    attainable: dict[str, Interval]
+    share_of_attainable_gain: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A model held against a log."""
+
+    evaluation: Evaluation
+    oracles: Oracles | None
+
+    def document(self) -> dict[str, Any]:
+        """All figures as plain values."""
+        found: dict[str, Any] = {
+            "version": self.evaluation.version,
+            "impressions": len(self.evaluation.clicked),
+            "clicks": int(np.count_nonzero(self.evaluation.clicked)),
+            "mean_p_click": float(self.evaluation.p_click.mean()),
+            "metrics": _figures(self.evaluation.metrics),
+        }
+        if self.oracles is not None:
+            found["oracles"] = {
+                "true": _figures(self.oracles.true),
+                "attainable": _figures(self.oracles.attainable),
+                "share_of_attainable_gain": figure(self.oracles.share_of_attainable_gain),
+            }
+        return found
+
+
+def measure(predictor: Predictor, frame: TrainingFrame) -> Measured:
+    """Scores every impression of the frame as serving would, and measures; against both oracles where there are any.
+
+    Raises:
+        EncodingError: the frame's columns are not the model's.
+        MetricError: all impressions have the same outcome.
+    """
+    evaluation = evaluate(predictor, frame)
+    truth = truth_of(frame)
+    if truth is None:
+        return Measured(evaluation, None)
+    users = user_codes(frame.users.codes)
+    return Measured(
+        evaluation,
+        Oracles(
+            true=all_metrics(frame.clicked, truth.true_p, users),
+            attainable=all_metrics(frame.clicked, truth.attainable_p, users),
+            share_of_attainable_gain=share_of_attainable_gain(
+                frame.clicked, evaluation.p_click, truth.attainable_p, frame.users.codes
+            ),
+        ),
+    )
+
+
+def figure(interval: Interval) -> dict[str, float | int]:
+    """One figure with its interval and sample, as plain values."""
+    return {
+        "value": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "n": interval.n,
+        "clicks": interval.clicks,
+    }
+
+
+def _figures(metrics: dict[str, Interval]) -> dict[str, dict[str, float | int]]:
+    return {name: figure(interval) for name, interval in metrics.items()}
+
+
+AsOf = Literal["now", "log-end"] | int
+"""The time whose knowledge is written: the present, the log's last impression, or milliseconds since 1970 UTC."""
+
+
+def as_of(text: str) -> AsOf:
+    """`now`, `log-end`, milliseconds since 1970 UTC, or an ISO time (UTC where it names no zone).
+
+    Raises:
+        MaterializeError: none of these.
+    """
+    if text == "now":
+        return "now"
+    if text == "log-end":
+        return "log-end"
+    if text.isdecimal():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise MaterializeError(
+            f"{text!r} is no as-of time; write now, log-end, milliseconds since 1970 UTC or 2026-01-31T12:00"
+        ) from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def materialize_views(
+    project: Project,
+    views: Sequence[FeatureView],
+    log: Log | None,
+    settings: Settings,
+    *,
+    time: AsOf,
+    workdir: Path,
+    on_progress: OnProgress,
+) -> MaterializeReport:
+    """Writes the views' rows into the configured store, or into the embedded one where no Redis is named.
+
+    Raises:
+        MaterializeError: a view has no row at that time, or the log's end is asked for and there is no log.
+        StoreError: the store failed; run it again to resume.
+    """
+    if time == "log-end" and log is None:
+        raise MaterializeError("log-end is the time of a log's last impression; name the log with --data")
+    moment = log.last_ms if time == "log-end" and log else None if time == "now" else int(time)
+    with store_url(settings) as url:
+        writer = RedisRowWriter(url, project.schema.project)
+        try:
+            return materialize(
+                project,
+                views,
+                log,
+                writer,
+                workdir=workdir,
+                clock=system_clock,
+                as_of_ms=moment,
+                on_progress=on_progress,
+            )
+        finally:
+            writer.close()
+
+
+@contextmanager
+def store_url(settings: Settings) -> Iterator[str]:
+    """The configured Redis; where none is named, the embedded server, started for this job unless it runs already."""
+    if settings.redis.url:
+        yield settings.redis.url
+        return
+    with EmbeddedServer(settings.redis.embedded_dir) as server:
+        yield server.url
+
+
+def project_of(data: str | None, features_file: Path | None) -> Project:
+    """The definition of features: the file, or what comes with the kind of log.
+
+    Raises:
+        LogError: neither a file nor a kind of log that brings its own.
+    """
+    if features_file:
+        return load_project(features_file)
+    return own_project((data or "").partition(":")[0])

@@ -1,0 +1,98 @@
+"""A service of one's own for the length of a command: what `demo` and `bench` measure when no URL is named.
+
+It is `clickserve serve` itself in a process of its own, on free ports, so what is measured is what is deployed. Its
+JSON log goes to a file; the lines that name the address and say "ready" are what we wait for, with a deadline.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, Queue
+from typing import IO, Any
+
+from service.errors import StartError
+
+READY_WITHIN_S = 60.0
+STOP_WITHIN_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnService:
+    """A running service."""
+
+    url: str
+    pids: tuple[int, ...]
+    """The parent and its workers, whose CPU time is the service's."""
+
+
+@contextmanager
+def own_service(config_file: Path, log_file: Path, arguments: Sequence[str] = ()) -> Iterator[OwnService]:
+    """Starts `clickserve serve` with that configuration on free ports; stops it with SIGTERM at the end.
+
+    Raises:
+        StartError: it ended or stayed silent instead of becoming ready; carries its last words.
+    """
+    command = [
+        *(sys.executable, "-m", "service", "serve", "--config", str(config_file)),
+        *("--port", "0", "--admin-port", "0", *arguments),
+    ]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    lines: Queue[dict[str, Any] | None] = Queue()
+    assert process.stderr is not None
+    reader = threading.Thread(target=_follow, args=(process.stderr, log_file, lines), daemon=True)
+    reader.start()
+    try:
+        url = _wait_ready(lines, log_file)
+        yield OwnService(url, (process.pid, *_children(process.pid)))
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        reader.join(STOP_WITHIN_S)
+
+
+def _follow(stream: IO[str], log_file: Path, lines: Queue[dict[str, Any] | None]) -> None:
+    """Copies the service's log into a file and hands its lines on; None when it ended."""
+    with log_file.open("w", encoding="utf-8") as copy:
+        for line in stream:
+            copy.write(line)
+            copy.flush()
+            try:
+                lines.put(json.loads(line))
+            except ValueError:
+                lines.put({"msg": line.rstrip()})
+    lines.put(None)
+
+
+def _wait_ready(lines: Queue[dict[str, Any] | None], log_file: Path) -> str:
+    url, last = "", "it said nothing"
+    while True:
+        try:
+            line = lines.get(timeout=READY_WITHIN_S)
+        except Empty:
+            raise StartError(
+                f"the service was not ready within {READY_WITHIN_S:g} s ({last}); see {log_file}"
+            ) from None
+        if line is None:
+            raise StartError(f"the service ended before it was ready: {last}; see {log_file}")
+        last = str(line.get("msg"))
+        if last == "listening":
+            url = str(line["url"])
+        elif last == "ready":
+            return url
+
+
+def _children(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listed.read_text().split()] if listed.exists() else []
