@@ -140,3 +140,9 @@ class TomlTable:
     def _path_of(self, key: str) -> str:
         parts = [part for part in (self.path, key) if part]
         return ".".join(parts) or "top level"
+
+
+def shown_duration(duration_ms: int) -> str:
+    """A duration in days or the largest smaller unit that divides it: 5400000 is `90m`."""
+    unit = next(unit for unit in ("d", "h", "m", "s", "ms") if duration_ms % _UNIT_MS[unit] == 0)
+    return f"{duration_ms // _UNIT_MS[unit]}{unit}"

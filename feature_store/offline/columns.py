@@ -8,10 +8,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
-from feature_store.definition import TimeColumn
 from feature_store.errors import LogError
 from feature_store.offline.checks import Check
 from feature_store.offline.engine import quoted
+from feature_store.project import TimeColumn
 from feature_store.schema import Dtype
 
 MAX_FLOAT32 = 3.4028234663852886e38

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from feature_store.definition import Project, TimeColumn
 from feature_store.errors import LogError
 from feature_store.offline.checks import FAILED, id_checks, judged, reject_failed, time_checks
 from feature_store.offline.columns import Columns
@@ -20,6 +19,7 @@ from feature_store.offline.delimited import load_delimited
 from feature_store.offline.engine import Engine, quoted, text
 from feature_store.offline.log import Log
 from feature_store.offline.rejects import create_reject_table
+from feature_store.project import Project, TimeColumn
 from feature_store.schema import FeatureView, LogSource, SqlSource, TableSource, WindowSource
 
 SINCE_EVER = -(2**62)

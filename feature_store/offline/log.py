@@ -23,11 +23,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.definition import Project
 from feature_store.offline import arrow
 from feature_store.offline.columns import Columns
 from feature_store.offline.engine import Engine, quoted, text
 from feature_store.offline.rejects import Rejects
+from feature_store.project import Project
 
 OWN_COLUMNS = ("_row", "_line", "_time_ms", "_user_id", "_ad_id", "_clicked", "_click_time_ms", "_position")
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from feature_store.definition import Clicked, Project
 from feature_store.errors import LogError
 from feature_store.offline.checks import FAILED, Check, id_checks, judged, reject_failed, time_checks
 from feature_store.offline.columns import Columns
@@ -19,6 +18,7 @@ from feature_store.offline.engine import Engine, quoted, text
 from feature_store.offline.log import OWN_COLUMNS, Log
 from feature_store.offline.progress import Progress, silent
 from feature_store.offline.rejects import create_reject_table, take_rejects
+from feature_store.project import Clicked, Project
 from feature_store.schema import Feature, LogSource
 
 _INTERNAL = ("_labelled", "_arrival_ms", FAILED)

@@ -19,7 +19,6 @@ from pathlib import Path
 import msgspec
 
 from feature_store.clock import Clock
-from feature_store.definition import Project
 from feature_store.errors import MaterializeError
 from feature_store.offline.histories import source_mark
 from feature_store.offline.log import Log
@@ -27,7 +26,9 @@ from feature_store.offline.offline_store import OfflineStore
 from feature_store.offline.progress import Progress, silent
 from feature_store.offline.rejects import Rejects
 from feature_store.online.store import RowWriter, WriteReport, WriteSession
+from feature_store.project import Project
 from feature_store.schema import FeatureView
+from feature_store.toml_table import shown_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,10 +185,10 @@ def _refuse_nothing(view: FeatureView, rows: WriteReport, n_rows: int, n_entitie
     if not n_rows:
         raise MaterializeError(
             f"view {view.name!r} has no row as of {moment}: of its {n_entities} entities none has one that is not "
-            f"later and not older than its time-to-live of {view.ttl_ms / 86_400_000:g} days; name another as-of time"
+            f"later and not older than its time-to-live of {shown_duration(view.ttl_ms)}; name another as-of time"
         )
     if rows.expired_skipped == n_rows:
         raise MaterializeError(
             f"view {view.name!r}: all {n_rows} rows as of {moment} have outlived their time-to-live of "
-            f"{view.ttl_ms / 86_400_000:g} days by now; raise the ttl or materialize a later as-of time"
+            f"{shown_duration(view.ttl_ms)} by now; raise the ttl or materialize a later as-of time"
         )

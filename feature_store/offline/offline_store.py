@@ -20,7 +20,6 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from feature_store.definition import Project
 from feature_store.errors import LogError
 from feature_store.ids import MISSING_ID, hash_id
 from feature_store.offline import arrow
@@ -29,6 +28,7 @@ from feature_store.offline.histories import SINCE_EVER, make_history
 from feature_store.offline.log import Log
 from feature_store.offline.rejects import Rejects, take_rejects
 from feature_store.offline.windows import seen_ms, window_rows
+from feature_store.project import Project
 from feature_store.rows import Floats, Ids, Rows, Times
 from feature_store.schema import EntityName, FeatureView, WindowSource
 

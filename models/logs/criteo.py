@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from feature_store.definition import Project
 from feature_store.offline.delimited import Dialect, load_delimited
 from feature_store.offline.engine import Engine
+from feature_store.project import Project
 from models.logs.opened import OpenedLog, existing
 
 INTEGERS = tuple(f"I{i}" for i in range(1, 14))

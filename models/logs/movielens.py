@@ -14,10 +14,10 @@ from __future__ import annotations
 from importlib import metadata
 from pathlib import Path
 
-from feature_store.definition import Project
 from feature_store.errors import LogError
 from feature_store.offline.delimited import Dialect, load_delimited
 from feature_store.offline.engine import Engine, text
+from feature_store.project import Project
 from models.logs.opened import OpenedLog
 
 WHEEL = "recbole"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-from feature_store.definition import Project
 from feature_store.errors import LogError
 from feature_store.offline.delimited import load_delimited
 from feature_store.offline.engine import Engine, text
 from feature_store.offline.histories import time_type
+from feature_store.project import Project
 from feature_store.schema import LogSource, SqlSource
 from feature_store.sql_text import columns_read
 from models.logs.opened import OpenedLog, existing

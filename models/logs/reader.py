@@ -16,12 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from feature_store.definition import Project
 from feature_store.errors import LogError
 from feature_store.offline.engine import Engine
 from feature_store.offline.log import Log
 from feature_store.offline.log_writer import write_log
 from feature_store.offline.progress import Progress, silent
+from feature_store.project import Project
 from models.logs.criteo import open_criteo
 from models.logs.movielens import open_movielens
 from models.logs.opened import OpenedLog

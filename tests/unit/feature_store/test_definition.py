@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from feature_store.definition import TimeColumn, load_project, parse_project
+from feature_store.definition import load_project, parse_project
 from feature_store.errors import SchemaError
+from feature_store.project import TimeColumn
 from feature_store.schema import LogSource, SqlSource, TableSource, WindowMeasure, WindowSource
+from feature_store.toml_table import TomlTable, shown_duration
 from models.logs.presets import PRESETS, preset
 
 HEAD = """
@@ -164,6 +166,10 @@ def test_an_id_default_is_its_canonical_text() -> None:
             'pairs.p.left: "ad_profile.embedding" has 16 numbers; only the left side of lookup is a vector',
         ),
         ('[pairs.p]\nop = "xor"\nleft = "a"\nright = "b"', "pairs.p.op: expected one of cross_hash"),
+        (
+            '[views.v]\nentity="user"\nttl="1d"\nsql="SELECT 1"\n[views.v.features]\nn={column="m"}',
+            "views.v.features.n.column: unknown key",
+        ),
         ("[context.rating]\n", 'context.rating.column: reads "rating", which says whether the impression was clicked'),
         ("[context.slot]\n", 'context.slot.column: reads "slot", the position, which is unknown'),
         ('[context.c]\ndtype = "float32[3]"', "context.c.dtype: a context value is one number or one category"),
@@ -225,3 +231,11 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 def test_a_preset_is_a_valid_definition(name: str) -> None:
     """What we ship must pass what we demand of others."""
     assert preset(name).origin == f"{name}.toml"
+
+
+@pytest.mark.parametrize("text", ["500ms", "30s", "90m", "36h", "7d", "14d"])
+def test_a_duration_is_shown_as_it_was_written(text: str) -> None:
+    """A message about 604800000 helps nobody."""
+    table = TomlTable("f", "", {"d": text})
+
+    assert shown_duration(table.duration_ms("d")) == text

@@ -1,0 +1,202 @@
+"""One view of `features.toml`: its features and the source that makes their rows.
+
+The source follows from the one key that is there: `step` makes trailing windows over the log, `sql` a query over it,
+`from` reads a table, the log's own columns ("log"), or rows that others compute ("external").
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal
+
+from feature_store.errors import SchemaError
+from feature_store.ids import canonical_text
+from feature_store.project import LogNames, TableFile, TimeColumn, TimeUnit
+from feature_store.schema import (
+    EntityName,
+    Feature,
+    FeatureView,
+    LogSource,
+    Measure,
+    Source,
+    SqlSource,
+    TableSource,
+    WindowMeasure,
+    WindowSource,
+)
+from feature_store.sql_text import normalised
+from feature_store.toml_table import TomlTable, shown_duration
+
+FROM_LOG: Final = "log"
+FROM_ELSEWHERE: Final = "external"
+MAX_WIDTH: Final = 4096
+"""Of an embedding; a row must stay small enough for one Redis answer."""
+
+_KEYS = ("entity", "ttl", "features", "from", "key", "event_time", "step", "lag", "by", "sql")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_DTYPE = re.compile(r"float32(?:\[(\d{1,6})\])?|id")
+_RESERVED_VIEWS = frozenset({"context", "pair", "log"})
+_RESERVED_FEATURES = frozenset({"entity_id", "event_time_ms"})
+_TIME_UNITS: dict[str, TimeUnit] = {"s": "s", "ms": "ms", "us": "us", "timestamp": "timestamp"}
+_ENTITIES: dict[str, EntityName] = {"user": "user", "ad": "ad"}
+_MEASURES: dict[str, Measure] = {"impressions": "impressions", "clicks": "clicks", "ctr": "ctr"}
+
+
+def read_view(name: str, table: TomlTable, log: LogNames, hash_seed: int) -> FeatureView:
+    """The view described by `views.<name>`.
+
+    Raises:
+        SchemaError: with the path of the key that is wrong.
+    """
+    table.expect(_KEYS)
+    check_name(name, table, _RESERVED_VIEWS)
+    table.require("entity", '"ad"')
+    table.require("ttl", '"30d"')
+    table.require("features", '{ price = { dtype = "float32" } }')
+    entity = _ENTITIES[table.choice("entity", tuple(_ENTITIES))]
+    ttl_ms = table.duration_ms("ttl")
+    if ttl_ms == 0:
+        raise table.error("ttl", "is 0, so no row would ever be served")
+    features_table = table.table("features")
+    kinds = [key for key in ("step", "sql", "from") if key in table]
+    if len(kinds) != 1:
+        given = " and ".join(kinds) or "none of them"
+        raise table.error("", f"says how its rows are made by exactly one of step (windows), sql and from; got {given}")
+    features: tuple[Feature, ...]
+    source: Source
+    if kinds == ["step"]:
+        _only_with("step", table, ("lag", "by"))
+        features, source = _windows(table, features_table, ttl_ms)
+    else:
+        _only_with(kinds[0], table, ("key", "event_time") if kinds == ["from"] else ())
+        features, columns = _plain_features(features_table, reads_columns=kinds == ["from"])
+        source = _plain_source(table, columns, log)
+    if not features:
+        raise table.error("features", "names no feature")
+    return FeatureView(name=name, entity=entity, features=features, source=source, hash_seed=hash_seed, ttl_ms=ttl_ms)
+
+
+def _only_with(kind: str, table: TomlTable, allowed: tuple[str, ...]) -> None:
+    """Refuse keys that mean something only for another kind of view."""
+    for key in ("lag", "by", "key", "event_time"):
+        if key in table and key not in allowed:
+            raise table.error(key, f'means nothing in a view made by "{kind}"')
+
+
+def _plain_features(table: TomlTable, *, reads_columns: bool) -> tuple[tuple[Feature, ...], tuple[str, ...]]:
+    """Features that each read one column, and those columns; a query names its columns itself."""
+    features, columns = [], []
+    for name, described in table.tables():
+        check_name(name, described, _RESERVED_FEATURES)
+        described.expect(("dtype", "default", "column") if reads_columns else ("dtype", "default"))
+        features.append(read_feature(name, described))
+        columns.append(described.text("column", name))
+    return tuple(features), tuple(columns)
+
+
+def read_feature(name: str, table: TomlTable) -> Feature:
+    """A feature with `dtype` and `default`, both optional."""
+    dtype = table.text("dtype", "float32")
+    match = _DTYPE.fullmatch(dtype)
+    if match is None:
+        raise table.error("dtype", f'expected "float32", "float32[64]" (an embedding) or "id", got "{dtype}"')
+    width = int(match[1] or 1)
+    if not 1 <= width <= MAX_WIDTH:
+        raise table.error("dtype", f"an embedding has 1 to {MAX_WIDTH} numbers, got {width}")
+    kind: Literal["id", "float32"] = "id" if dtype == "id" else "float32"
+    return Feature(name=name, dtype=kind, width=width, default=_default(table, kind))
+
+
+def _default(table: TomlTable, dtype: Literal["id", "float32"]) -> float | str | None:
+    if "default" not in table:
+        return None
+    return canonical_text(table.plain("default")) if dtype == "id" else table.number("default", 0.0)
+
+
+def _plain_source(table: TomlTable, columns: tuple[str, ...], log: LogNames) -> Source:
+    if "sql" in table:
+        try:
+            return SqlSource(sql=normalised(table.text("sql"), what="query"))
+        except SchemaError as error:
+            raise table.error("sql", str(error)) from None
+    if table.text("from") != FROM_LOG:
+        return TableSource(columns=columns)
+    for name, column in zip(table.table("features"), columns, strict=True):
+        refuse_label(column, log, table.table("features").table(name))
+    return LogSource(columns=columns)
+
+
+def _windows(table: TomlTable, features_table: TomlTable, ttl_ms: int) -> tuple[tuple[Feature, ...], WindowSource]:
+    step_ms, lag_ms = table.duration_ms("step"), table.duration_ms("lag")
+    if step_ms == 0:
+        raise table.error("step", "is 0; use 1s or more")
+    if ttl_ms < step_ms + lag_ms:
+        raise table.error("ttl", "is shorter than step + lag, so a row would expire before the next one is made")
+    features, measures = [], []
+    for name, described in features_table.tables():
+        check_name(name, described, _RESERVED_FEATURES)
+        measures.append(_measure(described, step_ms))
+        features.append(Feature(name=name, default=_default(described, "float32")))
+    source = WindowSource(step_ms=step_ms, lag_ms=lag_ms, measures=tuple(measures), by=table.optional_text("by"))
+    return tuple(features), source
+
+
+def _measure(table: TomlTable, step_ms: int) -> WindowMeasure:
+    """What one windowed feature counts."""
+    table.expect((*_MEASURES, "prior_impressions", "default"))
+    asked = [key for key in table if key in _MEASURES]
+    if len(asked) != 1:
+        raise table.error("", 'counts exactly one thing, for example { clicks = "7d" } or { ctr = "all" }')
+    measure = _MEASURES[asked[0]]
+    if measure != "ctr" and "prior_impressions" in table:
+        raise table.error("prior_impressions", f"smooths a ctr; {measure} are counted as they are")
+    prior_impressions = table.number("prior_impressions", 0.0)
+    if prior_impressions < 0:
+        raise table.error("prior_impressions", f"must be 0 or more, got {prior_impressions}")
+    window = table.text(measure)
+    window_ms = None if window == "all" else table.duration_ms(measure)
+    if window_ms is not None and (window_ms == 0 or window_ms % step_ms):
+        step = shown_duration(step_ms)
+        raise table.error(measure, f"{window} is not a multiple of the view's step of {step}")
+    return WindowMeasure(measure=measure, window_ms=window_ms, prior_impressions=prior_impressions)
+
+
+def read_table_file(table: TomlTable, entity: EntityName) -> TableFile:
+    """Where the rows of a table view lie, from the view's table."""
+    path = table.text("from")
+    return TableFile(
+        path=None if path == FROM_ELSEWHERE else path,
+        key=table.text("key", f"{entity}_id"),
+        event_time=read_time_column(table, "event_time"),
+    )
+
+
+def read_time_column(table: TomlTable, key: str) -> TimeColumn | None:
+    """A time as `"ts"` or `{ column = "ts", unit = "s" }`; None where the key is absent."""
+    if key not in table:
+        return None
+    if not table.is_table(key):
+        return TimeColumn(table.text(key))
+    described = table.table(key)
+    described.expect(("column", "unit"))
+    described.require("column", '"ts"')
+    unit = _TIME_UNITS[described.choice("unit", tuple(_TIME_UNITS))] if "unit" in described else None
+    return TimeColumn(described.text("column"), unit)
+
+
+def refuse_label(column: str, log: LogNames, table: TomlTable) -> None:
+    """No feature may read what the label is made of, nor what serving cannot know."""
+    if column in log.clicked.reads:
+        raise table.error("column", f'reads "{column}", which says whether the impression was clicked: a leak')
+    if log.click_time is not None and column == log.click_time.column:
+        raise table.error("column", f'reads "{column}", the time of the click: a leak')
+    if column == log.position:
+        raise table.error("column", f'reads "{column}", the position, which is unknown until the ranking is done')
+
+
+def check_name(name: str, table: TomlTable, reserved: frozenset[str]) -> None:
+    """Refuse names that cannot be part of a column's name, or mean something else there."""
+    if not _NAME.fullmatch(name):
+        raise table.error("", "a name has up to 64 letters, digits and underscores, and starts with a letter")
+    if name in reserved:
+        raise table.error("", f'the name "{name}" is reserved')
