@@ -1,0 +1,178 @@
+"""The item table follows the store, survives it, and never stops serving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from feature_store.errors import StoreDown
+from feature_store.online.memory_store import MemoryStore
+from feature_store.online.store import CataloguePosition, CatalogueReader, CatalogueRows
+from feature_store.schema import FeatureView
+from service.live_items import SNAPSHOT_EVERY_MS, LiveItems
+from service.telemetry import Telemetry
+from tests.stores import Now, make_view, numbered
+
+VIEW = make_view("ad_profile", "ad")
+
+
+class Flaky(MemoryStore):
+    """A store inside the process that may be away."""
+
+    is_away = False
+
+    def load(self, view: FeatureView) -> CatalogueRows:
+        self._check()
+        return super().load(view)
+
+    def changes(self, view: FeatureView, since: CataloguePosition) -> CatalogueRows | None:
+        self._check()
+        return super().changes(view, since)
+
+    def _check(self) -> None:
+        if self.is_away:
+            raise StoreDown("the store is away")
+
+
+@pytest.fixture
+def clock() -> Now:
+    """A clock to turn."""
+    return Now()
+
+
+@pytest.fixture
+def store(clock: Now) -> Flaky:
+    """A store with two ads."""
+    store = Flaky("p", clock)
+    write(store, clock, {"a1": 1.0, "a2": 2.0})
+    return store
+
+
+def write(store: MemoryStore, clock: Now, values: dict[str, float]) -> None:
+    """Writes and publishes a row for each ad."""
+    times, floats, ids = numbered(VIEW, list(values.values()), clock())
+    with store.session(VIEW) as session:
+        session.write(list(values), times, floats, ids)
+        session.finish()
+
+
+def items_of(store: CatalogueReader, folder: Path, clock: Now, *, keeps_snapshot: bool = True) -> LiveItems:
+    """A live table that counts as stale after a second."""
+    return LiveItems(
+        store,
+        [VIEW],
+        snapshot_dir=folder,
+        keeps_snapshot=keeps_snapshot,
+        stale_ms=1_000,
+        clock=clock,
+        telemetry=Telemetry(),
+    )
+
+
+async def test_a_refresh_brings_new_ads_and_new_values(store: Flaky, clock: Now, tmp_path: Path) -> None:
+    """Within one rhythm, without a restart."""
+    items = items_of(store, tmp_path, clock)
+    await items.load()
+    before = items.table
+
+    write(store, clock, {"a2": 5.0, "a3": 3.0})
+    await items.refresh()
+
+    assert before.ad_ids == ("a1", "a2")
+    assert set(items.table.ad_ids) == {"a1", "a2", "a3"}
+    np.testing.assert_array_equal(items.table.floats[items.table.lookup(["a2"])[0]], [5.0, 5.0])
+
+
+async def test_nothing_new_keeps_the_table_and_confirms_it(store: Flaky, clock: Now, tmp_path: Path) -> None:
+    """A quiet catalogue is not a stale one."""
+    items = items_of(store, tmp_path, clock)
+    await items.load()
+    before = items.table
+
+    clock.ahead_ms = 5_000
+    stale_before = items.is_stale(clock())
+    await items.refresh()
+
+    assert stale_before
+    assert items.table is before
+    assert not items.is_stale(clock())
+
+
+async def test_without_the_store_the_last_table_stands_and_ages(store: Flaky, clock: Now, tmp_path: Path) -> None:
+    """Until the store is back."""
+    items = items_of(store, tmp_path, clock)
+    await items.load()
+    before = items.table
+
+    store.is_away = True
+    clock.ahead_ms = 5_000
+    await items.refresh()
+    while_away = items.table, items.is_stale(clock())
+    store.is_away = False
+    await items.refresh()
+
+    assert while_away == (before, True)
+    assert not items.is_stale(clock())
+
+
+async def test_a_start_without_the_store_uses_the_snapshot(store: Flaky, clock: Now, tmp_path: Path) -> None:
+    """With its age, and only until the store answers."""
+    await items_of(store, tmp_path, clock).load()
+    store.is_away = True
+    clock.ahead_ms = 5_000
+
+    items = items_of(store, tmp_path, clock, keeps_snapshot=False)
+    await items.load()
+    from_snapshot = items.table.ad_ids, items.is_stale(clock())
+    store.is_away = False
+    await items.refresh()
+
+    assert from_snapshot == (("a1", "a2"), True)
+    assert not items.is_stale(clock())
+
+
+async def test_without_store_and_snapshot_there_is_nothing_to_start_from(
+    store: Flaky, clock: Now, tmp_path: Path
+) -> None:
+    """The error says both."""
+    store.is_away = True
+
+    with pytest.raises(StoreDown, match="the store is away; and no whole snapshot"):
+        await items_of(store, tmp_path, clock).load()
+
+
+async def test_only_the_keeper_writes_snapshots_and_not_all_the_time(store: Flaky, clock: Now, tmp_path: Path) -> None:
+    """A table that changes every second is not written to disk every second."""
+    keeper, other = items_of(store, tmp_path / "a", clock), items_of(store, tmp_path / "b", clock, keeps_snapshot=False)
+    await keeper.load()
+    await other.load()
+    first = snapshot_names(tmp_path / "a")
+
+    write(store, clock, {"a3": 3.0})
+    await keeper.refresh()
+    soon = snapshot_names(tmp_path / "a")
+    clock.ahead_ms = SNAPSHOT_EVERY_MS
+    await keeper.refresh()
+    later = snapshot_names(tmp_path / "a")
+
+    assert first == soon != later
+    assert len(later) == 1
+    assert snapshot_names(tmp_path / "b") == []
+
+
+async def test_a_disk_that_takes_no_snapshot_stops_nothing(store: Flaky, clock: Now, tmp_path: Path) -> None:
+    """The snapshot is for a bad day; today is not lost over it."""
+    not_a_folder = tmp_path / "file"
+    not_a_folder.write_text("in the way")
+
+    items = items_of(store, not_a_folder, clock)
+    await items.load()
+
+    assert items.table.ad_ids == ("a1", "a2")
+
+
+def snapshot_names(folder: Path) -> list[str]:
+    """Whole snapshots below a folder."""
+    return sorted(path.parent.name for path in folder.rglob("manifest.json"))

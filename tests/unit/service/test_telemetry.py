@@ -1,0 +1,131 @@
+"""Metrics that are collected and added later are the metrics that were observed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.telemetry import BatchedHistogram, SupervisorTelemetry, Telemetry, exposition
+from tests.conftest import REPOSITORY
+
+
+def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Every sample of an exposition by name and labels."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+@given(st.lists(st.floats(0, 3, allow_nan=False), max_size=30), st.lists(st.floats(0, 3), max_size=30))
+def test_a_batch_equals_single_observations(singles: list[float], many: list[float]) -> None:
+    """On the bounds of buckets, above the last one, and with nothing at all."""
+    bounds = (0.5, 1.0, 2.0)
+    batched, plain = (
+        Histogram("h", "text", buckets=bounds, registry=CollectorRegistry()),
+        Histogram("h", "text", buckets=bounds, registry=CollectorRegistry()),
+    )
+    batch = BatchedHistogram(batched)
+
+    for value in singles:
+        batch.add(value)
+    batch.add_all(np.array(many))
+    batch.flush()
+    for value in [*singles, *many]:
+        plain.observe(value)
+
+    got, wanted = ({s.labels.get("le", s.name): s.value for s in h.collect()[0].samples} for h in (batched, plain))
+    assert got.pop("h_sum") == pytest.approx(wanted.pop("h_sum"))
+    got.pop("h_created"), wanted.pop("h_created")
+    assert got == wanted
+
+
+def test_requests_count_at_once_and_the_rest_at_the_flush() -> None:
+    """A killed worker may lose detail, never the number of its answers."""
+    telemetry = Telemetry()
+    telemetry.answered("/v1/rank", 200, 0.001)
+    telemetry.scored("default", np.array([0.25, 0.5]))
+    telemetry.degraded(["store_down"])
+
+    before = samples(exposition(telemetry.registry).decode())
+    telemetry.flush()
+    after = samples(exposition(telemetry.registry).decode())
+
+    requests = ("clickserve_requests_total", (("code", "200"), ("route", "/v1/rank")))
+    candidates = ("clickserve_candidates_total", ())
+    assert (before[requests], before[candidates]) == (1, 0)
+    assert (after[requests], after[candidates]) == (1, 2)
+    assert after["clickserve_degraded_answers_total", (("code", "store_down"),)] == 1
+    assert after["clickserve_p_click_sum", (("model", "default"),)] == 0.75
+
+
+def test_a_model_that_left_its_slot_shows_zero() -> None:
+    """One is what serves."""
+    telemetry = Telemetry()
+    for version, serves in (("v1", True), ("v1", False), ("v2", True)):
+        telemetry.model_serves(name="default", version=version, variant="champion", core_sha256="c", serves=serves)
+
+    info = {
+        dict(labels)["version"]: value
+        for (name, labels), value in samples(exposition(telemetry.registry).decode()).items()
+        if name == "clickserve_model_info"
+    }
+
+    assert info == {"v1": 0, "v2": 1}
+
+
+def test_the_parent_counts_workers_and_restarts() -> None:
+    """Operators are woken by these two."""
+    telemetry = SupervisorTelemetry()
+    telemetry.workers(2)
+    telemetry.worker_restarted()
+
+    got = samples(exposition(telemetry.registry).decode())
+
+    assert got["clickserve_workers", ()] == 2
+    assert got["clickserve_worker_restarts_total", ()] == 1
+
+
+def test_processes_add_up_and_the_dead_keep_their_counts(tmp_path: Path) -> None:
+    """Two workers count in files of their own; one is forgotten, and only its gauges go."""
+    code = """
+import os, sys
+from service.telemetry import Telemetry
+telemetry = Telemetry()
+telemetry.answered("/v1/rank", 200, 0.001)
+telemetry.levels(inflight=3, table_rows=int(sys.argv[1]), table_age_s=0.0)
+telemetry.flush()
+print(os.getpid())
+"""
+    summing = """
+import sys
+from prometheus_client import CollectorRegistry
+from service.telemetry import exposition, forget_process
+forget_process(int(sys.argv[1]))
+print(exposition(CollectorRegistry()).decode())
+"""
+
+    def run(*arguments: str) -> str:
+        environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+        command = [sys.executable, "-c", *arguments]
+        return subprocess.run(
+            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+
+    dead = run(code, "10").strip()
+    run(code, "20")
+    got = samples(run(summing, dead))
+
+    assert got["clickserve_requests_total", (("code", "200"), ("route", "/v1/rank"))] == 2
+    assert got["clickserve_inflight_requests", ()] == 3
+    assert got["clickserve_item_table_rows", ()] == 20
