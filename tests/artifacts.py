@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from feature_store.ids import hash_ids
 from feature_store.online.redis_writer import RedisRowWriter
 from feature_store.rows import Floats, Ids
 from feature_store.schema import ContextFeature, EntityName, Feature, FeatureView, PairFeature, Schema, TableSource
-from models.encoder import Block, Encoder, ModelInputs
+from models.encoder import Block, Encoded, Encoder, ModelInputs
 from models.export.graph import calibrator_sha256, core_sha256, export_graph
 from models.export.proof import prove
 from models.plans.generic import GenericPlan
@@ -93,11 +94,23 @@ def make_served_project(folder: Path, *, name: str = "shop", seed: int = 5) -> S
         ),
         hash_seed=HASH_SEED,
     )
-    manifest, files = _model(random, schema, users, ads, seed)
+    encoded, clicked = _shop_impressions(random, schema, users, ads)
     registry_dir = folder / "registry"
-    published = Registry(registry_dir).publish(manifest, files, lambda named: {}, Gate())
-    assert published.is_champion, published.verdict
-    return ServedProject(schema, registry_dir, published.version, users, ads)
+    version = _publish(registry_dir, ModelInputs.of(schema), encoded, clicked, seed)
+    return ServedProject(schema, registry_dir, version, users, ads)
+
+
+def publish_context_model(folder: Path, *, seed: int = 5) -> Path:
+    """Publishes a champion that knows neither users nor ads, only the request's device; answers the registry."""
+    random = np.random.default_rng(seed)
+    context_features = (ContextFeature(name="device", dtype="id"),)
+    inputs = ModelInputs.of(Schema(project="context-only", context=context_features, hash_seed=HASH_SEED))
+    device, context = _devices(random)
+    nothing = Block(np.empty((N_IMPRESSIONS, 0), np.float32), np.empty((N_IMPRESSIONS, 0), np.uint32))
+    clicked = random.random(N_IMPRESSIONS) < np.where(device == "phone", 0.6, 0.2)
+    registry_dir = folder / "registry"
+    _publish(registry_dir, inputs, Encoder(inputs).encode(nothing, nothing, context), clicked, seed)
+    return registry_dir
 
 
 def _entities(
@@ -119,18 +132,30 @@ def _entities(
     return Entities(view, [f"{entity[0]}{i}" for i in range(n)], floats, ids)
 
 
-def _model(
-    random: np.random.Generator, schema: Schema, users: Entities, ads: Entities, seed: int
-) -> tuple[Manifest, dict[str, bytes]]:
-    """Manifest and files of a model trained on impressions of random users, ads and devices."""
-    inputs = ModelInputs.of(schema)
-    encoder = Encoder(inputs)
+def _shop_impressions(
+    random: np.random.Generator, schema: Schema, users: Entities, ads: Entities
+) -> tuple[Encoded, npt.NDArray[np.bool_]]:
+    """Impressions of random users, ads and devices, and which were clicked."""
     user, ad = random.integers(0, N_USERS, N_IMPRESSIONS), random.integers(0, N_ADS, N_IMPRESSIONS)
-    device = random.choice(DEVICES, N_IMPRESSIONS)
+    device, context = _devices(random)
     log_odds = -1.0 + users.floats[user, 1] + 1.5 * ads.floats[ad, 1] + (device == "phone")
     clicked = random.random(N_IMPRESSIONS) < 1 / (1 + np.exp(-log_odds))
-    context = Block(np.empty((N_IMPRESSIONS, 0), np.float32), hash_ids(device, HASH_SEED).reshape(-1, 1))
+    encoder = Encoder(ModelInputs.of(schema))
     encoded = encoder.encode(Block(users.floats[user], users.ids[user]), Block(ads.floats[ad], ads.ids[ad]), context)
+    return encoded, clicked
+
+
+def _devices(random: np.random.Generator) -> tuple[npt.NDArray[np.str_], Block]:
+    """The device of each impression, and the same as a context block."""
+    device = random.choice(DEVICES, N_IMPRESSIONS)
+    return device, Block(np.empty((N_IMPRESSIONS, 0), np.float32), hash_ids(device, HASH_SEED).reshape(-1, 1))
+
+
+def _publish(
+    registry_dir: Path, inputs: ModelInputs, encoded: Encoded, clicked: npt.NDArray[np.bool_], seed: int
+) -> str:
+    """Trains, exports, proves and publishes; the version, which is champion."""
+    encoder = Encoder(inputs)
     time_ms = np.arange(N_IMPRESSIONS, dtype=np.int64)
     log = TrainingSet(encoded, clicked, time_ms, encoder.float_names, encoder.id_names)
     outcome = train(log, LogisticTrainer(), TrainOptions(), seed, lambda *progress: None)
@@ -165,7 +190,10 @@ def _model(
         libraries={},
         better_than_base_rate=outcome.better_than_base_rate,
     )
-    return manifest, {"model.onnx": graph, "golden.npz": golden}
+    files = {"model.onnx": graph, "golden.npz": golden}
+    published = Registry(registry_dir).publish(manifest, files, lambda named: {}, Gate())
+    assert published.is_champion, published.verdict
+    return published.version
 
 
 def _golden(graph: bytes, features: Floats, ids: np.ndarray) -> bytes:

@@ -87,7 +87,7 @@ async def test_a_frozen_store_costs_a_request_its_feature_time_at_most(
         answer = await worker.rank(shop.rank_body())
 
     assert answer.status == 200
-    assert answer.json()["degraded"] == ["store_timeout"]
+    assert "store_timeout" in answer.json()["degraded"]
 
 
 async def test_a_short_deadline_shortens_the_read(hurt: Settings, server: HurtableServer, shop: ServedProject) -> None:
