@@ -31,6 +31,7 @@ from itertools import takewhile
 from typing import Any, TypeVar
 
 import msgspec
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -84,6 +85,7 @@ class _Connection(HttpToolsProtocol):
         self.n_answered = 0
         self._in_head = False
         self._head_bytes = 0
+        self._answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -91,6 +93,11 @@ class _Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        # Of several pipelined requests uvicorn tells only the last that nobody waits for its answer.
+        for cycle in (self._answering, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None:
+                cycle.disconnected = True
+        self.pipeline.clear()
         self.server_state.shares.gave_back()
         self.server_state.incomplete.pop(self, None)
         if not self.server_state.connections:
@@ -128,6 +135,10 @@ class _Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self.server_state.incomplete.pop(self, None)
         super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         self.n_answered += 1
@@ -187,9 +198,6 @@ class _Connection(HttpToolsProtocol):
         with suppress(OSError):  # the descriptor may be closing under us: then nothing can be lost any more
             fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
         return unread[0] > 0
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Nothing: the request is answered as plain HTTP/1.1, and no client shall be able to fill the log."""
 
 
 class HttpServer:

@@ -41,7 +41,7 @@ class JsonLines(logging.Formatter):
         line: dict[str, object] = {
             "ts": moment.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
-            "msg": record.getMessage(),
+            "msg": record.getMessage().strip(),
             "logger": record.name,
             "pid": record.process,
             **self._fixed,

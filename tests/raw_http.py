@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import struct
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -63,6 +65,12 @@ class RawConnection:
         """Everything until the server closes; raises ConnectionResetError where it resets instead."""
         async with asyncio.timeout(DEADLINE_S):
             return await self._reader.read()
+
+    async def abort(self) -> None:
+        """Resets the connection, as a client that died does."""
+        linger_0_s = struct.pack("ii", 1, 0)
+        self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_0_s)
+        await self.close()
 
     async def close(self) -> None:
         """Closes our side, whatever the server thinks of it."""

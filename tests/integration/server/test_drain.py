@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from array import array
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from service import server as server_module
-from service.connection_shares import ConnectionShares
+from service.connection_shares import ABSENT, ConnectionShares
 from service.errors import StartError
 from service.listening import open_listeners
 from service.server import HttpServer
@@ -45,12 +46,19 @@ class Service:
     server: HttpServer
     door: Door
     port: int
+    shared_counts: memoryview
     clients: list[RawConnection] = field(default_factory=list)
 
     async def connect(self) -> RawConnection:
         client = await RawConnection.open(self.port)
         self.clients.append(client)
         return client
+
+    async def has_lost_all_connections(self) -> None:
+        """Wait until the server has seen every connection end."""
+        async with asyncio.timeout(DEADLINE_S):
+            while self.shared_counts[0] > 0:  # noqa: ASYNC110 - shared memory knows no events
+                await asyncio.sleep(0)
 
     def drain(self, *, drain_ms: float = 0, grace_ms: float = 1000 * DEADLINE_S) -> asyncio.Task[None]:
         return asyncio.create_task(self.server.drain(drain_ms=drain_ms, grace_ms=grace_ms))
@@ -61,9 +69,9 @@ async def running() -> AsyncIterator[Service]:
     """A server on a free port, stopped on leaving."""
     listeners = open_listeners("127.0.0.1", 0, backlog=128, setting="server")
     door = Door()
-    service = Service(
-        HttpServer(door, listeners, ConnectionShares.alone(), keep_alive_ms=60_000), door, listeners[0].getsockname()[1]
-    )
+    shared_counts = memoryview(array("i", [ABSENT]))
+    server = HttpServer(door, listeners, ConnectionShares(shared_counts, 0), keep_alive_ms=60_000)
+    service = Service(server, door, listeners[0].getsockname()[1], shared_counts)
     try:
         yield service
     finally:
@@ -216,6 +224,21 @@ async def test_the_grace_ends_what_never_ends(caplog: pytest.LogCaptureFixture) 
         await service.drain(grace_ms=300)
 
         assert [record.unanswered for record in caplog.records if hasattr(record, "unanswered")] == [1]
+
+
+async def test_a_client_that_goes_away_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """Also with several requests under way: their answers have nowhere to go, and nobody needs a traceback of that."""
+    async with running() as service:
+        client = await service.connect()
+        client.send(REQUEST * 3)
+        await service.door.entered.wait()
+
+        await client.abort()
+        await service.has_lost_all_connections()
+        service.door.may_answer.set()
+        await service.drain()
+
+        assert caplog.records == []
 
 
 async def test_endless_headers_are_refused() -> None:
