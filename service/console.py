@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console as RichConsole
+from rich.console import Group
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -26,6 +27,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 OnProgress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done (0 to 1)."""
@@ -106,14 +108,14 @@ class _Lines:
             self._console.print(f"{time.monotonic() - self._started:7.1f} s  {escape(text)}")
 
 
-def key_value_table(title: str, rows: Mapping[str, str]) -> Table:
-    """A table of two columns: what, and its value."""
-    table = Table(title=escape(title), show_header=False, title_justify="left", pad_edge=False, box=None)
+def key_value_table(title: str, rows: Mapping[str, str]) -> Group:
+    """A title and two columns under it: what, and its value."""
+    table = Table(show_header=False, pad_edge=False, box=None)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(escape(name), escape(value))
-    return table
+    return Group(Text(title, style="italic"), table)
 
 
 def _finite(value: Any) -> Any:

@@ -7,8 +7,7 @@ nothing. Importing this module loads DuckDB and the exporters; a learner's own l
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,6 @@ from feature_store.definition import Project, load_project
 from feature_store.errors import MaterializeError
 from feature_store.offline.log import Log
 from feature_store.offline.materialize import MaterializeReport, materialize
-from feature_store.online.embedded import EmbeddedServer
 from feature_store.online.redis_writer import RedisRowWriter
 from feature_store.schema import FeatureView
 from models.encoder import Encoder
@@ -41,6 +39,7 @@ from models.trainers.trainer import TrainingSet
 from models.training import TrainOptions, train
 from service.console import OnProgress
 from service.settings import Settings
+from service.store_address import store_url
 
 REFERENCE_POSITION = "mean over the log's positions"
 """`p_click` speaks of it; see docs/adr/0003."""
@@ -225,16 +224,6 @@ def materialize_views(
             )
         finally:
             writer.close()
-
-
-@contextmanager
-def store_url(settings: Settings) -> Iterator[str]:
-    """The configured Redis; where none is named, the embedded server, started for this job unless it runs already."""
-    if settings.redis.url:
-        yield settings.redis.url
-        return
-    with EmbeddedServer(settings.redis.embedded_dir) as server:
-        yield server.url
 
 
 def project_of(data: str | None, features_file: Path | None) -> Project:

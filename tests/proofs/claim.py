@@ -1,8 +1,8 @@
 """A claim, its outcome, and the file that keeps them.
 
-A claim names the command a stranger types to see the same, the bound fixed beforehand, and the value seen. The verdict is
-computed, never written by hand. The machine and commit stand beside each value, because a number without them is not a
-measurement.
+A claim names the command a stranger types to see the same, the bound fixed beforehand, and the value seen. The verdict
+is computed, never written by hand. The machine and commit stand beside each value, because a number without them is not
+a measurement.
 """
 
 from __future__ import annotations
