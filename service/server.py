@@ -115,6 +115,11 @@ class _Connection(HttpToolsProtocol):
                     f"request line and headers exceed {MAX_HEAD_BYTES} bytes",
                 )
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio wants to know whether to stay open
+        """A client may close its half once it has asked; what it asked in full is answered all the same."""
+        self.announce_close()
+        return self._owes_answer_to_whole_request()
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.n_begun += 1
@@ -163,9 +168,8 @@ class _Connection(HttpToolsProtocol):
         """Answer what never reaches the application, and close the connection."""
         if self.transport.is_closing():
             return
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.response_complete and not cycle.more_body:
-            cycle.keep_alive = False  # an earlier request is owed its answer; that one ends the connection
+        if self._owes_answer_to_whole_request():
+            self.announce_close()  # that answer goes first, and ends the connection
             return
         request_id = secrets.token_hex(8)
         kind = f"urn:clickserve:problem:{slug}"
@@ -182,6 +186,10 @@ class _Connection(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
             cycle.keep_alive = False
+
+    def _owes_answer_to_whole_request(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete and not cycle.more_body
 
     def close_if_quiet(self, *, also_new: bool) -> None:
         """Close the connection if nothing of an unanswered request has arrived.

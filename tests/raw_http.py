@@ -47,6 +47,10 @@ class RawConnection:
         """Queues bytes for sending."""
         self._writer.write(data)
 
+    def send_eof(self) -> None:
+        """Closes our half; the server can still answer."""
+        self._writer.write_eof()
+
     async def answer(self) -> Answer:
         """The next answer; it must carry its length.
 

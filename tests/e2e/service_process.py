@@ -26,12 +26,12 @@ DEADLINE_S = 30.0
 class ServiceProcess:
     """A running service with its log."""
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None, cwd: Path = REPOSITORY) -> None:
         """Starts `clickserve serve` on free ports; returns before it listens."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("CLICKSERVE_", "REDIS_"))}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "service", "serve", "--port", "0", "--admin-port", "0", *arguments],
-            cwd=REPOSITORY,
+            cwd=cwd,
             env={**kept, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -143,9 +143,11 @@ class ServiceProcess:
 
 
 @contextmanager
-def service(*arguments: str, environment: dict[str, str] | None = None) -> Iterator[ServiceProcess]:
+def service(
+    *arguments: str, environment: dict[str, str] | None = None, cwd: Path = REPOSITORY
+) -> Iterator[ServiceProcess]:
     """A service that is stopped on leaving."""
-    process = ServiceProcess(*arguments, environment=environment)
+    process = ServiceProcess(*arguments, environment=environment, cwd=cwd)
     try:
         yield process
     finally:

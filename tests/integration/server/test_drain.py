@@ -226,6 +226,21 @@ async def test_the_grace_ends_what_never_ends(caplog: pytest.LogCaptureFixture) 
         assert [record.unanswered for record in caplog.records if hasattr(record, "unanswered")] == [1]
 
 
+async def test_a_client_that_closes_its_half_is_answered() -> None:
+    """It has said all it wants to say, as `nc -N` and some proxies do; it still listens."""
+    async with running() as service:
+        client = await service.connect()
+        client.send(REQUEST)
+        client.send_eof()
+        await service.door.entered.wait()
+
+        service.door.may_answer.set()
+        answer = await client.rest()
+
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+
+
 async def test_a_client_that_goes_away_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     """Also with several requests under way: their answers have nowhere to go, and nobody needs a traceback of that."""
     async with running() as service:
