@@ -41,6 +41,8 @@ FLUSH_MS = 250.0
 """Rhythm of metrics; also the longest piece of detail that a killed worker takes with it."""
 LAG_SAMPLE_MS = 100.0
 """How often the event loop is timed."""
+CATALOGUE_TIMEOUT_MS = 3_000.0
+"""One command of the item table's reader; a frozen store may hold up the end of the process for no longer."""
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +158,7 @@ class Runtime:
         )
 
     def _reader_of(self, project: str) -> CatalogueReader:
-        reader = RedisCatalogue(self._settings.redis.url, project)
+        reader = RedisCatalogue(self._settings.redis.url, project, timeout_ms=CATALOGUE_TIMEOUT_MS)
         self._readers.append(reader)
         return reader
 

@@ -20,6 +20,9 @@ from feature_store.rows import Mask, Rows, Times
 from feature_store.schema import FeatureView
 from models.encoder import Block
 
+_NEVER_MS = np.iinfo(np.int64).max
+"""Later than any row: the event time of what is not there, when the oldest is looked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class EntityRows:
@@ -44,11 +47,8 @@ class EntityRows:
 
     def age_ms(self, now_ms: int) -> list[int | None]:
         """Age of the oldest row of each view, None where there is no row."""
-        ages: list[int | None] = []
-        for view in range(len(self.views)):
-            found = self.found[:, view]
-            ages.append(now_ms - int(self.event_time_ms[found, view].min()) if found.any() else None)
-        return ages
+        oldest_ms = np.where(self.found, self.event_time_ms, _NEVER_MS).min(axis=0).tolist()
+        return [None if time_ms == _NEVER_MS else now_ms - time_ms for time_ms in oldest_ms]
 
 
 def unknown_entities(views: tuple[FeatureView, ...], m: int) -> EntityRows:

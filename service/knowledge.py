@@ -13,12 +13,13 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.rows import Mask
 from service.entity_rows import EntityRows
 from service.wire import DegradedCode
 
 CODES: tuple[DegradedCode, ...] = get_args(DegradedCode)
 """Every code, in the order in which answers list them."""
+
+_NONE: npt.NDArray[np.intp] = np.empty(0, dtype=np.intp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,10 @@ def knowledge_of(
         store_code: why the store answered nothing; such users are not unknown, we could not ask.
     """
     marked: list[tuple[DegradedCode, npt.NDArray[np.intp], bool]] = [
-        (store_code or "user_missing", _some(~users.found), not user_is_shared),
-        ("user_stale", _some(users.stale), not user_is_shared),
-        ("ad_missing", _some(~ads.found), True),
-        ("ad_stale", _some(ads.stale), True),
+        (store_code or "user_missing", _incomplete(users), not user_is_shared),
+        ("user_stale", _stale(users), not user_is_shared),
+        ("ad_missing", _incomplete(ads), True),
+        ("ad_stale", _stale(ads), True),
     ]
     codes: set[DegradedCode] = set()
     own_codes: dict[int, list[DegradedCode]] = {}
@@ -89,14 +90,19 @@ def in_order(codes: Iterable[DegradedCode]) -> list[DegradedCode]:
     return [code for code in CODES if code in given] if given else []
 
 
-def _some(mask: Mask) -> npt.NDArray[np.intp]:
-    """Numbers of the entities for which any view is marked."""
-    return np.flatnonzero(mask.any(axis=1))
+def _incomplete(rows: EntityRows) -> npt.NDArray[np.intp]:
+    """Which entities lack a row of any view. Usually none do, and one look at all flags is enough."""
+    return _NONE if rows.found.all() else np.flatnonzero(~rows.found.all(axis=1))
+
+
+def _stale(rows: EntityRows) -> npt.NDArray[np.intp]:
+    """Which entities have a stale row of any view."""
+    return np.flatnonzero(rows.stale.any(axis=1)) if rows.stale.any() else _NONE
 
 
 def _by_view(rows: EntityRows, now_ms: int) -> list[SideRows]:
-    found = np.count_nonzero(rows.found, axis=0).tolist()
-    stale = np.count_nonzero(rows.stale, axis=0).tolist()
+    found = rows.found.sum(axis=0).tolist()
+    stale = rows.stale.sum(axis=0).tolist()
     ages_ms = rows.age_ms(now_ms)
     return [
         SideRows(view.name, present=found[i] - stale[i], missing=len(rows.found) - found[i], stale=stale[i], age_ms=age)
