@@ -101,8 +101,8 @@ class AdmissionSettings:
     """How much one worker takes on before it refuses."""
 
     max_inflight: int = 16
-    """Requests past the door: enough to overlap their Redis reads, few enough that the last of them, after `queue_ms` at
-    the door and the scoring of all others, still meets `deadline.total_ms`."""
+    """Requests past the door: enough to overlap their Redis reads, few enough that the last of them, after `queue_ms`
+    at the door and the scoring of all others, still meets `deadline.total_ms`."""
 
     max_queued: int = 256
     """Requests waiting at the door; one more is answered 503 at once."""
