@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and answers its exit code; errors raised on purpose become one line on stderr."""
+    # From 1.31 on ONNX Runtime's Linux wheel uploads usage data unless this is set before its first import.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         answer = cli.main(args=arguments, prog_name="clickserve", standalone_mode=False)
     except click.exceptions.Abort:

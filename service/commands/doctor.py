@@ -28,15 +28,16 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 
 @click.command("doctor")
 @config_option
+@click.option("--registry", "registry_dir", type=click.Path(file_okay=False, path_type=Path), help="Published models.")
 @json_option
-def command(config_file: Path | None, as_json: bool) -> int:
+def command(config_file: Path | None, registry_dir: Path | None, as_json: bool) -> int:
     """Find what would make serving slow or wrong, and say what to do.
 
     Exit status: 0 if it would serve (warnings included), 1 if the model would not load, 69 if the store is down.
     """
     from service.settings import load_settings
 
-    return run(load_settings(config_file, os.environ, {}), as_json=as_json)
+    return run(load_settings(config_file, os.environ, {"registry.dir": registry_dir}), as_json=as_json)
 
 
 def run(settings: Settings, *, as_json: bool) -> int:
@@ -49,7 +50,6 @@ def run(settings: Settings, *, as_json: bool) -> int:
 
 def examine(settings: Settings) -> list[Finding]:
     """All findings: machine, store, models. Without a Redis URL the embedded server is asked, started if need be."""
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the first import of ONNX Runtime, as workers have it
     from feature_store.clock import system_clock
     from feature_store.online.embedded import EmbeddedServer
     from service.checkup.finding import failure

@@ -35,7 +35,8 @@ def main(folder: Path, n_rows: int) -> None:
     updated = np.full(n_rows, now_ms - 60_000)
     pq.write_table(pa.table({"user_id": ids, "updated_ms": updated, **columns}), folder / "rows.parquet")
     (folder / "features.toml").write_text(
-        '[project]\nname = "rate"\n[log]\nuser_id = "user_id"\ntime = "shown_at"\n[views.numbers]\nentity = "user"\nttl = "7d"\n'
+        '[project]\nname = "rate"\n[log]\nuser_id = "user_id"\ntime = "shown_at"\n'
+        '[views.numbers]\nentity = "user"\nttl = "7d"\n'
         'from = "external"\nkey = "user_id"\nevent_time = { column = "updated_ms", unit = "ms" }\n'
         "[views.numbers.features]\n" + "".join(f"f{i} = {{}}\n" for i in range(N_COLUMNS))
     )
