@@ -7,7 +7,7 @@ order, so ranking and bidding use one number. All kinds are one shape:
     platt       y = a x + b                         two parameters
     piecewise   straight lines between knots        up to 32 knots; beyond the ends it goes on with the end slopes
 
-Log-odds in, log-odds out, float64; the probability is its sigmoid. Fitting is `models/trainers/calibration.py`, the
+Log-odds in, log-odds out, float64; the probability is its sigmoid. Fitting is `models/fitting/calibration.py`, the
 ONNX form `models/export/calibrator_graph.py`; this is the reference both are held against.
 """
 

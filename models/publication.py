@@ -18,6 +18,7 @@ from models.evaluation.card import CardFacts, render_card
 from models.export.graph import calibrator_sha256, core_sha256, export_graph
 from models.export.proof import jump_rows, prove, random_rows, stacked
 from models.plans.generic import GenericPlan
+from models.random_streams import random_stream
 from models.registry.artifact import GOLDEN, GRAPH, Golden
 from models.registry.gate import Gate
 from models.registry.manifest import Calibrator, Label, Manifest, TrainedOn
@@ -116,7 +117,7 @@ def publish(
 
 def _golden(graph: bytes, outcome: TrainOutcome) -> Golden:
     """Rows of all kinds with the graph's own answers."""
-    random = np.random.default_rng(outcome.seed)
+    random = random_stream(outcome.seed, "golden rows")
     jumps = jump_rows(outcome.examples, outcome.model.spec, random)
     chosen = np.sort(random.permutation(len(jumps.features))[:GOLDEN_ROWS])
     kinds = (

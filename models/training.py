@@ -28,10 +28,11 @@ from models.errors import TrainingError
 from models.evaluation.calibration import ReliabilityBin, reliability
 from models.evaluation.intervals import all_metrics, user_codes
 from models.evaluation.reference import Reference, reference_of
+from models.fitting.calibration import fit_calibrator
+from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction
 from models.logs.frame import TrainingFrame
+from models.random_streams import random_stream
 from models.registry.manifest import Interval
-from models.trainers.calibration import fit_calibrator
-from models.trainers.downsampling import automatic_rate, keep_rows, log_odds_correction
 from models.trainers.trainer import FittedPath, TrainedModel, Trainer, TrainingSet
 
 FIT_SHARE = 0.8
@@ -123,7 +124,7 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
     p_tail = sigmoid(_calibrator(fit_log_odds, fit, options)(tail_log_odds))
     progress.begin("metrics")
     metrics = all_metrics(tail.clicked, p_tail, tail.user_codes, seed)
-    guess = all_metrics(tail.clicked, np.full(len(tail), fit.clicks / len(fit)), tail.user_codes, seed)
+    guess = all_metrics(tail.clicked, np.full(len(tail), fit.clicks / len(fit)), None, seed)
 
     progress.begin("model of everything")
     kept, kept_rate = keep_rows(data.clicked, rate, seed)
@@ -131,7 +132,7 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
     out_of_sample = np.concatenate([fit_log_odds, tail_log_odds])
     calibrator = _calibrator(out_of_sample, data, options)
     final_correction = log_odds_correction(kept_rate) if options.correct else 0.0
-    examples = np.sort(np.random.default_rng(seed).choice(len(data), min(5_000, len(data)), replace=False))
+    examples = np.sort(random_stream(seed, "examples").choice(len(data), min(5_000, len(data)), replace=False))
     outcome = TrainOutcome(
         learner=trainer.name,
         seed=seed,

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from models.evaluation import metrics
 from models.evaluation.metrics import Array, Float64s
+from models.random_streams import random_stream
 from models.registry.manifest import Interval
 
 REPLICATES = 400
@@ -48,7 +49,7 @@ def all_metrics(
     clicks = int(np.count_nonzero(clicked))
     area = metrics.auc(clicked, p_click)  # also refuses samples without both labels, before anything is drawn
     cells = _Cells.of(clicked, p_click)
-    redrawn = cells.redraw(user_codes, np.random.default_rng(seed))
+    redrawn = cells.redraw(user_codes, random_stream(seed, "bootstrap"))
     original = _Redrawn(cells.clicks[None, :], cells.others[None, :])
 
     def interval(value: float, low: float, high: float) -> Interval:

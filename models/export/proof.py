@@ -25,6 +25,7 @@ from models.encoder import Encoded
 from models.errors import ExportError
 from models.export.graph import core_sha256
 from models.plans.generic import GenericPlan
+from models.random_streams import random_stream
 from models.registry.manifest import Proof
 from models.trainers.specs import ModelSpec
 from models.trainers.trainer import TrainedModel
@@ -55,7 +56,7 @@ def prove(
     """
     if len(examples.features) == 0:
         raise ExportError("a proof needs example rows to know the columns' ranges; give at least one")
-    random = np.random.default_rng(seed)
+    random = random_stream(seed, "proof rows")
     ordinary = random_rows(examples, model.spec, RANDOM_ROWS, random)
     at_jumps = jump_rows(examples, model.spec, random)
     rows = stacked([ordinary, at_jumps])

@@ -16,18 +16,18 @@ import numpy.typing as npt
 
 from models.encoder import Encoded
 from models.errors import TrainingError
-from models.trainers.category_codes import apply_codes, fit_codes
-from models.trainers.lightgbm_text import tree_spec
+from models.fitting.category_codes import apply_codes, fit_codes
+from models.fitting.lightgbm_text import tree_spec
 from models.trainers.specs import CodeMap, TreeEnsembleSpec
 from models.trainers.trainer import Float64s, TrainingSet
 
 MAX_ROUNDS = 1_000
-PATIENCE = 50
+PATIENCE = 30
 """Rounds without progress on the held-out rows after which the path ends."""
 
 SETTINGS: dict[str, float | int | str | bool] = {
     "objective": "binary",
-    "learning_rate": 0.05,
+    "learning_rate": 0.07,
     "num_leaves": 15,
     "min_data_in_leaf": 50,
     "lambda_l2": 10.0,

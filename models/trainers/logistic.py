@@ -19,14 +19,14 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from models.encoder import Encoded
 from models.evaluation.metrics import log_loss_of_logit
-from models.trainers.linear_design import LinearDesign
+from models.fitting.linear_design import LinearDesign
 from models.trainers.specs import LinearSpec
 from models.trainers.trainer import Float64s, TrainingSet
 
 STRENGTHS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 MAX_ITERATIONS = 300
-GRADIENT_TOLERANCE = 1e-6
-LOSS_TOLERANCE = 1e-9
+GRADIENT_TOLERANCE = 1e-7
+LOSS_TOLERANCE = 1e-8
 """Relative progress per iteration, on losses per row: far below what shows in the fifth digit of a log loss."""
 
 
@@ -76,42 +76,52 @@ class _Problem:
 
     def __init__(self, matrix: sparse.csr_array, clicked: npt.NDArray[np.bool_]) -> None:
         self._n_weights = matrix.shape[1]
-        # Hash tables are mostly empty: solving for the touched entries alone is 20 times faster on Criteo's columns.
+        # Hash tables are mostly empty: the search walks over the touched entries alone.
         self._touched, at = np.unique(matrix.indices, return_inverse=True)
         shape = (matrix.shape[0], len(self._touched))
         self._matrix = sparse.csr_array((matrix.data, at.astype(matrix.indices.dtype), matrix.indptr), shape=shape)
         self._transposed = self._matrix.T.tocsr()  # the gradient reads columns; here they lie in order
         self._clicked = clicked
+        rate = np.count_nonzero(clicked) / len(clicked)
+        squares = np.bincount(at, matrix.data * matrix.data, minlength=len(self._touched))
+        self._curvature = rate * (1.0 - rate) * np.append(squares, len(clicked))
 
     def solve(self, strength: float, start: _Solution | None) -> _Solution:
-        """The optimum, searched from another solution or from the base rate."""
+        """The optimum, searched from another solution or from the base rate.
+
+        The search runs in weights scaled by the curvature at the base rate: a category seen once and the intercept
+        then move alike, and L-BFGS needs a fraction of the iterations.
+        """
+        scale = 1.0 / np.sqrt(self._curvature + np.append(np.full(len(self._touched), strength), 0.0))
         if start is None:
             clicks = int(np.count_nonzero(self._clicked))
             first = np.append(np.zeros(len(self._touched)), np.log(clicks / (len(self._clicked) - clicks)))
         else:
             first = np.append(start.weights[self._touched], start.intercept)
-        # BLAS threads wait for each other on vectors this short: 20 times slower on a busy machine of two cores.
+        # BLAS threads wait for each other on vectors this short: many times slower on a busy machine of two cores.
         with threadpool_limits(limits=1, user_api="blas"):
             found = minimize(
                 self._loss_and_gradient,
-                first,
-                args=(strength,),
+                first / scale,
+                args=(scale, strength),
                 jac=True,
                 method="L-BFGS-B",
                 options={"maxiter": MAX_ITERATIONS, "gtol": GRADIENT_TOLERANCE, "ftol": LOSS_TOLERANCE},
             )
         weights = np.zeros(self._n_weights)
-        weights[self._touched] = found.x[:-1]
-        return _Solution(weights, float(found.x[-1]))
+        solution = found.x * scale
+        weights[self._touched] = solution[:-1]
+        return _Solution(weights, float(solution[-1]))
 
-    def _loss_and_gradient(self, point: Float64s, strength: float) -> tuple[float, Float64s]:
-        """Penalised log loss per row and its gradient, at (weights..., intercept)."""
-        weights, n = point[:-1], len(self._clicked)
-        margins = self._matrix @ weights + point[-1]
+    def _loss_and_gradient(self, point: Float64s, scale: Float64s, strength: float) -> tuple[float, Float64s]:
+        """Penalised log loss per row and its gradient, at (weights..., intercept) divided by `scale`."""
+        solution = point * scale
+        weights, n = solution[:-1], len(self._clicked)
+        margins = self._matrix @ weights + solution[-1]
         loss = np.logaddexp(0.0, margins).sum() - margins[self._clicked].sum() + 0.5 * strength * weights @ weights
         residual = expit(margins) - self._clicked
         gradient = np.append(self._transposed @ residual + strength * weights, residual.sum())
-        return float(loss) / n, gradient / n
+        return float(loss) / n, gradient * scale / n
 
 
 class LogisticPath:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import TrainingError
+from models.random_streams import random_stream
 
 SMALL_LOG_ROWS = 200_000
 """Logs up to this size are learnt whole: training takes seconds anyway."""
@@ -42,7 +43,7 @@ def keep_rows(clicked: npt.NDArray[np.bool_], rate: float, seed: int) -> tuple[n
     if rate == 1.0 or len(negatives) == 0:
         return np.arange(len(clicked)), 1.0
     n_kept = max(1, round(rate * len(negatives)))
-    kept = np.random.default_rng(seed).choice(negatives, n_kept, replace=False, shuffle=False)
+    kept = random_stream(seed, "non-clicks to keep").choice(negatives, n_kept, replace=False, shuffle=False)
     return np.sort(np.concatenate([kept, np.flatnonzero(clicked)])), n_kept / len(negatives)
 
 

@@ -1,9 +1,9 @@
 """Columns as sparse weights: how a linear model reads numbers and hashes.
 
 A number has a straight line over its standardised signed logarithm (counts and prices span decades, some are negative)
-and one weight per quantile bin, which bends the line where the data ask for it; missing is a bin of its own. A hash has
-one weight in its column's table, found by the full hash modulo the table's size. Tables hold many times the values seen
-in training, so that an unseen hash seldom borrows the weight of a seen one.
+and one weight per quantile bin, which bends the line where many clicks ask for it; missing is a bin of its own. A hash
+has one weight in its column's table, found by the full hash modulo the table's size. Tables hold many times the values
+seen in training, so that an unseen hash seldom borrows the weight of a seen one.
 
 The design is a CSR matrix of n rows with d lines, d bins and k hashes each; its columns are laid out as
 
@@ -25,6 +25,11 @@ Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 
 BINS = 10
+BIN_SCALE = 0.03
+"""Size of a bin in the design, which makes the penalty on its weight 1 000 times that on a category's: a bend must be
+backed by thousands of clicks. Counters grow with time, so their last bin is also "the last days"; with full weight it
+learnt the luck of those days, and the mean prediction on later impressions was off by several percent."""
+
 LIMIT = 5.0
 """Standardised values beyond ± this are clipped: one absurd number must not decide a click."""
 
@@ -97,7 +102,9 @@ class LinearDesign:
         values = np.ones((n, 2 * d + k))
         at[:, :d] = np.arange(d)
         values[:, :d] = self.lines(encoded.features)
-        at[:, d : 2 * d] = d + np.arange(d) * self.n_bins + self.bins(encoded.features)
+        bins = self.bins(encoded.features)
+        at[:, d : 2 * d] = d + np.arange(d) * self.n_bins + bins
+        values[:, d : 2 * d] = np.where(bins == 0, 1.0, BIN_SCALE)
         at[:, 2 * d :] = d + d * self.n_bins + self.id_offsets + encoded.ids % self.id_sizes
         row_ends = np.arange(n + 1, dtype=at.dtype) * (2 * d + k)
         return sparse.csr_array((values.ravel(), at.ravel(), row_ends), shape=(n, self.n_weights))
@@ -113,7 +120,8 @@ class LinearDesign:
             slope=weights[:d],
             limit=LIMIT,
             edges=self.edges,
-            bin_weights=weights[d:table_at].reshape(d, self.n_bins),
+            bin_weights=weights[d:table_at].reshape(d, self.n_bins)
+            * np.where(np.arange(self.n_bins) == 0, 1.0, BIN_SCALE),
             id_sizes=self.id_sizes,
             id_offsets=self.id_offsets,
             id_weights=weights[table_at:],

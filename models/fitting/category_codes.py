@@ -1,7 +1,7 @@
 """Hashes as numbers for trees: a category's code is the smoothed log-odds of its click rate in the training rows.
 
 Trees split numbers by order, and the only useful order of hashes is by click rate. A code learnt from the very rows a
-tree then trains on repeats their labels, and the tree believes it (measured on small logs: NE above 1). So the rows are
+tree then trains on repeats their labels, and the tree believes it. So the rows are
 dealt into parts, and each row's training code comes from the other parts only; the map that is served is learnt from
 all of them. Codes are log-odds and not ranks, so that codes of different parts mean the same.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from models.random_streams import random_stream
 from models.trainers.specs import CodeMap
 
 PARTS = 8
@@ -36,7 +37,7 @@ def fit_codes(ids: Int64s, clicked: Bools, seed: int) -> tuple[tuple[CodeMap, ..
     Returns:
         One map per column that has at least two codes, and (n, number of maps) float32 with NaN for "no code".
     """
-    part = np.random.default_rng(seed).integers(0, PARTS, size=len(clicked))
+    part = random_stream(seed, "parts of category codes").integers(0, PARTS, size=len(clicked))
     maps: list[CodeMap] = []
     columns: list[npt.NDArray[np.float32]] = []
     for column in range(ids.shape[1]):
