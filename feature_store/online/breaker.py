@@ -1,7 +1,7 @@
 """A circuit breaker: while the store is known to be away, a request pays nothing for asking.
 
 Closed, all calls pass. It opens at once when the server refuses or drops a connection, because that leaves no doubt,
-and after `timeouts_to_open` deadlines missed in a row, because one slow answer says little. Open, calls fail without
+and after `timeouts_to_open` late answers in a row, because one slow answer says little. Open, calls fail without
 touching the network; one background probe asks again every `probe_interval_ms` and closes it with the first good PONG.
 So a returned server serves again within one interval, and no request is spent on finding out.
 Knows no Redis: the probe is an argument. Lives in one event loop.
@@ -49,7 +49,7 @@ class CircuitBreaker:
         self._timeouts_in_a_row = 0
 
     def timed_out(self, reason: str) -> None:
-        """A caller's deadline passed."""
+        """An answer did not come in time."""
         self._timeouts_in_a_row += 1
         if self._timeouts_in_a_row >= self._timeouts_to_open:
             self.trip(f"{self._timeouts_in_a_row} reads in a row without an answer, the last: {reason}")

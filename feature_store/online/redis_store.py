@@ -9,7 +9,9 @@ Invariants
   by `socket_timeout_ms`, after which the connection is dropped, so a late answer can never be read as another's.
 - Nothing queues without bound: at most `max_connections` commands are in flight, what arrives meanwhile waits for the
   next one to end, and beyond `max_queued_keys` a call fails at once.
-- A dead server costs a request nothing (`breaker.py`). An idle connection that the server closed is no news about the
+- A dead server costs a request nothing (`breaker.py`). A command that several callers share and that is late is one
+  late answer, not several; and a deadline that passed while the loop was busy is told one turn later, because the
+  answer may lie in the socket already. An idle connection that the server closed is no news about the
   server: its command is sent once more on a fresh one.
 Belongs to the event loop that first reads. The connections are redis-py's own (TLS, AUTH, hiredis), but its pool's
 locks are not taken. Cost: 20 µs of CPU a call alone, 3 µs among 64 callers (`python -m loadtest.micro.online_store`).
@@ -51,7 +53,15 @@ class RedisReadSettings:
     probe_interval_ms: float = 200.0
     """How often an absent server is asked whether it is back."""
     timeouts_to_open: int = 5
-    """Deadlines missed in a row after which requests stop waiting."""
+    """Commands in a row whose answer missed a deadline, after which requests stop waiting."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    """One command on its way."""
+
+    late: bool = False
+    """Whether a caller's deadline has passed before its answer."""
 
 
 @dataclass(slots=True)
@@ -60,6 +70,8 @@ class _Waiter:
 
     keys: Sequence[bytes]
     values: asyncio.Future[Values]
+    flight: _Flight | None = None
+    """The command that carries the keys; None while they are queued."""
 
 
 class RedisStore:
@@ -105,7 +117,7 @@ class RedisStore:
         if not self._flush_is_due:
             self._flush_is_due = True
             loop.call_soon(self._flush)
-        timer = loop.call_later(timeout_ms / 1000, self._expire, waiter, timeout_ms)
+        timer = loop.call_later(timeout_ms / 1000, loop.call_soon, self._expire, waiter, timeout_ms)
         try:
             return await waiter.values
         finally:
@@ -144,18 +156,20 @@ class RedisStore:
 
     def _expire(self, waiter: _Waiter, timeout_ms: float) -> None:
         """The caller's deadline: it is told now, whatever becomes of the command."""
-        self._fail(waiter, StoreTimeout(f"{self._shown}: no answer within {timeout_ms:g} ms"))
+        if waiter.values.done():
+            return
+        error = StoreTimeout(f"{self._shown}: no answer within {timeout_ms:g} ms")
+        self._fail(waiter, error)
+        if waiter.flight is not None and not waiter.flight.late:
+            waiter.flight.late = True
+            self._breaker.timed_out(str(error))
 
     def _fail(self, waiter: _Waiter, error: StoreError) -> None:
         """Tells one caller, if it still listens, with an exception of its own: callers raise them apart."""
         if waiter.values.done():
             return
         waiter.values.set_exception(type(error)(str(error)))
-        if isinstance(error, StoreTimeout):
-            self._observe("timeout", 1)
-            self._breaker.timed_out(str(error))
-        else:
-            self._observe("down", 1)
+        self._observe("timeout" if isinstance(error, StoreTimeout) else "down", 1)
 
     def _flush(self) -> None:
         """Sends what is queued, if a connection is free; otherwise the next command to end calls again."""
@@ -178,12 +192,17 @@ class RedisStore:
     async def _mget(self, waiters: list[_Waiter]) -> None:
         keys = waiters[0].keys if len(waiters) == 1 else [key for waiter in waiters for key in waiter.keys]
         self._observe("mget", len(keys))
+        flight = _Flight()
+        for waiter in waiters:
+            waiter.flight = flight
         try:
             values: Values = await self._command("MGET", *keys)
         except StoreError as error:
             if isinstance(error, StoreDown):
                 self._breaker.trip(str(error))
                 await self._drop_idle()
+            elif not flight.late:
+                self._breaker.timed_out(str(error))
             for waiter in waiters:
                 self._fail(waiter, error)
             return

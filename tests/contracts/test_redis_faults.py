@@ -115,6 +115,20 @@ async def test_a_server_that_stays_frozen_costs_nothing_any_more(
     assert events["breaker_open"] == 1
 
 
+async def test_one_late_command_is_one_late_answer_however_many_share_it(
+    store: RedisStore, server: HurtableServer, events: Counter[str]
+) -> None:
+    """Ten requests behind one slow MGET are no reason to give a healthy server up."""
+    await store.get_many([b"k"], timeout_ms=1_000)
+    server.freeze()
+
+    answers = await asyncio.gather(*(store.get_many([b"k"], timeout_ms=20) for _ in range(10)), return_exceptions=True)
+
+    assert all(isinstance(answer, StoreTimeout) for answer in answers)
+    assert events["timeout"] == 10
+    assert events["breaker_open"] == 0
+
+
 async def test_a_thawed_server_is_read_again(store: RedisStore, server: HurtableServer) -> None:
     """A server that paused for a moment must not be lost until a restart."""
     server.freeze()
