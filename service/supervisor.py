@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 class WorkerFailed(StartError):
-    """A worker could not begin to serve."""
+    """A worker could not begin to serve, or ended although nobody wanted it to."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         self.exit_code = exit_code
@@ -140,39 +140,56 @@ class Supervisor:
         """Run one worker after the other under this number, until the service ends."""
         loop = asyncio.get_running_loop()
         n_early_deaths = 0
-        replaces_pid: int | None = None
+        last_pid: int | None = None
         while not self._ending.is_set():
             began = loop.time()
-            worker = await WorkerProcess.start(
-                worker_id,
-                self._settings,
-                self._listeners,
-                shares_file=self._shares_file,
-                metrics_dir=self._metrics_dir,
-                replaces_pid=replaces_pid,
-                on_change=self._changed,
-            )
-            self._workers[worker_id] = worker
+            try:
+                worker = await self._start(worker_id, replaces_pid=last_pid)
+            except OSError as error:  # no process, memory or descriptor to be had now; there may be later
+                death = WorkerFailed(f"worker {worker_id} cannot be started: {error.strerror or error}", FAILURE)
+            else:
+                last_pid = worker.pid
+                death = await self._follow(worker)
             if self._ending.is_set():
-                worker.command(QUIT)
-            status = await worker.run()
-            self._shares[worker_id] = ABSENT
-            forget_process(worker.pid)
-            replaces_pid = worker.pid
-            if self._ending.is_set():
-                self._unclean_ends += status != 0
                 return
-            message = _why(worker, status)
             if not self._was_ready:
-                raise WorkerFailed(message, FAILURE if worker.failure is None else worker.failure.exit_code)
+                raise death
             n_early_deaths = 0 if loop.time() - began > STEADY_S else n_early_deaths + 1
             pause_s = _pause_s(n_early_deaths)
             logger.error(
                 "a worker ended and is replaced",
-                extra={"worker": worker_id, "ended_pid": worker.pid, "error": message, "pause_s": pause_s},
+                extra={"worker": worker_id, "ended_pid": last_pid, "error": str(death), "pause_s": pause_s},
             )
             self._telemetry.worker_restarted()
             await within(pause_s, self._ending)
+
+    async def _start(self, worker_id: int, *, replaces_pid: int | None) -> WorkerProcess:
+        worker = await WorkerProcess.start(
+            worker_id,
+            self._settings,
+            self._listeners,
+            shares_file=self._shares_file,
+            metrics_dir=self._metrics_dir,
+            replaces_pid=replaces_pid,
+            on_change=self._changed,
+        )
+        self._workers[worker_id] = worker
+        if self._ending.is_set():
+            worker.command(QUIT)
+        return worker
+
+    async def _follow(self, worker: WorkerProcess) -> WorkerFailed:
+        """Until the worker has ended; answers why, for the case that nobody wanted it to."""
+        status = await worker.run()
+        self._shares[worker.worker_id] = ABSENT
+        forget_process(worker.pid)
+        if self._ending.is_set():
+            self._unclean_ends += status != 0
+        if worker.failure is not None:
+            return WorkerFailed(worker.failure.message, worker.failure.exit_code)
+        how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
+        when = "" if worker.was_ready else " before it was ready"
+        return WorkerFailed(f"worker {worker.worker_id} (pid {worker.pid}) {how}{when}", FAILURE)
 
     async def _end(self, number: signal.Signals, keepers: Sequence[asyncio.Task[None]]) -> int:
         """Drain all workers, with ever less patience; answers the exit status."""
@@ -181,7 +198,7 @@ class Supervisor:
         for listener in self._listeners:
             listener.close()  # the workers' copies stay open; what they close last refuses connections
         impatience = asyncio.create_task(self._signals.get())
-        ended = asyncio.ensure_future(asyncio.gather(*keepers))
+        ended = asyncio.create_task(asyncio.wait(keepers))
         self._command(DRAIN)
         grace_s = self._settings.server.grace_ms / 1000
         await asyncio.wait((ended, impatience), timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
@@ -210,15 +227,6 @@ class Supervisor:
         self._was_ready |= n_ready > 0
         if n_ready == self._settings.server.workers:
             logger.info("ready", extra={"workers": n_ready})
-
-
-def _why(worker: WorkerProcess, status: int) -> str:
-    """Why a worker ended, in words."""
-    if worker.failure is not None:
-        return worker.failure.message
-    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
-    when = "" if worker.was_ready else " before it was ready"
-    return f"worker {worker.worker_id} (pid {worker.pid}) {how}{when}"
 
 
 def _pause_s(n_early_deaths: int) -> float:

@@ -97,7 +97,7 @@ class WorkerProcess:
 
     async def run(self) -> int:
         """Follow the worker to its end; answers its exit status, minus the signal's number where one killed it."""
-        while line := await self._reports.readline():
+        while line := await self._next_line():
             report = read_report(line)
             self.state = report.state
             self.was_ready |= report.state == "ready"
@@ -110,9 +110,17 @@ class WorkerProcess:
         self._on_change()
         return status
 
+    async def _next_line(self) -> bytes:
+        """The next report; empty at the end, also where the worker was killed with a command unread."""
+        try:
+            return await self._reports.readline()
+        except ConnectionError:
+            return b""
+
     def command(self, line: bytes) -> None:
         """Send a command; one to a worker that has ended is lost without harm."""
-        self._commands.write(line)
+        if self.state != "ended":
+            self._commands.write(line)
 
     def kill(self) -> None:
         """End it now."""

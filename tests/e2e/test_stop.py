@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -83,6 +84,33 @@ async def test_a_second_signal_ends_it_now(arguments: list[str]) -> None:
         process.signal(signal.SIGINT)
 
         assert process.wait() == 130
+
+
+async def test_a_worker_that_does_not_end_is_killed(arguments: list[str]) -> None:
+    """The grace is a promise to whoever waits for the port; the exit status says that it was not kept cleanly."""
+    with service(*arguments, "--set", "server.drain_ms=100", "--set", "server.grace_ms=600") as process:
+        process.wait_for("ready")
+        os.kill(process.workers()[0]["pid"], signal.SIGSTOP)
+
+        process.signal(signal.SIGTERM)
+
+        assert process.wait() == 1
+        assert process.log[-1]["msg"] == "workers did not end and are killed"
+
+
+async def test_it_stops_while_a_dead_worker_waits_to_be_replaced(arguments: list[str]) -> None:
+    """There is nobody to drain then, and nothing to wait for."""
+    with service(*arguments) as process:
+        process.wait_for("ready")
+        for n_deaths in range(1, 4):
+            os.kill(process.workers()[0]["pid"], signal.SIGKILL)
+            process.wait_for("a worker ended and is replaced", count=n_deaths)
+            if n_deaths < 3:
+                process.wait_for("ready", count=n_deaths + 1)
+
+        process.signal(signal.SIGTERM)
+
+        assert process.wait() == 0
 
 
 async def _status(port: int, message: bytes) -> int:
