@@ -6,7 +6,6 @@ nothing. Importing this module loads DuckDB and the exporters; a learner's own l
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -81,7 +80,7 @@ def train_and_publish(
         id_names=encoder.id_names,
         user_codes=user_codes(frame.users.codes),
     )
-    outcome = train(data, trainer_named(learner, threads=os.cpu_count() or 1), options, seed, on_progress)
+    outcome = train(data, trainer_named(learner), options, seed, on_progress)
     label = frame.log.project.label
     provenance = Provenance(
         source=source,
