@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +13,10 @@ from feature_store.errors import FeatureStoreError
 from service.commands.options import config_option
 from service.errors import ServiceError
 from service.exit_codes import exit_code
+from service.metrics_folder import metrics_folder
 
 if TYPE_CHECKING:
     from service.settings import Settings
-
-METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +64,8 @@ def run(settings: Settings) -> int:
 
     structured_log.configure(settings.log.level)
     logger.info("settings", extra={"settings": settings.shown()})
-    with _metrics_folder() as metrics_dir:
-        # Imported here and not above: prometheus_client looks at the variable once, when it is imported.
+    with metrics_folder() as metrics_dir:
+        # Imported here and not above: prometheus_client looks for the folder when it is imported.
         from service.server import run as run_loop
         from service.supervisor import WorkerFailed, supervise
 
@@ -81,31 +77,6 @@ def run(settings: Settings) -> int:
         except (ServiceError, FeatureStoreError) as error:
             logger.error(str(error))
             return exit_code(error)
-
-
-@contextmanager
-def _metrics_folder() -> Iterator[Path]:
-    """An empty folder in which all processes of the service count, named in the environment.
-
-    In memory where the machine has a place for that: written to disk, the kernel's write-back would now and then stop a
-    worker in the middle of a request. A folder that the operator named is emptied of counts and kept.
-    """
-    named = os.environ.get(METRICS_VARIABLE)
-    if named:
-        folder = Path(named)
-        folder.mkdir(parents=True, exist_ok=True)
-        for left_over in folder.glob("*.db"):
-            left_over.unlink()
-        yield folder
-        return
-    memory = Path("/dev/shm")
-    place = memory if os.access(memory, os.W_OK | os.X_OK) else None
-    with tempfile.TemporaryDirectory(prefix="clickserve-metrics-", dir=place) as made:
-        os.environ[METRICS_VARIABLE] = made
-        try:
-            yield Path(made)
-        finally:
-            del os.environ[METRICS_VARIABLE]
 
 
 def _assignment(text: str) -> tuple[str, str]:
