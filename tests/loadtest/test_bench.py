@@ -52,7 +52,7 @@ def test_both_engines_are_measured_judged_and_reported(
 
     assert result.passed
     assert [measured.result.engine for measured in result.report.measured] == ["open-loop", "locust"]
-    assert all((measured.server_cpu_s or 0) > 0 for measured in result.report.measured)
+    assert all(measured.server_cpu_s is not None for measured in result.report.measured)  # 0 below a clock tick
     assert result.report.model_version == "v7"
     assert msgspec.json.decode(result.json_path.read_bytes(), type=Report) == result.report
     assert "Passed" in result.html_path.read_text()
