@@ -106,7 +106,7 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
     Raises:
         TrainingError: too few rows or clicks to learn from and to judge by, rows out of time order, or infinities.
     """
-    _check(data)
+    _check(data, seed)
     progress = _Steps(on_progress, total=BLOCKS + 3)
     cut = int(len(data) * FIT_SHARE)
     fit, tail = data.take(slice(0, cut)), data.take(slice(cut, None))
@@ -203,7 +203,7 @@ def _calibrator(log_odds: Float64s, rows: TrainingSet, options: TrainOptions) ->
     return fit_calibrator(log_odds, rows.clicked) if options.calibrate else CalibratorMap.identity()
 
 
-def _check(data: TrainingSet) -> None:
+def _check(data: TrainingSet, seed: int) -> None:
     """Refuses what cannot be learnt from or judged by, and says what would help."""
     n, clicks = len(data), data.clicks
     if n < MIN_ROWS or min(clicks, n - clicks) < MIN_CLICKS:
@@ -211,6 +211,8 @@ def _check(data: TrainingSet) -> None:
             f"{n} impressions with {clicks} clicks are too few to learn from and to judge by; give at least "
             f"{MIN_ROWS} impressions with {MIN_CLICKS} clicks and {MIN_CLICKS} non-clicks"
         )
+    if seed < 0:
+        raise TrainingError(f"a seed is a whole number from 0, got {seed}")
     if not data.float_names and not data.id_names:
         raise TrainingError("there are no columns to learn from; declare at least one feature")
     if np.any(np.diff(data.time_ms) < 0):

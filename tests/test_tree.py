@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 FORBIDDEN = {
-    "an address of a package index": re.compile(r"(index-url|find-links|extra-index|\bindex\s*=).*https?://|/simple/?\s*$"),
+    "an address of a package index": re.compile(
+        r"(index-url|find-links|extra-index|\bindex\s*=).*https?://|/simple/?\s*$"
+    ),
     "a path of somebody's machine": re.compile(r"(?<![\w.])/(work|root|home/\w+)/(?!\.\.)[\w.-]+"),
     "a lock that carries download addresses": re.compile(r"^\s*(\"resolved\"|registry\s*=)\s*[:=]?.*https?://"),
 }

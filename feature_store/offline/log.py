@@ -82,5 +82,5 @@ class Log:
             for name in names:
                 columns.kind(name, "reading columns")
             wanted = ", ".join(f"{columns.plain_value(name)} AS {quoted(name)}" for name in dict.fromkeys(names))
-            table = engine.table(f"SELECT {wanted} FROM {self.sql} ORDER BY _row")
+            table = engine.table(f"SELECT {wanted} FROM {self.sql}")
         return {name: Factorised(*arrow.factorised(table, name)) for name in names}
