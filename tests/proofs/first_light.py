@@ -161,6 +161,25 @@ def materialize_rate(scratch: Path) -> Outcome:
     )
 
 
+def store_loss(scratch: Path) -> Outcome:
+    """Redis killed at half of the measured capacity, then started again with its data."""
+    seen = json.loads(_python(scratch, "tests.proofs.store_loss"))
+    holds = (
+        set(seen["statuses"]) == {"200"}
+        and seen["lost"] == 0
+        and seen["degraded_share_healthy"] == 0
+        and seen["degraded_share_away"] > 0.99
+        and seen["degraded_share_recovered"] == 0
+    )
+    return Outcome(
+        f"{seen['offered_per_s']:.0f}/s of a capacity of {seen['capacity_per_s']:.0f}/s: statuses {seen['statuses']}, "
+        f"degraded share {seen['degraded_share_away']:.3f} while away, last degraded answer "
+        f"{seen['last_degraded_after_pong_s']:.2f} s after the first PONG",
+        holds,
+        seen,
+    )
+
+
 def simulation_speed(scratch: Path) -> Outcome:
     """1 M impressions on one core, Parquet included."""
     command = ["taskset", "-c", "0", str(REPOSITORY / ".venv/bin/clickserve"), "simulate", "--out", str(scratch / "s")]
@@ -260,6 +279,12 @@ CLAIMS = [
         "python -m tests.proofs.materialize_rate",
         ">= 100 k rows/s or >= 0.9 x a plain redis-py SET … PXAT pipeline; bytes per entity within 10 % of real",
         materialize_rate,
+    ),
+    Claim(
+        "redis-killed",
+        "python -m tests.proofs.store_loss",
+        "half of measured capacity: no 5xx, answers marked; degraded share 0 within 2 s of the first PONG",
+        store_loss,
     ),
     Claim("faults", "pytest tests/e2e", "every fault test passes", faults),
 ]
