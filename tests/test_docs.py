@@ -1,0 +1,125 @@
+"""The README's snippets are run as they stand, in the order a reader meets them.
+
+A fenced block is run when a comment `<!-- runs: NAME -->` stands above it; `<!-- file: NAME -->` writes the block into
+a file of that name. Only the port is changed, to one that is free.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from feature_store.definition import load_project
+from tests.conftest import REPOSITORY
+from tests.e2e.service_process import service
+
+README = (REPOSITORY / "README.md").read_text()
+BLOCK = re.compile(r"<!-- (runs|file): (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
+
+
+def blocks() -> dict[str, str]:
+    """Marked blocks of the README by name."""
+    return {name: text for _, name, text in BLOCK.findall(README)}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the README's own-log chapter starts from: a log nobody has seen, and features.toml."""
+    folder = tmp_path_factory.mktemp("shop")
+    write_shop_log(folder)
+    (folder / "features.toml").write_text(blocks()["features.toml"])
+    return folder
+
+
+def test_the_features_toml_of_the_readme_is_valid(shop: Path) -> None:
+    """It is the first thing a new user copies."""
+    project = load_project(shop / "features.toml")
+
+    assert [view.name for view in project.schema.views] == ["banner", "banner_clicks", "member_scores"]
+
+
+@pytest.mark.timeout(240)
+def test_a_strangers_log_becomes_a_ranked_answer_by_the_readme(shop: Path) -> None:
+    """The promise of the chapter: one file written, no code."""
+    run_block("own-log", shop)
+    serve = shlex.split(blocks()["own-log-service"])
+    assert serve[:2] == ["clickserve", "serve"]
+    arguments = " ".join(serve[2:]).replace("--port 8080", "").split()
+    with service(*arguments, cwd=shop) as running:
+        running.wait_for("ready")
+
+        answer = run_block("own-log-ask", shop, running.port)
+
+    assert all(ad in answer for ad in ("b1", "b2", "b3"))
+    assert "missing" not in answer
+
+
+def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
+    """A command that is shown exists."""
+    assert "materialize" in run_block("commands", tmp_path)
+
+
+def test_the_readme_shows_every_figure_with_its_origin() -> None:
+    """A number that nobody can reproduce is an advertisement."""
+    for name in ("EXAMPLE_ANSWER", "MEASURED_LINE"):
+        assert name not in README
+    assert "docs/proofs/" in README
+
+
+def run_block(name: str, folder: Path, port: int = 8080) -> str:
+    """Runs one block with bash and answers its output; a failing command fails the test with what it said."""
+    command = ["bash", "-euc", blocks()[name].replace(":8080", f":{port}")]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def environment() -> dict[str, str]:
+    """The reader's shell: our commands on the path, no settings of ours."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("CLICKSERVE_", "REDIS_"))}
+    return kept | {"PATH": f"{REPOSITORY / '.venv/bin'}:{os.environ['PATH']}"}
+
+
+def write_shop_log(folder: Path) -> None:
+    """A click log with its own names, and member scores computed elsewhere, both unlike any built-in set.
+
+    Members have an affinity that decides whether banners of their theme are clicked, so there is something to learn.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    random = np.random.default_rng(11)
+    n, members, banners = 20_000, 400, 30
+    start = np.datetime64("now", "ms") - np.timedelta64(5, "D")
+    member, banner = random.integers(0, members, n), random.integers(0, banners, n)
+    affinity = random.normal(size=members)
+    taste = random.normal(size=(members, 4)).astype(np.float32)
+    appeal = random.normal(size=banners)
+    log_odds = -2.5 + affinity[member] + appeal[banner]
+    shown_at = start + np.sort(random.integers(0, 4 * 86_400_000, n)).astype("timedelta64[ms]")
+    log = pa.table(
+        {
+            "member": [f"m{i}" for i in member],
+            "banner": [f"b{i}" for i in banner],
+            "shown_at": shown_at,
+            "was_clicked": random.random(n) < 1 / (1 + np.exp(-log_odds)),
+            "theme": [f"theme {i % 5}" for i in banner],
+            "slot": np.array(["top", "side"])[random.integers(0, 2, n)],
+        }
+    )
+    scores = pa.table(
+        {
+            "member": [f"m{i}" for i in range(members)],
+            "computed_at": np.full(members, start - np.timedelta64(1, "h")),
+            "affinity": affinity.astype(np.float32),
+            "taste": list(taste),
+        }
+    )
+    pq.write_table(log, folder / "log.parquet")
+    pq.write_table(scores, folder / "member_scores.parquet")
