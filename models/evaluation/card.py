@@ -116,7 +116,8 @@ def _percent(share: float) -> str:
 def _duration(window_ms: int | None) -> str:
     if window_ms is None:
         return "whenever it came"
-    for unit, size_ms in (("days", 86_400_000), ("hours", 3_600_000), ("minutes", 60_000), ("seconds", 1_000)):
+    for unit, size_ms in (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1_000)):
         if window_ms >= size_ms and window_ms % size_ms == 0:
-            return f"if it came within {window_ms // size_ms} {unit} of the impression"
+            count = window_ms // size_ms
+            return f"if it came within {count} {unit}{'s' if count > 1 else ''} of the impression"
     return f"if it came within {window_ms} ms of the impression"

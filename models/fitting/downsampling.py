@@ -17,7 +17,7 @@ import numpy.typing as npt
 from models.errors import TrainingError
 from models.random_streams import random_stream
 
-SMALL_LOG_ROWS = 200_000
+SMALL_LOG_ROWS = 100_000
 """Logs up to this size are learnt whole: training takes seconds anyway."""
 
 NEGATIVES_PER_CLICK = 20.0

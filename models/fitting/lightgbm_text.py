@@ -3,7 +3,8 @@
 What the text means, from LightGBM's `tree.h`: node i of a tree sends a value left where value <= threshold[i]; a child
 >= 0 is another inner node, a child c < 0 is the leaf ~c. Bits of `decision_type`: 1 categorical, 2 missing goes left,
 and two bits for what counts as missing (0 nothing, 4 zero, 8 NaN). Where nothing counts as missing, LightGBM reads NaN
-as 0. Categorical splits and zero-as-missing have no faithful ONNX form and are refused.
+as 0. It also reads every |value| <= 1e-35 as 0, so a threshold that close to 0 stands for the edge of that zone.
+Categorical splits and zero-as-missing have no faithful ONNX form and are refused.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from models.trainers.specs import CodeMap, TreeEnsembleSpec
 
 _CATEGORICAL, _DEFAULT_LEFT, _MISSING_KIND = 1, 2, 12
 _MISSING_NONE, _MISSING_NAN = 0, 8
+_ZERO_ZONE = float(np.float32(1e-35))
+"""LightGBM's `kZeroThreshold`."""
 
 
 def tree_spec(model_text: str, n_features: int, code_maps: tuple[CodeMap, ...]) -> TreeEnsembleSpec:
@@ -66,6 +69,7 @@ def _read_tree(block: str) -> dict[str, npt.NDArray[np.generic]]:
         )
         reads_nan_as_zero = decision & _MISSING_KIND == _MISSING_NONE
         missing_left = np.where(reads_nan_as_zero, threshold >= 0.0, decision & _DEFAULT_LEFT != 0)
+        threshold = _around_zero(threshold)
     no_child, no_value = np.zeros(n_leaves, dtype=np.int64), np.zeros(n_inner)
     return {
         "column": np.concatenate([column, np.full(n_leaves, -1)]),
@@ -75,6 +79,13 @@ def _read_tree(block: str) -> dict[str, npt.NDArray[np.generic]]:
         "missing_left": np.concatenate([missing_left, np.zeros(n_leaves, dtype=np.bool_)]),
         "leaf_value": np.concatenate([no_value, leaf_value]),
     }
+
+
+def _around_zero(threshold: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Thresholds that send the whole zone of zeros the way LightGBM sends 0."""
+    edge = np.where(threshold >= 0.0, _ZERO_ZONE, np.nextafter(-_ZERO_ZONE, -np.inf))
+    moved: npt.NDArray[np.float64] = np.where(np.abs(threshold) <= _ZERO_ZONE, edge, threshold)
+    return moved
 
 
 def _refuse_unfaithful(decision: npt.NDArray[np.int64]) -> None:

@@ -59,7 +59,7 @@ class Golden:
         try:
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 return cls(**{name: arrays[name] for name in ("features", "ids", "raw_logit", "p_click")})
-        except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ArtifactDamaged(f"{GOLDEN} holds no golden rows ({error}); publish the model again") from error
 
 

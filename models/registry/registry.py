@@ -88,13 +88,7 @@ class Registry:
 
     def versions(self) -> tuple[str, ...]:
         """All published versions, oldest first; none where the directory does not exist."""
-        try:
-            found = [entry.name for entry in self._home.iterdir() if _VERSION.fullmatch(entry.name)]
-        except FileNotFoundError:
-            return ()
-        except OSError as error:
-            raise RegistryError(f"cannot read {self._home}: {error.strerror or error}") from error
-        complete = [version for version in found if (self._home / version / MANIFEST).is_file()]
+        complete = [version for version in self._folders() if (self._home / version / MANIFEST).is_file()]
         return tuple(sorted(complete, key=_number))
 
     def newest(self) -> str:
@@ -146,12 +140,21 @@ class Registry:
                 write_over(self._pointer, f"{version}\n".encode())
         return verdict
 
+    def _folders(self) -> list[str]:
+        """Names of all folders that look like a version, complete or not."""
+        try:
+            return [entry.name for entry in self._home.iterdir() if _VERSION.fullmatch(entry.name)]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RegistryError(f"cannot read {self._home}: {error.strerror or error}") from error
+
     @contextmanager
     def _claimed_number(self) -> Iterator[int]:
         """A number of publication that nobody else has or will get."""
         claims = self._home / ".claims"
         claims.mkdir(parents=True, exist_ok=True)
-        number = max((_number(version) for version in self.versions()), default=0)
+        number = max((_number(folder) for folder in self._folders()), default=0)
         while True:
             number += 1
             claim = claims / f"{number:06d}"
@@ -159,8 +162,8 @@ class Registry:
                 os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             except FileExistsError:
                 continue
-            # Its owner may have published and let go between our look at the versions and our claim.
-            if any(_number(version) == number for version in self.versions()):
+            # Its owner may have published and let go between our look at the folders and our claim.
+            if any(_number(folder) == number for folder in self._folders()):
                 claim.unlink()
                 continue
             break

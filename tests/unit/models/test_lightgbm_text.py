@@ -56,6 +56,21 @@ def test_flat_trees_give_lightgbms_margins(missing_in_training: bool) -> None:
     np.testing.assert_allclose(walked(spec, asked), booster.predict(asked, raw_score=True), rtol=0, atol=1e-12)
 
 
+def test_values_within_lightgbms_zero_are_zero() -> None:
+    """A split between negative numbers and 0 has the threshold -1e-35, and LightGBM reads -1e-35 itself as 0."""
+    random = np.random.default_rng(0)
+    features = random.choice([-1.0, 0.0, 1.0], size=(400, 1)).astype(np.float32)
+    booster = trained(features, random.random(400) < 0.3 + 0.3 * features[:, 0])
+    edge = np.float32(1e-35)
+    around = [np.nextafter(edge, np.float32(0)), edge, np.nextafter(edge, np.float32(1))]
+    asked = np.array([0.0, *around, *(-value for value in around)], dtype=np.float32).reshape(-1, 1)
+
+    spec = tree_spec(booster.model_to_string(), n_features=1, code_maps=())
+
+    assert (np.abs(spec.threshold[spec.column >= 0]) < 1e-34).any()
+    np.testing.assert_allclose(walked(spec, asked), booster.predict(asked, raw_score=True), rtol=0, atol=1e-12)
+
+
 def test_a_model_that_never_splits_is_one_leaf() -> None:
     """Constant columns still make a model: the base rate."""
     features, clicked = np.zeros((400, 2), np.float32), np.arange(400) % 4 == 0

@@ -1,0 +1,129 @@
+"""From a log on disk to a published model and its evaluation, on a real log and on a simulated one."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+import pytest
+
+from models.errors import EncodingError
+from models.evaluation.evaluate import evaluate, write_predictions
+from models.logs.frame import TrainingFrame, build_frame
+from models.logs.reader import read_log
+from models.logs.simulator import SIM_V1, simulate
+from models.publication import Provenance, publish
+from models.registry.gate import Gate
+from models.registry.manifest import Label
+from models.registry.predictor import Predictor
+from models.registry.registry import Registry
+from models.trainers import LEARNERS, trainer_named
+from models.training import TrainOptions, train, training_set
+
+RealLog = Callable[[str], Path]
+
+PROVENANCE = Provenance("a test", Label("click"), "mean over the log's positions", 0)
+N_SIMULATED = 120_000
+
+
+def model_of(frame: TrainingFrame, learner: str, folder: Path, *, n: int, seed: int = 0) -> Predictor:
+    """Trained on the first n impressions, published and loaded again."""
+    log = training_set(frame).take(slice(0, n))
+    outcome = train(log, trainer_named(learner), TrainOptions(), seed, lambda stage, share: None)
+    registry = Registry(folder / "registry")
+    published = publish(outcome, frame.inputs, PROVENANCE, registry, Gate(), lambda stage, share: None)
+    return registry.load(published.version)
+
+
+def lines_of(path: Path, first: int, end: int, folder: Path) -> Path:
+    """Some lines of a gzipped log as a file of their own."""
+    with gzip.open(path, "rt") as file:
+        lines = file.readlines()[first:end]
+    part = folder / f"lines_{first}_{end}.tsv"
+    part.write_text("".join(lines))
+    return part
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_criteo_is_learnt_from_its_first_part(learner: str, real_log: RealLog, tmp_path: Path) -> None:
+    """First 80 % train, last 20 % judge; settings were fixed on the first part alone."""
+    whole = real_log("criteo10k/train.tsv.gz")
+    early, late = (lines_of(whole, *ends, tmp_path) for ends in ((0, 6_000), (6_000, 7_500)))
+    early_frame, late_frame = (
+        build_frame(read_log(f"criteo:{path}", workdir=tmp_path / path.stem)) for path in (early, late)
+    )
+
+    predictor = model_of(early_frame, learner, tmp_path, n=6_000)
+    entropy = evaluate(predictor, late_frame).metrics["normalized_entropy"]
+
+    assert entropy.value <= 0.92
+    assert entropy.high < 1.0
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """A simulated log, what serving could know of it row by row, and a model of its first part by each learner."""
+
+    frame: TrainingFrame
+    attainable: npt.NDArray[np.float64]
+    cut: int
+    models: dict[str, Predictor]
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
+    """Made once: simulating and training take most of this file's time."""
+    folder = tmp_path_factory.mktemp("simulated")
+    simulate(SIM_V1, n_impressions=N_SIMULATED, seed=3, out_dir=folder / "log")
+    frame = build_frame(read_log(f"simulated:{folder / 'log'}", workdir=folder / "work"))
+    attainable = pq.read_table(folder / "log" / "truth.parquet")["attainable_p"].to_numpy()
+    cut = int(0.8 * N_SIMULATED)
+    models = {learner: model_of(frame, learner, folder / learner, n=cut) for learner in LEARNERS}
+    return Simulated(frame, attainable, cut, models)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_probabilities_of_a_simulated_log_come_near_the_attainable(learner: str, simulated: Simulated) -> None:
+    """Judged against the truth and not against clicks: 1 000 clicks of training teach at least a third of it."""
+    evaluation = evaluate(simulated.models[learner], simulated.frame, slice(simulated.cut, None))
+
+    truth, promised = simulated.attainable[simulated.cut :], evaluation.p_click
+    guess = np.full(len(truth), truth.mean())
+    of_guess, of_model, least = (
+        -(truth * np.log(p) + (1 - truth) * np.log1p(-p)).mean() for p in (guess, promised, truth)
+    )
+    assert (of_guess - of_model) / (of_guess - least) > 1 / 3
+    assert promised.sum() / truth.sum() == pytest.approx(1.0, abs=0.15)
+
+
+def test_predictions_come_in_the_order_of_the_input(simulated: Simulated, tmp_path: Path) -> None:
+    """A header and one line per accepted row, whatever order the log is kept in."""
+    evaluation = evaluate(simulated.models["logistic"], simulated.frame)
+    turned = replace(evaluation, line=evaluation.line[::-1])
+
+    write_predictions(turned, tmp_path / "predictions.csv")
+
+    with (tmp_path / "predictions.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["y", "p"]
+    np.testing.assert_array_equal([row[0] == "1" for row in rows[1:]], evaluation.clicked[::-1])
+    np.testing.assert_allclose([float(row[1]) for row in rows[1:]], evaluation.p_click[::-1], rtol=1e-8)
+
+
+def test_a_log_of_other_columns_is_refused(simulated: Simulated) -> None:
+    """Values under other names would be scored without a word."""
+    inputs = simulated.frame.inputs
+    fewer_views = replace(simulated.frame, inputs=msgspec.structs.replace(inputs, views=inputs.views[1:]))
+    fewer_columns = replace(simulated.frame, inputs=msgspec.structs.replace(inputs, context=inputs.context[1:]))
+
+    with pytest.raises(EncodingError, match=r"views \['user_profile'\] are not those the model was trained on"):
+        evaluate(simulated.models["gbdt"], fewer_views)
+    with pytest.raises(EncodingError, match=r"columns \['context\.placement'\] are in the log or in the model"):
+        evaluate(simulated.models["gbdt"], fewer_columns)
