@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from feature_store.project import TimeColumn
 from feature_store.schema import LogSource, SqlSource, TableSource, WindowMeasure, WindowSource
 from feature_store.toml_table import TomlTable, shown_duration
 from models.logs.presets import PRESETS, preset
+from tests.conftest import REPOSITORY
 
+DOCUMENTATION = (REPOSITORY / "docs" / "features-toml.md").read_text(encoding="utf-8")
 HEAD = """
 [project]
 name = "shop"
@@ -231,6 +234,12 @@ def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 def test_a_preset_is_a_valid_definition(name: str) -> None:
     """What we ship must pass what we demand of others."""
     assert preset(name).origin == f"{name}.toml"
+
+
+@pytest.mark.parametrize("text", re.findall(r"```toml\n(.*?)```", DOCUMENTATION, re.DOTALL))
+def test_every_example_of_the_documentation_is_valid(text: str) -> None:
+    """It is copied before it is read."""
+    assert parse_project(text, origin="features.toml").schema.project == "shop"
 
 
 @pytest.mark.parametrize("text", ["500ms", "30s", "90m", "36h", "7d", "14d"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -33,7 +34,8 @@ def read(folder: Path, columns: dict[str, object], definition: str = NAMES, head
 
 def values(log: Log, name: str) -> list[object]:
     column = log.columns([name])[name]
-    return [(*column.values, None)[code] for code in column.codes]
+    choices = [*column.values, None]  # code -1 picks the last
+    return [choices[code] for code in column.codes]
 
 
 def test_rows_are_sorted_by_time_and_keep_their_line(tmp_path: Path) -> None:
@@ -47,6 +49,18 @@ def test_rows_are_sorted_by_time_and_keep_their_line(tmp_path: Path) -> None:
     assert values(log, "_clicked") == [True, False]
     assert values(log, "_click_time_ms") == [1_001, None]
     assert (log.n, log.clicks, log.first_ms, log.last_ms) == (2, 1, 1_000, 2_000)
+
+
+def test_a_large_unsorted_log_is_numbered_in_order_of_time(tmp_path: Path) -> None:
+    """Everything downstream trusts that row i of the file is impression i, and that ties keep the file's order."""
+    times = np.random.default_rng(3).integers(0, 50_000, size=300_000)
+
+    log = read(tmp_path, {"u": ["x"] * len(times), "a": [1] * len(times), "t": times, "c": [0] * len(times)})
+
+    order = np.argsort(times, kind="stable")
+    assert values(log, "_row") == list(range(len(times)))
+    assert values(log, "_line") == (order + 1).tolist()
+    assert values(log, "_time_ms") == times[order].tolist()
 
 
 def test_without_a_time_the_order_of_the_file_is_the_time(tmp_path: Path) -> None:
