@@ -64,7 +64,7 @@ def own_service(config_file: Path, log_file: Path, arguments: Sequence[str] = ()
 
 def _follow(stream: IO[str], log_file: Path, lines: Queue[dict[str, Any] | None]) -> None:
     """Copies the service's log into a file and hands its lines on; None when it ended."""
-    with log_file.open("w", encoding="utf-8") as copy:
+    with stream, log_file.open("w", encoding="utf-8") as copy:
         for line in stream:
             copy.write(line)
             copy.flush()

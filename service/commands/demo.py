@@ -54,7 +54,7 @@ class Contender:
 
 @click.command("demo")
 @click.option("--data", type=click.Choice(["simulated", "movielens"]), default="simulated", show_default=True)
-@click.option("--impressions", type=click.IntRange(20_000), default=500_000, show_default=True, help="To simulate.")
+@click.option("--impressions", type=click.IntRange(50_000), default=500_000, show_default=True, help="To simulate.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option(
     "--out",

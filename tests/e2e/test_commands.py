@@ -1,0 +1,212 @@
+"""The offline commands as a person types them, on a small simulated log: documents, exit codes, messages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from service import cli, exit_codes
+
+N_IMPRESSIONS = 30_000
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated log, and a model trained on its first four fifths."""
+    folder = tmp_path_factory.mktemp("commands")
+    assert cli.run(["simulate", "--out", str(folder / "log"), "--impressions", str(N_IMPRESSIONS), "--json"]) == 0
+    assert cli.run(["train", *log(folder), "--rows", "0:0.8", "--registry", str(folder / "registry"), "--json"]) == 0
+    return folder
+
+
+def log(folder: Path) -> list[str]:
+    return ["--data", f"simulated:{folder / 'log'}", "--workdir", str(folder / "work")]
+
+
+def document(capsys: pytest.CaptureFixture[str], arguments: list[str], *, code: int = 0) -> dict[str, Any]:
+    """Runs a command with --json and answers its document; nothing else may be on stdout."""
+    capsys.readouterr()
+    assert cli.run([*arguments, "--json"]) == code
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def refusal(capsys: pytest.CaptureFixture[str], arguments: list[str], *, code: int) -> str:
+    """Runs a command that must fail, and answers what it said; never a traceback."""
+    capsys.readouterr()
+    assert cli.run(arguments) == code
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said
+
+
+def test_evaluation_is_what_its_predictions_give(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Anyone may check our log loss with the file we write: one line per row, in the order of the input."""
+    path = tmp_path / "predictions.csv"
+
+    seen = document(
+        capsys,
+        [
+            "evaluate",
+            *log(folder),
+            "--rows",
+            "0.8:1",
+            "--registry",
+            str(folder / "registry"),
+            "--predictions",
+            str(path),
+        ],
+    )
+
+    assert path.read_text().startswith("y,p\n")
+    clicked, p_click = np.loadtxt(path, delimiter=",", skiprows=1, unpack=True)
+    assert len(clicked) == seen["impressions"] == N_IMPRESSIONS // 5
+    log_loss = -np.mean(clicked * np.log(p_click) + (1 - clicked) * np.log1p(-p_click))
+    assert seen["metrics"]["log_loss"]["value"] == pytest.approx(log_loss, rel=1e-6)
+    assert seen["metrics"]["calibration_ratio"]["value"] == pytest.approx(p_click.sum() / clicked.sum(), rel=1e-6)
+
+
+def test_oracles_stand_beside_a_model_of_a_simulated_log(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The figures of the true probabilities are those that the simulation itself reported for the same rows."""
+    summary = json.loads((folder / "log" / "summary.json").read_text())
+
+    seen = document(capsys, ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")])
+
+    for oracle in ("true", "attainable"):
+        reported = summary["tail"][oracle]
+        assert seen["oracles"][oracle]["normalized_entropy"]["value"] == pytest.approx(reported["normalized_entropy"])
+        assert seen["oracles"][oracle]["auc"]["value"] == pytest.approx(reported["auc"], abs=1e-3)  # counted in bins
+
+
+def test_the_registry_lists_shows_and_promotes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was published can be found again under its version."""
+    registry = ["--registry", str(folder / "registry")]
+
+    listed = document(capsys, ["models", "list", *registry])
+    shown = document(capsys, ["models", "show", *registry])
+
+    assert [model["version"] for model in listed["versions"]] == [shown["version"]]
+    assert shown["proof"]["inversions"] == 0
+
+
+def test_a_model_that_knows_nothing_is_published_and_not_promoted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No signal is a finding, exit 0; the gate is what says no, exit 3."""
+    random = np.random.default_rng(3)
+    rows = [f"{i},{random.integers(0, 9)},{int(random.random() < 0.1)}" for i in range(4_000)]
+    (tmp_path / "noise.csv").write_text("ts,colour,clicked\n" + "\n".join(rows) + "\n")
+    (tmp_path / "features.toml").write_text(
+        '[project]\nname = "noise"\n[log]\ntime = { column = "ts", unit = "s" }\n[context.colour]\ndtype = "id"\n'
+    )
+    registry = ["--registry", str(tmp_path / "registry")]
+
+    trained = document(
+        capsys,
+        [
+            *("train", "--data", f"csv:{tmp_path / 'noise.csv'}", "--features", str(tmp_path / "features.toml")),
+            *("--workdir", str(tmp_path / "work"), *registry),
+        ],
+    )
+    promoted = document(capsys, ["models", "promote", *registry], code=exit_codes.GATE)
+
+    assert trained["better_than_base_rate"] is False
+    assert trained["champion"] is False
+    assert "no better than the base rate" in promoted["reasons"][0]
+
+
+def test_rows_are_written_shown_and_erased(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the log into a store that the command itself starts, and out again."""
+    monkeypatch.setenv("CLICKSERVE_REDIS__EMBEDDED_DIR", str(tmp_path / "valkey"))
+    where = ["--registry", str(folder / "registry")]
+
+    written = document(capsys, ["materialize", *log(folder), "--as-of", "log-end"])
+    again = document(capsys, ["materialize", *log(folder), "--as-of", "log-end"])
+    before = document(capsys, ["features", "inspect", "ad", "a0", *where])
+    erased = document(capsys, ["features", "delete", "ad", "a0", *where])
+    after = document(capsys, ["features", "inspect", "ad", "a0", *where])
+    pruned = document(capsys, ["features", "prune", *where])
+
+    assert [view["written"] for view in written["views"]] == [view["written"] for view in again["views"]]
+    assert all(view["found"] for view in before["views"])
+    assert sorted(erased["erased_from"]) == sorted(view["view"] for view in before["views"])
+    assert not any(view["found"] for view in after["views"])
+    assert pruned["views"] == []
+
+
+def test_a_misspelt_key_is_a_usage_error_with_the_nearest_name(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ignored, it would look exactly like a feature that does not help."""
+    (tmp_path / "features.toml").write_text(
+        '[project]\nname = "shop"\n[log]\nclickd = "clicked"\n[context.device]\ndtype = "id"\n'
+    )
+
+    said = refusal(
+        capsys,
+        ["train", *log(folder), "--features", str(tmp_path / "features.toml"), "--registry", str(tmp_path)],
+        code=exit_codes.USAGE,
+    )
+
+    assert 'log.clickd: unknown key, did you mean "clicked"?' in said.replace("'", '"')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "--data", "nowhere"], exit_codes.FAILURE, "KIND:PATH"),
+        (["train", "--data", "simulated:/no/such/folder"], exit_codes.FAILURE, "/no/such/folder"),
+        (["train", "--data", "criteo:x", "--rows", "0.8:0.2"], exit_codes.USAGE, "FROM < TO"),
+        (["train"], exit_codes.USAGE, "--data"),
+        (["rnak"], exit_codes.USAGE, "No such command"),
+        (["models", "show", "--registry", "/no/such/registry"], exit_codes.FAILURE, "clickserve train"),
+        (["materialize"], exit_codes.FAILURE, "features.toml"),
+        (["materialize", "--data", "simulated:x", "--as-of", "yesterday"], exit_codes.FAILURE, "yesterday"),
+        (["rank", "--user", "u1", "--url", "ftp://x", "a1"], exit_codes.USAGE, "http://host:port"),
+        (["rank", "--user", "u1", "--url", "http://127.0.0.1:1", "a1"], exit_codes.DEPENDENCY_DOWN, "is it running?"),
+        (["bench"], exit_codes.USAGE, "--url"),
+        (["simulate", "--out", "/tmp/x", "--preset", "sim-v0"], exit_codes.USAGE, "sim-v1"),
+    ],
+)
+def test_a_command_that_cannot_be_carried_out_says_why(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line with the thing, the value and the way out; and the status a script can branch on."""
+    assert message in refusal(capsys, arguments, code=code)
+
+
+def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The demo clears what it made before, so it must know its own."""
+    (tmp_path / "thesis.txt").write_text("irreplaceable")
+
+    said = refusal(capsys, ["demo", "--out", str(tmp_path)], code=exit_codes.USAGE)
+
+    assert "not made by a demo" in said
+    assert (tmp_path / "thesis.txt").read_text() == "irreplaceable"
+
+
+@pytest.mark.timeout(300)
+def test_the_demo_runs_the_whole_chain_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Log, two models, rows, service, load test; and again in the same folder."""
+    arguments = [
+        *("demo", "--out", str(tmp_path / "demo"), "--impressions", "60000"),
+        *("--rate", "50", "--duration", "1"),
+    ]
+
+    seen = [document(capsys, arguments) for _ in range(2)]
+
+    for run in seen:
+        assert [model["title"] for model in run["models"]] == ["GBDT", "logistic"]
+        assert all(Path(model["card"]).is_file() for model in run["models"])
+        assert run["bench"]["open_loop"]["n"] > 0
+        assert run["bench"]["locust"]["n"] > 0
+        assert Path(run["bench"]["html"]).is_file()
+    assert seen[0]["models"][0]["metrics"] == seen[1]["models"][0]["metrics"]
