@@ -32,31 +32,28 @@ class Evaluation:
     line: npt.NDArray[np.int64]
 
 
-def evaluate(predictor: Predictor, frame: TrainingFrame, rows: slice = slice(None), *, seed: int = 0) -> Evaluation:
-    """Scores impressions of a frame as serving would, and measures.
+def evaluate(predictor: Predictor, frame: TrainingFrame, seed: int = 0) -> Evaluation:
+    """Scores every impression of a frame as serving would, and measures.
 
     Args:
-        rows: which impressions, a slice without step; all by default.
         seed: decides the bootstrap.
     Raises:
         EncodingError: the frame's columns are not the model's.
         MetricError: the log has only clicks or none.
     """
     _check_columns(predictor.manifest.inputs, frame.inputs)
-    first, end, _ = rows.indices(len(frame))
     chunks = [
-        predictor.plan.score(*frame.encode(predictor.encoder, slice(start, min(end, start + CHUNK_ROWS)))).p_click
-        for start in range(first, end, CHUNK_ROWS)
+        predictor.plan.score(*frame.encode(predictor.encoder, slice(start, start + CHUNK_ROWS))).p_click
+        for start in range(0, len(frame), CHUNK_ROWS)
     ]
     p_click = np.concatenate(chunks) if chunks else np.empty(0)
-    clicked = frame.clicked[first:end]
     return Evaluation(
         version=predictor.manifest.version,
-        metrics=all_metrics(clicked, p_click, user_codes(frame.users.codes[first:end]), seed),
-        reliability=reliability(clicked, p_click),
-        clicked=clicked,
+        metrics=all_metrics(frame.clicked, p_click, user_codes(frame.users.codes), seed),
+        reliability=reliability(frame.clicked, p_click),
+        clicked=frame.clicked,
         p_click=p_click,
-        line=frame.line[first:end],
+        line=frame.line,
     )
 
 

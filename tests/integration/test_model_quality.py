@@ -31,12 +31,12 @@ RealLog = Callable[[str], Path]
 
 PROVENANCE = Provenance("a test", Label("click"), "mean over the log's positions", 0)
 N_SIMULATED = 120_000
+FIT = 0.8
 
 
-def model_of(frame: TrainingFrame, learner: str, folder: Path, *, n: int, seed: int = 0) -> Predictor:
-    """Trained on the first n impressions, published and loaded again."""
-    log = training_set(frame).take(slice(0, n))
-    outcome = train(log, trainer_named(learner), TrainOptions(), seed, lambda stage, share: None)
+def model_of(frame: TrainingFrame, learner: str, folder: Path) -> Predictor:
+    """Trained, published and loaded again."""
+    outcome = train(training_set(frame), trainer_named(learner), TrainOptions(), 0, lambda stage, share: None)
     registry = Registry(folder / "registry")
     published = publish(outcome, frame.inputs, PROVENANCE, registry, Gate(), lambda stage, share: None)
     return registry.load(published.version)
@@ -60,7 +60,7 @@ def test_criteo_is_learnt_from_its_first_part(learner: str, real_log: RealLog, t
         build_frame(read_log(f"criteo:{path}", workdir=tmp_path / path.stem)) for path in (early, late)
     )
 
-    predictor = model_of(early_frame, learner, tmp_path, n=6_000)
+    predictor = model_of(early_frame, learner, tmp_path)
     entropy = evaluate(predictor, late_frame).metrics["normalized_entropy"]
 
     assert entropy.value <= 0.92
@@ -73,7 +73,6 @@ class Simulated:
 
     frame: TrainingFrame
     attainable: npt.NDArray[np.float64]
-    cut: int
     models: dict[str, Predictor]
 
 
@@ -84,17 +83,16 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     simulate(SIM_V1, n_impressions=N_SIMULATED, seed=3, out_dir=folder / "log")
     frame = build_frame(read_log(f"simulated:{folder / 'log'}", workdir=folder / "work"))
     attainable = pq.read_table(folder / "log" / "truth.parquet")["attainable_p"].to_numpy()
-    cut = int(0.8 * N_SIMULATED)
-    models = {learner: model_of(frame, learner, folder / learner, n=cut) for learner in LEARNERS}
-    return Simulated(frame, attainable, cut, models)
+    models = {learner: model_of(frame.part(0, FIT), learner, folder / learner) for learner in LEARNERS}
+    return Simulated(frame, attainable, models)
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_probabilities_of_a_simulated_log_come_near_the_attainable(learner: str, simulated: Simulated) -> None:
     """Judged against the truth and not against clicks: 1 000 clicks of training teach at least a third of it."""
-    evaluation = evaluate(simulated.models[learner], simulated.frame, slice(simulated.cut, None))
+    evaluation = evaluate(simulated.models[learner], simulated.frame.part(FIT, 1))
 
-    truth, promised = simulated.attainable[simulated.cut :], evaluation.p_click
+    truth, promised = simulated.attainable[round(FIT * N_SIMULATED) :], evaluation.p_click
     guess = np.full(len(truth), truth.mean())
     of_guess, of_model, least = (
         -(truth * np.log(p) + (1 - truth) * np.log1p(-p)).mean() for p in (guess, promised, truth)
