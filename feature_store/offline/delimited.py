@@ -73,12 +73,15 @@ def load_delimited(
     copy = workdir / f".{name}.lines"
     try:
         kept, torn, first = _set_torn_lines_aside(path, copy, quoting=dialect.quoting)
+        has_header = dialect.header is None
+        if torn and (not kept or (has_header and torn[0].line < kept[0])):
+            raise LogError(f"{path}: line {torn[0].line}: {torn[0].reason}, and nothing could be read before it")
         if not kept:
             raise LogError(f"{path} holds no line of text")
         delimiter = dialect.delimiter or max(_DELIMITERS, key=first.count)
         header = dialect.header or _header(first, delimiter, path)
         options = (
-            f"auto_detect = false, delim = {text(delimiter)}, header = {str(dialect.header is None).lower()}, "
+            f"auto_detect = false, delim = {text(delimiter)}, header = {str(has_header).lower()}, "
             f"quote = {text(dialect.quoting * chr(34))}, escape = {text(dialect.quoting * chr(34))}, "
             f"max_line_size = {_MAX_LINE_BYTES}"
         )
@@ -95,7 +98,7 @@ def load_delimited(
         )
     finally:
         copy.unlink(missing_ok=True)
-    _number_lines(engine, name, kept, torn, n_header_lines=int(dialect.header is None), path=path)
+    _number_lines(engine, name, kept, torn, n_header_lines=int(has_header), path=path)
 
 
 def _number_lines(
@@ -167,15 +170,15 @@ def _set_torn_lines_aside(path: Path, copy: Path, *, quoting: bool) -> tuple[arr
 
 def _complaint(line: bytes, quoting: bool) -> str:
     """Why a line cannot be parsed on its own; empty where it can."""
-    if quoting and line.count(b'"') % 2:
-        return "torn line: a quote is opened and not closed"
-    if b"\0" in line:
-        return "torn line: holds a zero byte"
     if not line.isascii():
         try:
             line.decode()
         except UnicodeDecodeError:
             return "not UTF-8"
+    if b"\0" in line:
+        return "torn line: holds a zero byte"
+    if quoting and line.count(b'"') % 2:
+        return "torn line: a quote is opened and not closed"
     return ""
 
 

@@ -48,7 +48,7 @@ class Rejects:
         """Some lines for a person: counts by reason, then the first ten; empty where nothing was rejected."""
         if not self.n:
             return ""
-        lines = [f"{self.n} {self.unit}s rejected:"]
+        lines = [f"{self.n} {self.unit}{'s' if self.n > 1 else ''} rejected:"]
         lines += [f"  {count} x {reason}" for reason, count in self.counts.items()]
         lines += [f"  {self.unit} {row.line}: {row.reason}: {row.shown}" for row in self.first]
         if self.report is not None:

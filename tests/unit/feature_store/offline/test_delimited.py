@@ -99,6 +99,8 @@ def test_gzip_and_a_byte_order_mark_are_recognised(tmp_path: Path) -> None:
     [
         (b"", "holds no line of text"),
         (b"\n\n", "holds no line of text"),
+        ("name,n".encode("utf-16"), "line 1: not UTF-8, and nothing could be read before it"),
+        (b'"name,n\na,1\n', "line 1: torn line: a quote is opened and not closed, and nothing"),
         (b"a,A\n1,2\n", 'the header names "a" 2 times'),
         (gzip.compress(b"name,n\n" * 1000)[:40], "cannot be read"),
     ],
