@@ -55,23 +55,23 @@ def all_metrics(
     def interval(value: float, low: float, high: float) -> Interval:
         return Interval(value=value, low=min(low, value), high=max(high, value), n=len(clicked), clicks=clicks)
 
-    def bootstrap(value: float, statistic: Callable[[_Cells, _Redrawn], Float64s]) -> Interval:
+    def bootstrap(value: float, statistic: Callable[[_Cells, _Redrawn], Float64s], most: float = np.inf) -> Interval:
         replicates = statistic(cells, redrawn) + value - statistic(cells, original)[0]
-        low, high = np.quantile(replicates, (0.025, 0.975))
+        low, high = np.quantile(replicates, (0.025, 0.975)).clip(0.0, most)
         return interval(value, float(low), float(high))
 
     f1, threshold = metrics.best_f1(clicked, p_click)
     above = cells.first_p >= threshold
     floor = metrics.relative_calibration_floor(clicked, p_click)
     return {
-        "auc": interval(area, *_delong(clicked, p_click, area)) if user_codes is None else bootstrap(area, _auc),
-        "pr_auc": bootstrap(metrics.average_precision(clicked, p_click), _average_precision),
+        "auc": interval(area, *_delong(clicked, p_click, area)) if user_codes is None else bootstrap(area, _auc, 1.0),
+        "pr_auc": bootstrap(metrics.average_precision(clicked, p_click), _average_precision, 1.0),
         "log_loss": bootstrap(metrics.log_loss(clicked, p_click), _log_loss),
         "normalized_entropy": bootstrap(metrics.normalized_entropy(clicked, p_click), _normalized_entropy),
         "calibration_ratio": interval(metrics.calibration_ratio(clicked, p_click), *_ratio(clicked, p_click)),
         "relative_calibration_error": interval(*_calibration_error(clicked, p_click, floor)),
         "relative_calibration_floor": interval(floor, floor, floor),
-        "f1": bootstrap(f1, lambda cells, drawn: _f1(drawn, above)),
+        "f1": bootstrap(f1, lambda cells, drawn: _f1(drawn, above), 1.0),
     }
 
 

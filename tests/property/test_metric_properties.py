@@ -64,4 +64,4 @@ def test_metrics_stay_in_their_range(sample: tuple[np.ndarray, np.ndarray]) -> N
         assert np.isfinite([figure.value, figure.low, figure.high]).all()
         assert figure.low <= figure.value <= figure.high
     for name in ("auc", "pr_auc", "f1"):
-        assert 0.0 <= figures[name].value <= 1.0
+        assert 0.0 <= figures[name].low <= figures[name].high <= 1.0
