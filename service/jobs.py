@@ -21,7 +21,6 @@ from feature_store.offline.log import Log
 from feature_store.offline.materialize import MaterializeReport, materialize
 from feature_store.online.redis_writer import RedisRowWriter
 from feature_store.schema import FeatureView
-from models.encoder import Encoder
 from models.evaluation.attainable import share_of_attainable_gain
 from models.evaluation.evaluate import Evaluation, evaluate
 from models.evaluation.intervals import all_metrics, user_codes
@@ -34,8 +33,7 @@ from models.registry.manifest import Interval, Label
 from models.registry.predictor import Predictor
 from models.registry.registry import Published, Registry
 from models.trainers import trainer_named
-from models.trainers.trainer import TrainingSet
-from models.training import TrainOptions, train
+from models.training import TrainOptions, train, training_set
 from service.console import OnProgress
 from service.settings import Settings
 from service.store_address import store_url
@@ -71,16 +69,7 @@ def train_and_publish(
         TrainingError: the frame holds too little to learn from.
         ExportError, ProofMissing, RegistryError: as `models.publication.publish`.
     """
-    encoder = Encoder(frame.inputs)
-    data = TrainingSet(
-        encoded=frame.encode(encoder),
-        clicked=frame.clicked,
-        time_ms=frame.time_ms,
-        float_names=encoder.float_names,
-        id_names=encoder.id_names,
-        user_codes=user_codes(frame.users.codes),
-    )
-    outcome = train(data, trainer_named(learner), options, seed, on_progress)
+    outcome = train(training_set(frame), trainer_named(learner), options, seed, on_progress)
     label = frame.log.project.label
     provenance = Provenance(
         source=source,
