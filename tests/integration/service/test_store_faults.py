@@ -34,7 +34,7 @@ def hurt(shop: ServedProject, server: HurtableServer, tmp_path: Path) -> Setting
     """Settings of a worker on that store, with short rhythms."""
     shop.materialize(server.url)
     return settings_of(
-        shop.registry_dir, server.url, tmp_path, deadline__features_ms=500, items__refresh_ms=50, items__stale_ms=400
+        shop.registry_dir, server.url, tmp_path, deadline__features_ms=500, items__refresh_ms=50, items__stale_ms=2_000
     )
 
 
