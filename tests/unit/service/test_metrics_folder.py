@@ -23,8 +23,9 @@ with metrics_folder(Path(sys.argv[1])):
 
 @pytest.fixture(autouse=True)
 def _nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variable is not set where a test begins."""
-    monkeypatch.delenv(VARIABLE, raising=False)
+    """The variable is not set where a test begins, nor after it: deleting alone would forget that it was not there."""
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.delenv(VARIABLE)
 
 
 def test_it_is_named_while_it_is_there(tmp_path: Path) -> None:
