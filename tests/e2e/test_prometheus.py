@@ -93,3 +93,22 @@ def _answers(url: str) -> bool:
     except OSError:
         return False
     return True
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here (Debian: apt-get install prometheus)")
+def test_promtool_finds_nothing_wrong_with_the_metrics(arguments: list[str], project: ServedProject) -> None:
+    """Names, units, types and help texts as Prometheus wants them, with every kind of sample there is."""
+    with service(*arguments, "--workers", "2") as process:
+        process.wait_for("ready")
+        asyncio.run(_answered(process.port, project.rank_request()))
+        metrics = get(f"{process.admin_url}/metrics")
+
+    checked = subprocess.run(["promtool", "check", "metrics"], input=metrics, capture_output=True, check=False)
+
+    assert b"clickserve_request_duration_seconds_bucket" in metrics
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
+
+
+async def _answered(port: int, request: bytes) -> None:
+    async with Load(port, request, n_connections=2) as load:
+        await load.has_answered(20)
