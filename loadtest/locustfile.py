@@ -26,7 +26,7 @@ import gevent
 import msgspec
 from gevent.timeout import Timeout
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
-from locust import FastHttpUser, constant_throughput, events, task
+from locust import FastHttpUser, events, task
 
 from loadtest.errors import WorkloadError
 from loadtest.locust_precision import make_precise
@@ -138,15 +138,21 @@ class RankingUser(FastHttpUser):
         super().__init__(environment)
         self._prepared: Prepared = environment.prepared
         self._user_rate: float = environment.parsed_options.user_rate
-        self._pace = constant_throughput(self._user_rate)
+        self._due_s = 0.0
 
     def on_start(self) -> None:
-        """Locust starts many users in one instant: a random phase keeps them from calling in step ever after."""
+        """Locust starts many users in one instant: a random phase keeps them from calling in step ever after.
+
+        Locust's own `constant_throughput` counts from when the user was made and would take the phase back.
+        """
         gevent.sleep(random.random() / self._user_rate)
+        self._due_s = time.perf_counter()
 
     def wait_time(self) -> float:
-        """Seconds until the next call, so that calls start at `--user-rate` per second."""
-        return self._pace(self)
+        """Seconds until the next call, so that calls start at `--user-rate` per second; none to catch up with."""
+        now_s = time.perf_counter()
+        self._due_s = max(self._due_s + 1 / self._user_rate, now_s)
+        return self._due_s - now_s
 
     @task
     def call(self) -> None:

@@ -102,6 +102,8 @@ def described(result: BenchResult) -> dict[str, Any]:
             "p99_ms": measured.result.latency.p99_ms,
             "p999_ms": measured.result.latency.p999_ms,
             "max_ms": measured.result.latency.max_ms,
+            "requests": measured.result.n_requests,
+            "errors": measured.result.errors,
         }
         for measured in result.report.measured
     }
@@ -121,7 +123,7 @@ def show(screen: RichConsole, result: BenchResult) -> None:
         latency = measured.result.latency
         rows[measured.result.engine] = (
             f"p50 {_ms(latency.p50_ms)}, p99 {_ms(latency.p99_ms)}, "
-            f"p99.9 {_ms(latency.p999_ms)} of {latency.n} requests"
+            f"p99.9 {_ms(latency.p999_ms)} of {latency.n} requests; {_errors(measured.result.errors)}"
         )
     rows["report"] = str(result.html_path)
     screen.print(key_value_table("load test", rows))
@@ -133,6 +135,10 @@ def _exit_code(error: Exception) -> int:
     if isinstance(error, TargetError):
         return exit_codes.DEPENDENCY_DOWN
     return exit_codes.USAGE if isinstance(error, (BudgetError, WorkloadError)) else exit_codes.FAILURE
+
+
+def _errors(errors: dict[str, int]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in errors.items()) or "no errors"
 
 
 def _ms(value: float | None) -> str:
