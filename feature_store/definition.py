@@ -122,7 +122,7 @@ def _time_zone(head: TomlTable) -> str:
 
 def _log_names(table: TomlTable) -> LogNames:
     table.expect(("user_id", "ad_id", "time", "clicked", "click_time", "position"))
-    return LogNames(
+    names = LogNames(
         user_id=table.optional_text("user_id"),
         ad_id=table.optional_text("ad_id"),
         time=read_time_column(table, "time"),
@@ -130,6 +130,26 @@ def _log_names(table: TomlTable) -> LogNames:
         click_time=read_time_column(table, "click_time"),
         position=table.optional_text("position"),
     )
+    _refuse_shared_columns(names, table)
+    return names
+
+
+def _refuse_shared_columns(names: LogNames, table: TomlTable) -> None:
+    """An id or a time that is made of the label gives it away; one column cannot mean two things."""
+    taken = dict.fromkeys(names.clicked.reads, "clicked")
+    columns = {
+        "user_id": names.user_id,
+        "ad_id": names.ad_id,
+        "time": names.time.column if names.time else None,
+        "click_time": names.click_time.column if names.click_time else None,
+        "position": names.position,
+    }
+    for key, column in columns.items():
+        if column is None or (key == "click_time" and names.clicked.sql is not None):
+            continue  # a condition may well ask whether there is a click time
+        if column in taken:
+            raise table.error(key, f'"{column}" is log.{taken[column]} already; each must be a column of its own')
+        taken[column] = key
 
 
 def _clicked(table: TomlTable) -> Clicked:

@@ -153,6 +153,9 @@ def _figures(metrics: dict[str, Interval]) -> dict[str, dict[str, float | int]]:
     return {name: figure(interval) for name, interval in metrics.items()}
 
 
+LATEST_MS = 253_402_300_799_999
+"""The end of the year 9999, the last that a calendar of ours can say."""
+
 AsOf = Literal["now", "log-end"] | int
 """The time whose knowledge is written: the present, the log's last impression, or milliseconds since 1970 UTC."""
 
@@ -167,7 +170,7 @@ def as_of(text: str) -> AsOf:
         return "now"
     if text == "log-end":
         return "log-end"
-    if text.isdecimal():
+    if text.isdecimal() and int(text) <= LATEST_MS:
         return int(text)
     try:
         moment = datetime.fromisoformat(text)

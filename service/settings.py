@@ -18,11 +18,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from service.errors import SettingsError
 
 ENV_PREFIX = "CLICKSERVE_"
+MAX_BACKLOG = 2**31 - 1
+"""More does not fit into the system call."""
+REDIS_URL_OPTIONS = frozenset(
+    ("db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
+)
+"""What may follow the `?` of `redis.url`; anything else is a mistake that redis-py would meet too late."""
 OTHER_ENV_NAMES = frozenset({"CLICKSERVE_DEBUG", "CLICKSERVE_WORKLOAD"})
 """Names with the prefix that are not settings of the service: the command line's and the load test's."""
 _KUBERNETES_NAMES = re.compile(r"CLICKSERVE_(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_\w+)")
@@ -203,7 +209,8 @@ def load_settings(path: Path | None, env: Mapping[str, str], flags: Mapping[str,
 
 def without_password(text: str) -> str:
     """The same text, with the password masked where it is a URL that holds one."""
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*(?=@)", r"\1:***", text)
+    masked = re.sub(r"(?<=://)([^/@:]*):[^/@]*(?=@)", r"\1:***", text)
+    return re.sub(r"(?<=[?&]password=)[^&]*", "***", masked) if "://" in text else masked
 
 
 def is_loopback(host: str) -> bool:
@@ -369,16 +376,34 @@ def _contradictions(settings: Settings) -> Iterable[tuple[bool, str]]:
         settings.log.level not in ("debug", "info", "warning", "error"),
         f"log.level = {settings.log.level!r} must be debug, info, warning or error",
     )
-    scheme = urlsplit(settings.redis.url).scheme
     yield (
-        bool(settings.redis.url) and scheme not in ("redis", "rediss", "unix"),
-        f"redis.url = {without_password(settings.redis.url)!r} must start with redis://, rediss:// or unix://",
+        bool(settings.redis.url) and not _is_redis_url(settings.redis.url),
+        (
+            f"redis.url = {without_password(settings.redis.url)!r} must be redis://HOST:PORT/DATABASE, rediss://… or "
+            "unix:///PATH?db=DATABASE"
+        ),
     )
+    yield server.backlog > MAX_BACKLOG, f"server.backlog = {server.backlog} must be at most {MAX_BACKLOG}"
     yield (
         not is_loopback(settings.admin.host) and settings.admin.token_file is None,
         f"admin.host = {settings.admin.host!r} can be reached from other machines; set admin.token_file to a file with "
         "a bearer token, or keep to 127.0.0.1",
     )
+
+
+def _is_redis_url(url: str) -> bool:
+    """Whether the URL says where a server is and nothing that would be ignored in silence."""
+    try:
+        parts = urlsplit(url)
+        port_is_whole = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    if parts.scheme == "unix":
+        return bool(parts.path) and options <= REDIS_URL_OPTIONS
+    database = parts.path.strip("/")
+    known = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and port_is_whole
+    return known and (not database or database.isdecimal()) and options <= REDIS_URL_OPTIONS
 
 
 def _nearest(name: str, known: Iterable[str], shape: str) -> str:

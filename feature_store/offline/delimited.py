@@ -189,7 +189,10 @@ def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
 
 
 def _header(line: str, delimiter: str, path: Path) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter)))
+    try:
+        names = tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter)))
+    except csv.Error as error:
+        raise LogError(f"{path}: its first line is no header ({error}); end lines with \\n or \\r\\n") from None
     for name, count in Counter(name.lower() for name in names).items():
         if count > 1 or not name:
             raise LogError(f'{path}: the header names "{name}" {count} times; give each column a name of its own')

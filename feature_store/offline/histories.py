@@ -13,12 +13,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from feature_store.errors import LogError
+from feature_store.offline import arrow
 from feature_store.offline.checks import FAILED, id_checks, judged, reject_failed, time_checks
 from feature_store.offline.columns import Columns
 from feature_store.offline.delimited import load_delimited
 from feature_store.offline.engine import Engine, quoted, text
 from feature_store.offline.log import Log
-from feature_store.offline.rejects import create_reject_table
+from feature_store.offline.rejects import REJECTED, create_reject_table
 from feature_store.project import Project, TimeColumn
 from feature_store.schema import FeatureView, LogSource, SqlSource, TableSource, WindowSource
 
@@ -102,7 +103,22 @@ def _from_table(
         f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT row_number() OVER ({_in_file_order(unit)}) - 1 AS i, "
         f"_key AS key, _since_ms AS event_time_ms, {', '.join(values)} FROM {rows} WHERE {FAILED} IS NULL"
     )
+    _refuse_nothing_usable(engine, name, relation, path, at)
     return unit
+
+
+def _refuse_nothing_usable(engine: Engine, name: str, relation: str, path: Path, at: str) -> None:
+    """A table whose every row was rejected would make a view of nothing but defaults, and nobody would notice.
+
+    Raises:
+        LogError: it has rows, and none can be used.
+    """
+    (usable,) = engine.wholes(f"SELECT count(*) FROM {name}")
+    (rows,) = engine.wholes(f"SELECT count(*) FROM {relation}")
+    if rows and not usable:
+        reasons = engine.table(f"SELECT reason, count(*) AS n FROM {REJECTED} GROUP BY reason ORDER BY n DESC LIMIT 3")
+        told = "; ".join(str(reason) for reason in arrow.texts(reasons, "reason"))
+        raise LogError(f"{at}: none of the {rows} rows of {path} can be used: {told}")
 
 
 def _in_file_order(unit: str) -> str:

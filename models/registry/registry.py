@@ -104,6 +104,8 @@ class Registry:
             return self._pointer.read_text().strip()
         except FileNotFoundError:
             return None
+        except UnicodeDecodeError:
+            raise RegistryError(f"{self._pointer} is not text; promote a version to write it anew") from None
         except OSError as error:
             raise RegistryError(f"cannot read {self._pointer}: {error.strerror or error}") from error
 

@@ -159,6 +159,32 @@ def test_a_misspelt_key_is_a_usage_error_with_the_nearest_name(
     assert 'log.clickd: unknown key, did you mean "clicked"?' in said.replace("'", '"')
 
 
+def test_the_label_cannot_be_an_id(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A rate per "user" would then be the outcome itself, and the model perfect."""
+    (tmp_path / "features.toml").write_text(
+        '[project]\nname = "shop"\n[log]\nuser_id = "clicked"\n[context.device]\ndtype = "id"\n'
+    )
+
+    said = refusal(
+        capsys,
+        ["train", *log(folder), "--features", str(tmp_path / "features.toml"), "--registry", str(tmp_path)],
+        code=exit_codes.USAGE,
+    )
+
+    assert "log.user_id" in said
+    assert "log.clicked already" in said
+
+
+def test_a_champion_that_is_not_text_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody's editor or disk did that, and the file is one line to mend."""
+    (tmp_path / "default").mkdir()
+    (tmp_path / "default" / "champion").write_bytes(b"\xff\x00")
+
+    assert "champion is not text" in refusal(
+        capsys, ["models", "list", "--registry", str(tmp_path)], code=exit_codes.FAILURE
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -170,6 +196,7 @@ def test_a_misspelt_key_is_a_usage_error_with_the_nearest_name(
         (["models", "show", "--registry", "/no/such/registry"], exit_codes.FAILURE, "clickserve train"),
         (["materialize"], exit_codes.FAILURE, "features.toml"),
         (["materialize", "--data", "simulated:x", "--as-of", "yesterday"], exit_codes.FAILURE, "yesterday"),
+        (["materialize", "--data", "simulated:x", "--as-of", "9" * 17], exit_codes.FAILURE, "no as-of time"),
         (["rank", "--user", "u1", "--url", "ftp://x", "a1"], exit_codes.USAGE, "http://host:port"),
         (["rank", "--user", "u1", "--url", "http://127.0.0.1:1", "a1"], exit_codes.DEPENDENCY_DOWN, "is it running?"),
         (["bench"], exit_codes.USAGE, "--url"),

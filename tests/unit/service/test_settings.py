@@ -63,6 +63,13 @@ def test_settings_are_shown_without_passwords() -> None:
     assert "word" not in repr(settings)
 
 
+def test_a_password_in_the_query_is_masked_too() -> None:
+    """redis-py takes it there as well."""
+    settings = load_settings(None, {"REDIS_URL": "redis://cache:6379?password=word&db=2"}, {})
+
+    assert settings.shown()["redis"]["url"] == "redis://cache:6379?password=***&db=2"
+
+
 def test_names_that_kubernetes_sets_are_not_ours() -> None:
     """Beside a Service called clickserve every pod has them; the program must still start."""
     env = {
@@ -99,7 +106,12 @@ def test_names_that_kubernetes_sets_are_not_ours() -> None:
         ("[items]\nstale_ms = 10\n", "items.refresh_ms = 1000 must be less than items.stale_ms = 10"),
         ("[log]\nlevel = 'loud'\n", "log.level = 'loud' must be debug, info, warning or error"),
         ("[log]\naccess_sample = 2\n", "log.access_sample = 2 must be at most 1"),
-        ("[redis]\nurl = 'http://u:secret@h'\n", "redis.url = 'http://u:***@h' must start with redis://"),
+        ("[redis]\nurl = 'http://u:secret@h'\n", "redis.url = 'http://u:***@h' must be redis://HOST"),
+        ("[redis]\nurl = 'redis://h:notaport'\n", "redis.url = 'redis://h:notaport' must be redis://HOST"),
+        ("[redis]\nurl = 'redis://h/abc'\n", "redis.url = 'redis://h/abc' must be redis://HOST"),
+        ("[redis]\nurl = 'redis://h?foo=bar'\n", "redis.url = 'redis://h?foo=bar' must be redis://HOST"),
+        ("[redis]\nurl = 'redis://[::1'\n", "redis.url = 'redis://[::1' must be redis://HOST"),
+        ("[server]\nbacklog = 99999999999\n", "server.backlog = 99999999999 must be at most 2147483647"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_way_out(tmp_path: Path, text: str, message: str) -> None:
