@@ -106,9 +106,15 @@ def materialize(
         on_progress: told the view and its share done.
     Raises:
         LogError: a source cannot be read.
-        MaterializeError: a view has no row at that time, or all its rows have expired.
+        MaterializeError: the time is in the future, a view has no row at it, or all its rows have expired.
         StoreError: the online store failed; run it again to resume.
     """
+    if as_of_ms is not None and as_of_ms > clock():
+        moment = datetime.fromtimestamp(as_of_ms / 1000, UTC).isoformat(timespec="seconds")
+        raise MaterializeError(
+            f"the as-of time {moment} is in the future: rows of that time would hide every newer one until then; "
+            "where it is the log's end, an impression in the log has a wrong time"
+        )
     workdir.mkdir(parents=True, exist_ok=True)
     with OfflineStore(project, log, workdir) as store:
         return MaterializeReport(
