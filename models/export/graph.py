@@ -21,7 +21,7 @@ from models.export.calibrator_graph import calibrator_graph
 from models.export.fragment import Fragment
 from models.export.linear_graph import linear_core
 from models.export.tree_graph import ML_DOMAIN, tree_core
-from models.trainers.specs import ModelSpec, TreeEnsembleSpec
+from models.specs import ModelSpec, TreeEnsembleSpec
 
 # IR 14, which onnx 1.23 writes by default, is refused by ONNX Runtime 1.31.
 IR_VERSION = 10

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto
 
 from models.export.fragment import Fragment
-from models.trainers.specs import LinearSpec
+from models.specs import LinearSpec
 
 
 def linear_core(spec: LinearSpec) -> Fragment:

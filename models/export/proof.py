@@ -27,7 +27,7 @@ from models.export.graph import core_sha256
 from models.plans.generic import GenericPlan
 from models.random_streams import random_stream
 from models.registry.manifest import Proof
-from models.trainers.specs import ModelSpec
+from models.specs import ModelSpec
 from models.trainers.trainer import TrainedModel
 
 RANDOM_ROWS = 100_000

@@ -18,7 +18,7 @@ import onnx
 from onnx import TensorProto
 
 from models.export.fragment import Fragment
-from models.trainers.specs import TreeEnsembleSpec
+from models.specs import TreeEnsembleSpec
 
 ML_DOMAIN = "ai.onnx.ml"
 

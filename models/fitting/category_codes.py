@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.random_streams import random_stream
-from models.trainers.specs import CodeMap
+from models.specs import CodeMap
 
 PARTS = 8
 MIN_SEEN = 5

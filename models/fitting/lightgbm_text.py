@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import ExportError
-from models.trainers.specs import CodeMap, TreeEnsembleSpec
+from models.specs import CodeMap, TreeEnsembleSpec
 
 _CATEGORICAL, _DEFAULT_LEFT, _MISSING_KIND = 1, 2, 12
 _MISSING_NONE, _MISSING_NAN = 0, 8

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from models.encoder import Encoded
-from models.trainers.specs import LinearSpec
+from models.specs import LinearSpec
 
 Float64s = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]

@@ -18,7 +18,7 @@ from models.encoder import Encoded
 from models.errors import TrainingError
 from models.fitting.category_codes import apply_codes, fit_codes
 from models.fitting.lightgbm_text import tree_spec
-from models.trainers.specs import CodeMap, TreeEnsembleSpec
+from models.specs import CodeMap, TreeEnsembleSpec
 from models.trainers.trainer import Float64s, TrainingSet
 
 MAX_ROUNDS = 1_000

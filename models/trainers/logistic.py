@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from models.encoder import Encoded
 from models.evaluation.metrics import log_loss_of_logit
 from models.fitting.linear_design import LinearDesign
-from models.trainers.specs import LinearSpec
+from models.specs import LinearSpec
 from models.trainers.trainer import Float64s, TrainingSet
 
 STRENGTHS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.encoder import Encoded
-from models.trainers.specs import ModelSpec
+from models.specs import ModelSpec
 
 Float64s = npt.NDArray[np.float64]
 

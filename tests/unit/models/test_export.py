@@ -14,8 +14,8 @@ from models.encoder import Encoded
 from models.errors import ExportError
 from models.export.graph import calibrator_sha256, core_sha256, export_graph
 from models.plans.generic import GenericPlan
+from models.specs import CodeMap, LinearSpec, TreeEnsembleSpec
 from models.trainers import LEARNERS, trainer_named
-from models.trainers.specs import CodeMap, LinearSpec, TreeEnsembleSpec
 from tests.learning import made_impressions
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "core_hashes.json"

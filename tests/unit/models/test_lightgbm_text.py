@@ -9,7 +9,7 @@ import pytest
 
 from models.errors import ExportError
 from models.fitting.lightgbm_text import tree_spec
-from models.trainers.specs import TreeEnsembleSpec
+from models.specs import TreeEnsembleSpec
 
 
 def trained(features: npt.NDArray[np.float32], clicked: npt.NDArray[np.bool_], **settings: object) -> lightgbm.Booster:

@@ -14,8 +14,8 @@ from models.export.graph import core_sha256, export_graph
 from models.export.proof import inversions, jump_rows, prove, random_rows
 from models.random_streams import random_stream
 from models.registry.manifest import Proof
+from models.specs import TreeEnsembleSpec
 from models.trainers import LEARNERS, trainer_named
-from models.trainers.specs import TreeEnsembleSpec
 from models.trainers.trainer import TrainedModel
 from tests.learning import made_impressions
 

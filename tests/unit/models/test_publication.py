@@ -22,8 +22,8 @@ from models.registry.gate import Gate
 from models.registry.manifest import Label
 from models.registry.predictor import Predictor
 from models.registry.registry import Published, Registry
+from models.specs import ModelSpec
 from models.trainers import LEARNERS, trainer_named
-from models.trainers.specs import ModelSpec
 from models.training import TrainOptions, TrainOutcome, train
 from tests.conftest import REPOSITORY
 from tests.learning import INPUTS, made_impressions
