@@ -92,6 +92,7 @@ def publish(
         files={},
         libraries={"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         better_than_base_rate=outcome.better_than_base_rate,
+        suspicion=outcome.suspicion,
     )
     files = {
         GRAPH: graph,

@@ -28,11 +28,12 @@ from models.errors import TrainingError
 from models.evaluation.calibration import ReliabilityBin, reliability
 from models.evaluation.intervals import all_metrics, user_codes
 from models.evaluation.reference import Reference, reference_of
+from models.evaluation.suspicion import suspicion_of
 from models.fitting.calibration import fit_calibrator
 from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction
 from models.logs.frame import TrainingFrame
 from models.random_streams import random_stream
-from models.registry.manifest import Interval
+from models.registry.manifest import Interval, Suspicion
 from models.trainers.trainer import FittedPath, TrainedModel, Trainer, TrainingSet
 
 FIT_SHARE = 0.8
@@ -72,6 +73,7 @@ class TrainOutcome:
     """Of the stage-3 model on the tail."""
     base_rate_entropy: Interval
     """NE on the tail of always guessing the fit part's click rate: the bar to be under."""
+    suspicion: Suspicion | None
     reliability: tuple[ReliabilityBin, ...]
     reference: Reference
     examples: Encoded
@@ -142,6 +144,7 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
         calibrator=calibrator,
         metrics=metrics,
         base_rate_entropy=guess["normalized_entropy"],
+        suspicion=suspicion_of(metrics, fit, tail, seed),
         reliability=reliability(tail.clicked, p_tail),
         reference=reference_of(
             data.encoded,

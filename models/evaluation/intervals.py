@@ -1,6 +1,7 @@
 """Every figure of a sample with its 95 % interval.
 
-- AUC: DeLong's variance, on the log-odds scale so that the interval stays inside (0, 1).
+- AUC: DeLong's variance, on the log-odds scale so that the interval stays inside (0, 1). A perfect order has no
+  variance: there the interval is that of as many independent pairs as the rarer label allows, all of them right.
 - NE, log loss, PR-AUC, F1: Poisson bootstrap, seeded, percentiles of 400 replicates.
 - Calibration ratio: score interval for a count of clicks. A click's variance is p (1 - p), so the interval is Poisson's
   at small p and narrower at large p.
@@ -60,11 +61,18 @@ def all_metrics(
         low, high = np.quantile(replicates, (0.025, 0.975)).clip(0.0, most)
         return interval(value, float(low), float(high))
 
+    def area_of_roc() -> Interval:
+        if area in (0.0, 1.0):
+            return interval(area, *_perfect_order(clicked, area, user_codes))
+        if user_codes is None:
+            return interval(area, *_delong(clicked, p_click, area))
+        return bootstrap(area, _auc, 1.0)
+
     f1, threshold = metrics.best_f1(clicked, p_click)
     above = cells.first_p >= threshold
     floor = metrics.relative_calibration_floor(clicked, p_click)
     return {
-        "auc": interval(area, *_delong(clicked, p_click, area)) if user_codes is None else bootstrap(area, _auc, 1.0),
+        "auc": area_of_roc(),
         "pr_auc": bootstrap(metrics.average_precision(clicked, p_click), _average_precision, 1.0),
         "log_loss": bootstrap(metrics.log_loss(clicked, p_click), _log_loss),
         "normalized_entropy": bootstrap(metrics.normalized_entropy(clicked, p_click), _normalized_entropy),
@@ -105,14 +113,28 @@ def _ratio(clicked: Array, p_click: Array) -> tuple[float, float]:
     return calibration_interval(float(np.count_nonzero(clicked)), float(p.sum()), float((p * p).sum()))
 
 
+def _perfect_order(
+    clicked: npt.NDArray[np.bool_], area: float, user_codes: npt.NDArray[np.int64] | None
+) -> tuple[float, float]:
+    """Ends of the interval of an AUC of 0 or 1, where neither DeLong nor the bootstrap sees any spread.
+
+    Pairs of a click and a non-click that share nobody are independent; this is Clopper and Pearson's interval where
+    all of them are ordered alike.
+    """
+    whose = np.arange(len(clicked)) if user_codes is None else user_codes
+    pairs = min(len(np.unique(whose[clicked])), len(np.unique(whose[~clicked])))
+    surest = 0.025 ** (1.0 / pairs)
+    return (surest, 1.0) if area == 1.0 else (0.0, 1.0 - surest)
+
+
 def _delong(clicked: npt.NDArray[np.bool_], p_click: Array, area: float) -> tuple[float, float]:
-    """Ends of the AUC's interval; the whole of [0, 1] where the sample cannot say."""
+    """Ends of the interval of an AUC between 0 and 1; the whole of [0, 1] where the sample cannot say."""
     of_click, of_other = p_click[clicked], p_click[~clicked]
     ranks = metrics.mid_ranks(p_click)
     # Each click's share of non-clicks below it, and each non-click's share of clicks above it.
     below = (ranks[clicked] - metrics.mid_ranks(of_click)) / len(of_other)
     above = 1.0 - (ranks[~clicked] - metrics.mid_ranks(of_other)) / len(of_click)
-    if min(len(of_click), len(of_other)) < 2 or area in (0.0, 1.0):
+    if min(len(of_click), len(of_other)) < 2:
         return 0.0, 1.0
     error = np.sqrt(below.var(ddof=1) / len(of_click) + above.var(ddof=1) / len(of_other))
     log_odds, step = np.log(area / (1.0 - area)), Z_95 * error / (area * (1.0 - area))

@@ -1,7 +1,7 @@
 """The gate between a published model and the traffic: what may become champion, judged on confidence bounds alone.
 
 A point estimate at 1 % CTR is mostly luck, so nothing is refused for looking worse, only for being worse beyond doubt,
-and nothing passes that is not better than the base rate beyond doubt.
+and nothing passes that is not better than the base rate beyond doubt. What looks like a leak waits for a person.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ class Gate:
     calibration_tolerance: float = 0.10
     """A calibration ratio whose whole interval is further than this from 1 is wrong beyond doubt."""
 
+    accept_suspicious: bool = False
+    """Whether somebody has looked at figures too good to be true and vouches that nothing leaks."""
+
     def judge(self, candidate: Manifest, champion: Manifest | None) -> Verdict:
         """Judges by the figures in the manifests.
 
@@ -39,6 +42,11 @@ class Gate:
             reasons.append(
                 f"no better than the base rate: NE {entropy.value:.4f}, and its interval ends at {entropy.high:.4f}, "
                 "not below 1"
+            )
+        if candidate.suspicion is not None and not self.accept_suspicious:
+            reasons.append(
+                f"{candidate.suspicion.described()}; mend the leak and train again, or promote with "
+                "--accept-suspicious once you know that none of them comes from the outcome"
             )
         ratio = candidate.metrics["calibration_ratio"]
         low, high = 1.0 - self.calibration_tolerance, 1.0 + self.calibration_tolerance

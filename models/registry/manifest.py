@@ -80,6 +80,29 @@ class TrainedOn(msgspec.Struct, frozen=True):
     """Share of the non-clicks that the learner saw; the graph adds ln(rate) to the log-odds."""
 
 
+class Suspect(msgspec.Struct, frozen=True):
+    """A column, and how well it orders the held-out impressions all by itself."""
+
+    column: str
+    auc: Interval
+
+
+class Suspicion(msgspec.Struct, frozen=True):
+    """Figures too good to be true (see `models/evaluation/suspicion.py`)."""
+
+    reasons: tuple[str, ...]
+    columns: tuple[Suspect, ...]
+    """The most telling ones, most telling first."""
+
+    def described(self) -> str:
+        """One line: what is too good, and which columns to look at."""
+        columns = ", ".join(
+            f"{suspect.column} (AUC {suspect.auc.value:.4f} [{suspect.auc.low:.4f}, {suspect.auc.high:.4f}] alone)"
+            for suspect in self.columns
+        )
+        return f"too good to be true, a leak until proven otherwise: {'; '.join(self.reasons)}; look first at {columns}"
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """`manifest.json`; unknown fields are kept out by `layout`."""
 
@@ -105,3 +128,5 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """SHA-256 of every other file of the artifact."""
     libraries: dict[str, str]
     better_than_base_rate: bool
+    suspicion: Suspicion | None = None
+    """The alarm on figures that look like a leak; None where they are credible."""

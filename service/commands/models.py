@@ -103,15 +103,20 @@ def show_model(registry_dir: Path, name: str, version: str | None, as_json: bool
 @registry_option
 @name_option
 @click.argument("version", required=False)
+@click.option(
+    "--accept-suspicious",
+    is_flag=True,
+    help="Promote also what looks too good to be true: you have looked, and nothing leaks.",
+)
 @json_option
-def promote(registry_dir: Path, name: str, version: str | None, as_json: bool) -> int:
+def promote(registry_dir: Path, name: str, version: str | None, accept_suspicious: bool, as_json: bool) -> int:
     """Make a version champion, if the gate lets it (exit 3 if not); the newest where no version is named."""
     from models.registry.gate import Gate
     from models.registry.registry import Registry
 
     registry = Registry(registry_dir, name)
     chosen = version or registry.newest()
-    verdict = registry.promote(chosen, Gate())
+    verdict = registry.promote(chosen, Gate(accept_suspicious=accept_suspicious))
 
     def show(screen: RichConsole) -> None:
         screen.print(f"{name} {chosen}: {'champion' if verdict.passed else 'refused by the gate'}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 from rich.console import Console as RichConsole
 
 from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
@@ -96,6 +97,7 @@ def described(published: Published) -> dict[str, Any]:
         "gate_passed": published.verdict.passed,
         "gate_reasons": list(published.verdict.reasons),
         "better_than_base_rate": manifest.better_than_base_rate,
+        "suspicion": msgspec.to_builtins(manifest.suspicion),
         "metrics": {name: figure(interval) for name, interval in manifest.metrics.items()},
         "proof": {
             "rows": manifest.proof.rows,
@@ -119,9 +121,19 @@ def _show(screen: RichConsole, published: Published) -> None:
         "promised / seen clicks": f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]",
         "proof": f"|Δp| ≤ {proof.max_p_error:.1e} on {proof.rows + proof.threshold_rows:,} rows, "
         f"{proof.inversions} inversions",
-        "champion": "yes" if published.is_champion else "no; clickserve models promote makes it champion",
+        "champion": _champion(published),
         "model card": str(published.path / "card.html"),
     }
+    if manifest.suspicion is not None:
+        rows["ALARM"] = manifest.suspicion.described()
     if not manifest.better_than_base_rate:
         rows["finding"] = "no better than the base rate: its interval of NE reaches 1"
     screen.print(key_value_table("published", rows))
+
+
+def _champion(published: Published) -> str:
+    if published.is_champion:
+        return "yes"
+    if published.verdict.passed:
+        return "no; clickserve models promote makes it champion"
+    return "no; the gate refuses it, and clickserve models promote says why"

@@ -86,7 +86,20 @@ def test_a_perfect_order_does_not_claim_certainty() -> None:
     """Two clicks on top of two others are no proof of an AUC of 1."""
     figure = all_metrics(np.array([True, True, False, False]), np.array([0.9, 0.8, 0.2, 0.1]))["auc"]
 
-    assert (figure.value, figure.low, figure.high) == (1.0, 0.0, 1.0)
+    assert (figure.value, figure.high) == (1.0, 1.0)
+    assert figure.low == pytest.approx(0.025**0.5)
+
+
+def test_a_perfect_order_of_many_is_nearly_certain() -> None:
+    """Two hundred independent pairs, all right; of four users only four are independent, however much they clicked."""
+    clicked = np.arange(400) % 2 == 0
+    p_click = np.where(clicked, 0.9, 0.1)
+
+    by_row = all_metrics(clicked, p_click)["auc"]
+    by_user = all_metrics(clicked, p_click, np.arange(400) // 100)["auc"]
+
+    assert 0.98 < by_row.low < by_row.high == 1.0
+    assert by_user.low == pytest.approx(0.025**0.25)
 
 
 def test_constant_scores_have_intervals_too() -> None:
