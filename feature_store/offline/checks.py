@@ -19,6 +19,9 @@ FAILED = "_failed"
 MAX_TIME_MS = 253_402_300_799_999
 """The last millisecond of the year 9999: later times are a wrong unit."""
 
+CLOCK_TOLERANCE_MS = 86_400_000
+"""How far a log may be ahead of this machine: clocks go wrong, and times without a zone are read in the wrong one."""
+
 # The same characters as `ids.py`; RE2 reads \x{2028}.
 _BAD_IN_ID = r"[{} \x00-\x1f\x7f-\x{9f}\x{2028}\x{2029}]"
 
@@ -60,10 +63,20 @@ def id_checks(sql: str, name: str) -> list[Check]:
     ]
 
 
-def time_checks(sql: str, name: str) -> list[Check]:
-    """What makes a time unusable."""
-    shown = f"CAST({sql} AS VARCHAR)"
+def time_checks(sql: str, raw: str, name: str) -> list[Check]:
+    """What makes a time unusable: `sql` in milliseconds, made of the value `raw`, which is what is shown."""
+    shown = f"CAST({raw} AS VARCHAR)"
     return [
-        Check(f"{sql} IS NULL", f"{name} is missing or not a time", "''"),
+        Check(f"{raw} IS NULL", f"{name} is missing", "''"),
+        Check(f"{sql} IS NULL", f"{name} is not a time", shown),
         Check(f"{sql} NOT BETWEEN 0 AND {MAX_TIME_MS}", f"{name} lies outside 1970 to 9999; is its unit right?", shown),
     ]
+
+
+def future_check(sql: str, raw: str, name: str, now_ms: int) -> Check:
+    """A time that has not come yet: what happened cannot lie ahead of the present by more than clocks differ."""
+    return Check(
+        f"{sql} > {now_ms + CLOCK_TOLERANCE_MS}",
+        f"{name} lies more than a day after now; is its unit right?",
+        f"CAST({raw} AS VARCHAR)",
+    )

@@ -84,7 +84,9 @@ def _from_table(
         types = {
             column: _text_type(feature.dtype) for feature, column in zip(view.features, source.columns, strict=True)
         }
-        types |= {file.key: "VARCHAR"} | ({} if file.event_time is None else time_type(file.event_time))
+        types[file.key] = "VARCHAR"
+        if file.event_time is not None:
+            types.setdefault(file.event_time.column, "VARCHAR")
         load_delimited(engine, path, relation, workdir=workdir, types=types)
     columns = Columns(path.name, engine.columns(relation))
     entity = columns.id_text(file.key, f"{at}.key")
@@ -92,7 +94,7 @@ def _from_table(
     time = str(SINCE_EVER)
     if file.event_time is not None:
         time = columns.time_ms(file.event_time, f"{at}.event_time")
-        checks += time_checks("_since_ms", file.event_time.column)
+        checks += time_checks("_since_ms", quoted(file.event_time.column), file.event_time.column)
     values = []
     for i, (feature, column) in enumerate(zip(view.features, source.columns, strict=True)):
         checks += columns.feature_checks(column, feature.dtype, feature.width, f"{at}.features.{feature.name}")
@@ -147,11 +149,6 @@ def _text_type(dtype: str) -> str:
     return "VARCHAR" if dtype == "id" else "DOUBLE"
 
 
-def time_type(time: TimeColumn) -> dict[str, str]:
-    """SQL type with which a text file's time column is parsed."""
-    return {time.column: "DOUBLE" if time.unit in ("s", "ms", "us") else "VARCHAR"}
-
-
 def _from_log(engine: Engine, name: str, view: FeatureView, source: LogSource, log: Log) -> None:
     columns = Columns(log.path.name, engine.columns(log.sql))
     values = ", ".join(
@@ -171,7 +168,7 @@ def _from_sql(engine: Engine, name: str, view: FeatureView, source: SqlSource, p
     columns = Columns(f"the query of view {view.name!r}", engine.columns(answered))
     entity = columns.id_text("entity_id", at)
     time = columns.time_ms(TimeColumn("event_time_ms", "ms"), at)
-    checks = id_checks("_key", "entity_id") + time_checks("_since_ms", "event_time_ms")
+    checks = id_checks("_key", "entity_id") + time_checks("_since_ms", "event_time_ms", "event_time_ms")
     values = []
     for i, feature in enumerate(view.features):
         checks += columns.feature_checks(feature.name, feature.dtype, feature.width, at)

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from feature_store.clock import Clock
 from feature_store.errors import LogError
-from feature_store.offline.checks import FAILED, Check, id_checks, judged, reject_failed, time_checks
+from feature_store.offline.checks import FAILED, Check, future_check, id_checks, judged, reject_failed, time_checks
 from feature_store.offline.columns import Columns
 from feature_store.offline.engine import Engine, quoted, text
 from feature_store.offline.log import OWN_COLUMNS, Log
@@ -33,6 +34,7 @@ def write_log(
     *,
     what: str,
     folder: Path,
+    clock: Clock,
     unit: str = "row",
     on_progress: Progress = silent,
 ) -> Log:
@@ -45,6 +47,7 @@ def write_log(
         path: the file to write; it appears when it is complete.
         what: the log's name in messages.
         folder: where the tables beside the log lie.
+        clock: the present; a row that lies more than a day after it is rejected.
         unit: what `_line` counts: `line` or `row`.
         on_progress: told the stage and its share done.
     Raises:
@@ -55,7 +58,7 @@ def write_log(
         raise LogError(f'{what} has a column "{clash[0]}", a name the canonical log uses itself; rename it')
     create_reject_table(engine)
     on_progress("checking the log", 0.0)
-    own, checks = _own_columns(columns, project, engine, relation)
+    own, checks = _own_columns(columns, project, engine, relation, now_ms=clock())
     rows = judged(f"(SELECT {own}, * FROM {relation})", checks)
     reject_failed(engine, rows, checks)
     on_progress("checking the log", 1.0)
@@ -83,7 +86,9 @@ def write_log(
     return Log(path, folder, project, n, clicks, first_ms, last_ms, rejects)
 
 
-def _own_columns(columns: Columns, project: Project, engine: Engine, relation: str) -> tuple[str, list[Check]]:
+def _own_columns(
+    columns: Columns, project: Project, engine: Engine, relation: str, *, now_ms: int
+) -> tuple[str, list[Check]]:
     """SQL of the canonical columns, and what makes a row unusable."""
     log, origin = project.log, project.origin
     select: list[str] = []
@@ -97,7 +102,9 @@ def _own_columns(columns: Columns, project: Project, engine: Engine, relation: s
     time = _ORDER_COLUMN if log.time is None else columns.time_ms(log.time, f"{origin}: log.time")
     select.append(f"{time} AS _time_ms")
     if log.time is not None:
-        checks += time_checks("_time_ms", log.time.column)
+        raw = quoted(log.time.column)
+        checks += time_checks("_time_ms", raw, log.time.column)
+        checks.append(future_check("_time_ms", raw, log.time.column, now_ms))
     label = _label(columns, log.clicked, origin, engine, relation)
     click_time = (
         "_time_ms + 1" if log.click_time is None else columns.time_ms(log.click_time, f"{origin}: log.click_time")
@@ -108,8 +115,11 @@ def _own_columns(columns: Columns, project: Project, engine: Engine, relation: s
     clicked_by = log.clicked.column or str(log.clicked.sql)
     checks.append(Check("_labelled IS NULL", f"{clicked_by} is neither 0/1 nor true/false", _shown_label(log.clicked)))
     if log.click_time is not None:
+        raw = quoted(log.click_time.column)
+        shown = f"CAST({raw} AS VARCHAR)"
         checks += [
-            Check("_labelled AND _arrival_ms IS NULL", f"clicked, but {log.click_time.column} is no time", "''"),
+            Check("_labelled AND _arrival_ms IS NULL", f"clicked, but {log.click_time.column} is no time", shown),
+            future_check("_arrival_ms", raw, log.click_time.column, now_ms),
             Check(
                 "_arrival_ms < _time_ms",
                 f"{log.click_time.column} is earlier than the impression",

@@ -8,7 +8,6 @@ from pathlib import Path
 from feature_store.errors import LogError
 from feature_store.offline.delimited import load_delimited
 from feature_store.offline.engine import Engine, text
-from feature_store.offline.histories import time_type
 from feature_store.project import Project
 from feature_store.schema import LogSource, SqlSource
 from feature_store.sql_text import columns_read
@@ -51,19 +50,21 @@ def _parquet(paths: list[Path], what: str, engine: Engine) -> OpenedLog:
 def _text_types(project: Project) -> tuple[dict[str, str], set[str]]:
     """SQL types of the columns of a text file that the project reads, and those whose type must be guessed.
 
-    Ids and categories stay text, so that "007" keeps its zeros; SQL written by people needs the types it sees.
+    Ids, categories and times stay text, so that "007" keeps its zeros and a time that cannot be read is shown as it
+    stands; SQL written by people needs the types it sees.
     """
     log = project.log
+    sniffed = set() if log.clicked.sql is None else set(log.clicked.reads)
     types = {name: "VARCHAR" for name in (log.user_id, log.ad_id, log.position, log.clicked.column) if name}
-    for time in (log.time, log.click_time):
-        types |= {} if time is None else time_type(time)
     for context in project.schema.context:
         types[context.column or context.name] = "VARCHAR" if context.dtype == "id" else "DOUBLE"
-    sniffed = set() if log.clicked.sql is None else set(log.clicked.reads)
     for view in project.schema.views:
         if isinstance(view.source, LogSource):
             for feature, column in zip(view.features, view.source.columns, strict=True):
                 types[column] = "VARCHAR" if feature.dtype == "id" else "DOUBLE"
         elif isinstance(view.source, SqlSource):
             sniffed |= set(columns_read(view.source.sql))
+    for time in (log.time, log.click_time):
+        if time is not None and time.column not in sniffed:
+            types.setdefault(time.column, "VARCHAR")
     return types, sniffed

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from feature_store.clock import Clock, system_clock
 from feature_store.errors import LogError
 from feature_store.offline.engine import Engine
 from feature_store.offline.log import Log
@@ -39,13 +40,21 @@ KINDS: Final = tuple(_OPENERS)
 KINDS_WITH_A_PRESET: Final = ("simulated", "criteo", "movielens")
 
 
-def read_log(spec: str, project: Project | None = None, *, workdir: Path, on_progress: Progress = silent) -> Log:
+def read_log(
+    spec: str,
+    project: Project | None = None,
+    *,
+    workdir: Path,
+    clock: Clock = system_clock,
+    on_progress: Progress = silent,
+) -> Log:
     """Read a log, check every row, and keep the good ones in canonical form in `workdir`.
 
     Args:
         spec: `KIND:PATH`, see above.
         project: how the log names things and which features it has; the kind's own definition where None.
         workdir: takes the canonical log; reading the same log again replaces it.
+        clock: the present; what a log says to have happened more than a day after it is rejected.
         on_progress: told the stage and its share done.
     Raises:
         LogError: unknown kind, no such file, a missing column, or no usable row.
@@ -69,6 +78,7 @@ def read_log(spec: str, project: Project | None = None, *, workdir: Path, on_pro
             workdir / f"{kind}-{digest}.parquet",
             what=opened.what,
             folder=opened.folder,
+            clock=clock,
             unit=opened.unit,
             on_progress=on_progress,
         )

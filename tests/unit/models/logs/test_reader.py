@@ -101,6 +101,19 @@ def test_a_csv_label_may_be_a_condition_on_numbers(tmp_path: Path) -> None:
     assert log.clicks == 2
 
 
+def test_a_csv_time_that_cannot_be_read_is_shown_as_it_stands(tmp_path: Path) -> None:
+    """The line is whole; what is wrong is the time, and its text says why."""
+    path = tmp_path / "log.csv"
+    path.write_text("at,c\n1700000000,1\n14.11.2023,0\n")
+    names = 'time = { column = "at", unit = "s" }\nclicked = "c"\n'
+    project = parse_project(f'[project]\nname = "s"\n[log]\n{names}', origin="f")
+
+    log = read_log(f"csv:{path}", project, workdir=tmp_path)
+
+    assert (log.n, log.first_ms) == (1, 1_700_000_000_000)
+    assert [(row.line, row.reason, row.shown) for row in log.rejects.first] == [(3, "at is not a time", "14.11.2023")]
+
+
 def test_a_glob_of_parquet_files_is_one_log(tmp_path: Path) -> None:
     """Logs are written by the hour or the day."""
     for day in (2, 1):
