@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,12 @@ from feature_store.offline.rejects import Rejects
 from feature_store.project import Project
 from feature_store.schema import ContextFeature, FeatureView
 from models.encoder import Block, Encoded, Encoder, ModelInputs, context_number
+
+MANY_SIMULTANEOUS = 0.5
+"""Rows that were known before an impression seldom carry its own time; rows that were made from it all do."""
+
+COARSE_MS = 60_000
+"""Where all impressions fall on whole minutes, times are rounded, and equal ones mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +61,22 @@ class TrainingFrame:
     context: Block
     table_rejects: dict[str, Rejects]
     """By view: rows of its table that could not be used."""
+    simultaneous: dict[str, float]
+    """By view with dated rows of somebody's making: share of the joined rows that carry their impression's own time."""
 
     def __len__(self) -> int:
         return len(self.clicked)
+
+    def warnings(self) -> tuple[str, ...]:
+        """What may be wrong with the joined rows, in words; see `MANY_SIMULTANEOUS`."""
+        if not np.any(self.time_ms % COARSE_MS):
+            return ()
+        return tuple(
+            f"view {view!r}: {100 * share:.0f} % of the joined rows carry the very time of their impression; rows "
+            "written when the outcome was known leak it, so date a row by when its values were known"
+            for view, share in self.simultaneous.items()
+            if share > MANY_SIMULTANEOUS
+        )
 
     def part(self, start: float, end: float) -> TrainingFrame:
         """The impressions between two fractions of the log, in order of time: `part(0.8, 1)` is the last fifth.
@@ -102,36 +122,51 @@ def build_frame(log: Log, project: Project | None = None, *, on_progress: Progre
         )
     inputs = ModelInputs.of(project.schema)
     Encoder(inputs)  # refuses impossible pairs before minutes are spent on joins
-    with OfflineStore(project, log, log.path.parent) as store:
-        user = _joined(store, inputs.user_views, log.n, on_progress)
-        ad = _joined(store, inputs.ad_views, log.n, on_progress)
-        table_rejects = dict(store.rejects)
-    on_progress("encoding the context", 0.0)
-    context = _context_block(log, inputs)
-    on_progress("encoding the context", 1.0)
     with log.engine() as engine:
         own = engine.table(
             f"SELECT _time_ms, _clicked, coalesce(_position, -1) AS _position, _line, _user_id, _ad_id "
             f"FROM {log.sql} ORDER BY _row"
         )
+    time_ms = arrow.int64s(own, "_time_ms")
+    with OfflineStore(project, log, log.path.parent) as store:
+        user = _joined(store, inputs.user_views, time_ms, on_progress)
+        ad = _joined(store, inputs.ad_views, time_ms, on_progress)
+        table_rejects = dict(store.rejects)
+    dated = {view for view, table in project.tables.items() if table.event_time is not None}
+    simultaneous = user.simultaneous | ad.simultaneous
+    on_progress("encoding the context", 0.0)
+    context = _context_block(log, inputs)
+    on_progress("encoding the context", 1.0)
     return TrainingFrame(
         log=log,
         inputs=inputs,
-        time_ms=arrow.int64s(own, "_time_ms"),
+        time_ms=time_ms,
         clicked=arrow.bools(own, "_clicked"),
         position=arrow.int64s(own, "_position").astype(np.int16),
         line=arrow.int64s(own, "_line"),
         users=Factorised(*arrow.factorised(own, "_user_id")),
         ads=Factorised(*arrow.factorised(own, "_ad_id")),
-        user=user,
-        ad=ad,
+        user=user.block,
+        ad=ad.block,
         context=context,
         table_rejects=table_rejects,
+        simultaneous={view: simultaneous[view] for view in sorted(dated & simultaneous.keys())},
     )
 
 
-def _joined(store: OfflineStore, views: Sequence[FeatureView], n: int, on_progress: Progress) -> Block:
+class _Joined(NamedTuple):
+    """Columns of n impressions, and by view the share of joined rows that carry the impression's own time."""
+
+    block: Block
+    simultaneous: dict[str, float]
+
+
+def _joined(
+    store: OfflineStore, views: Sequence[FeatureView], time_ms: npt.NDArray[np.int64], on_progress: Progress
+) -> _Joined:
     """The views' columns side by side, one row an impression."""
+    n = len(time_ms)
+    simultaneous = {}
     block = Block(
         np.empty((n, sum(view.n_float for view in views)), dtype=np.float32),
         np.empty((n, sum(view.n_id for view in views)), dtype=np.uint32),
@@ -143,8 +178,10 @@ def _joined(store: OfflineStore, views: Sequence[FeatureView], n: int, on_progre
         block.floats[:, float_at : float_at + view.n_float] = rows.floats
         block.ids[:, id_at : id_at + view.n_id] = rows.ids
         float_at, id_at = float_at + view.n_float, id_at + view.n_id
+        own_time = rows.found & (rows.event_time_ms == time_ms)
+        simultaneous[view.name] = int(own_time.sum()) / max(1, int(rows.found.sum()))
         on_progress(f"joining {view.name}", 1.0)
-    return block
+    return _Joined(block, simultaneous)
 
 
 def _context_block(log: Log, inputs: ModelInputs) -> Block:

@@ -77,7 +77,12 @@ def command(
     for rejects in rejected:
         if rejects.n:
             console.say(rejects.described())
-    document = described(published) | {"rejected_rows": sum(rejects.n for rejects in rejected)}
+    for warning in frame.warnings():
+        console.say(f"warning: {warning}")
+    document = described(published) | {
+        "rejected_rows": sum(rejects.n for rejects in rejected),
+        "warnings": list(frame.warnings()),
+    }
     console.result(document, lambda screen: _show(screen, published))
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from msgspec.structs import replace
 
@@ -127,3 +128,40 @@ def test_a_simulated_log_needs_no_definition(tmp_path: Path) -> None:
     assert missing["ad_profile.price"] == 0
     assert missing["category_clicks.ctr_all"] < 0.02
     assert frame.position.min() == 1
+
+
+SCORES = """
+[views.scores]
+entity = "user"
+ttl = "90d"
+from = "scores.parquet"
+key = "who"
+event_time = { column = "at", unit = "ms" }
+[views.scores.features]
+score = {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("known_before_ms", "shift_ms", "warned"),
+    [(0, 1, True), (1, 1, False), (0, 0, False)],
+    ids=["own time", "earlier", "whole minutes"],
+)
+def test_rows_that_carry_the_time_of_their_impression_are_warned_of(
+    tmp_path: Path, known_before_ms: int, shift_ms: int, warned: bool
+) -> None:
+    """Whoever writes a row with the outcome stamps it so; where times are rounded it means nothing."""
+    columns = random_columns(0, 200)
+    at = np.asarray(columns["at"]) + shift_ms
+    hit_at = pa.array(at + 1, mask=~np.asarray(columns["hit"]))
+    parquet(tmp_path / "scores.parquet", {"who": columns["who"], "at": at - known_before_ms, "score": columns["hit"]})
+
+    frame = build_frame(shop_log(tmp_path, SCORES, columns | {"at": at, "hit_at": hit_at}))
+
+    assert frame.simultaneous["scores"] == (0.0 if known_before_ms else 1.0)
+    assert [("'scores'" in text, "100 %" in text) for text in frame.warnings()] == [(True, True)] * warned
+
+
+def test_views_that_only_know_earlier_clicks_are_not_suspected(tmp_path: Path) -> None:
+    """Rows without a time hold since ever, and windows end by themselves before the impression."""
+    assert shop_frame(tmp_path).simultaneous == {}
