@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from models.errors import ModelNotFound, ProofMissing, RegistryError
+from models.errors import ArtifactDamaged, ModelNotFound, ProofMissing, RegistryError
 from models.registry.artifact import MANIFEST, ModelArtifact, load_artifact, sha256, write_artifact
 from models.registry.files import naming_the_disk, write_once, write_over
 from models.registry.gate import Gate, Verdict
@@ -44,6 +44,17 @@ class Published:
     manifest: Manifest
     verdict: Verdict
     is_champion: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One version in the registry, whatever its state."""
+
+    version: str
+    manifest: Manifest | None
+    """None where nothing in the folder can be trusted."""
+    state: str
+    """`ok`, `damaged: …` or `unfinished`."""
 
 
 class Registry:
@@ -91,6 +102,14 @@ class Registry:
         complete = [version for version in self._folders() if (self._home / version / MANIFEST).is_file()]
         return tuple(sorted(complete, key=_number))
 
+    def listing(self) -> tuple[Listed, ...]:
+        """Every version, oldest first, each verified; one that is damaged takes none of the others away.
+
+        Raises:
+            RegistryError: the registry itself cannot be read.
+        """
+        return tuple(self._listed(version) for version in sorted(self._folders(), key=_number))
+
     def newest(self) -> str:
         """The version published last. Raises ModelNotFound where there is none."""
         versions = self.versions()
@@ -116,9 +135,8 @@ class Registry:
             ModelNotFound: there is no such version.
             ArtifactDamaged, ProofMissing: as `load_artifact`.
         """
-        known = self.versions()
-        if version not in known:
-            shown = ", ".join(known[-5:]) or "none"
+        if version not in self._folders():
+            shown = ", ".join(self.versions()[-5:]) or "none"
             raise ModelNotFound(f"the registry {self._home} holds no version {version!r}; the newest are: {shown}")
         return load_artifact(self._home / version)
 
@@ -141,6 +159,15 @@ class Registry:
             with naming_the_disk("promote in", self._home):
                 write_over(self._pointer, f"{version}\n".encode())
         return verdict
+
+    def _listed(self, version: str) -> Listed:
+        path = self._home / version
+        if not (path / MANIFEST).is_file():
+            return Listed(version, None, "unfinished")
+        try:
+            return Listed(version, load_artifact(path).manifest, "ok")
+        except (ArtifactDamaged, ProofMissing) as error:
+            return Listed(version, None, f"damaged: {str(error).removeprefix(f'{path}: ')}")
 
     def _folders(self) -> list[str]:
         """Names of all folders that look like a version, complete or not."""

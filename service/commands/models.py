@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 from rich.console import Console as RichConsole
+from rich.markup import escape
 from rich.table import Table
 
 from service import exit_codes
 from service.commands.options import json_option, registry_option
 from service.console import Console, key_value_table
+
+if TYPE_CHECKING:
+    from models.registry.manifest import Manifest
+    from models.registry.registry import Listed
 
 name_option = click.option("--name", default="default", show_default=True, help="Name of the model.")
 
@@ -28,43 +33,54 @@ def command() -> None:
 @name_option
 @json_option
 def list_models(registry_dir: Path, name: str, as_json: bool) -> None:
-    """List the versions of a model, oldest first, and which is champion."""
+    """List the versions of a model, oldest first, in what state each is, and which is champion."""
     from models.registry.registry import Registry
 
     registry = Registry(registry_dir, name)
     champion = registry.champion()
-    manifests = [registry.get(version).manifest for version in registry.versions()]
-    document = {
-        "name": name,
-        "champion": champion,
-        "versions": [
-            {
-                "version": manifest.version,
-                "learner": manifest.learner,
-                "created_ms": manifest.created_ms,
-                "normalized_entropy": msgspec.to_builtins(manifest.metrics["normalized_entropy"]),
-                "better_than_base_rate": manifest.better_than_base_rate,
-            }
-            for manifest in manifests
-        ],
-    }
+    listing = registry.listing()
+    document = {"name": name, "champion": champion, "versions": [_listed(entry) for entry in listing]}
 
     def show(screen: RichConsole) -> None:
         table = Table(box=None)
-        for heading in ("version", "learner", "published", "NE [95 % interval]", ""):
-            table.add_column(heading)
-        for manifest in manifests:
-            entropy = manifest.metrics["normalized_entropy"]
-            table.add_row(
-                manifest.version,
-                manifest.learner,
-                datetime.fromtimestamp(manifest.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC"),
-                f"{entropy.value:.4f} [{entropy.low:.4f}, {entropy.high:.4f}]",
-                "champion" if manifest.version == champion else "",
-            )
-        screen.print(table if manifests else f"no model {name!r} in {registry_dir}; clickserve train publishes one")
+        for heading in ("version", "learner", "published", "NE [95 % interval]", "on", "", "state"):
+            table.add_column(heading, overflow="fold")
+        for entry in listing:
+            role = "champion" if entry.version == champion else ""
+            table.add_row(entry.version, *_shown(entry.manifest), role, escape(entry.state))
+        screen.print(table if listing else f"no model {name!r} in {registry_dir}; clickserve train publishes one")
 
     Console(json_only=as_json).result(document, show)
+
+
+def _listed(entry: Listed) -> dict[str, Any]:
+    """One version as plain values; what a damaged one would say of itself is left out."""
+    manifest = entry.manifest
+    known = (
+        {}
+        if manifest is None
+        else {
+            "learner": manifest.learner,
+            "created_ms": manifest.created_ms,
+            "normalized_entropy": msgspec.to_builtins(manifest.metrics["normalized_entropy"]),
+            "better_than_base_rate": manifest.better_than_base_rate,
+            "suspicious": manifest.suspicion is not None,
+        }
+    )
+    return {"version": entry.version, "state": entry.state, **known}
+
+
+def _shown(manifest: Manifest | None) -> tuple[str, str, str, str]:
+    """Learner, time of publication, NE, and the impressions behind it."""
+    if manifest is None:
+        return "-", "-", "-", "-"
+    entropy = manifest.metrics["normalized_entropy"]
+    return (
+        manifest.learner,
+        datetime.fromtimestamp(manifest.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        f"{entropy.value:.4f} [{entropy.low:.4f}, {entropy.high:.4f}]",
+        f"{entropy.n:,} impressions",
+    )
 
 
 @command.command("show")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,24 @@ def test_the_registry_lists_shows_and_promotes(folder: Path, capsys: pytest.Capt
 
     assert [model["version"] for model in listed["versions"]] == [shown["version"]]
     assert shown["proof"]["inversions"] == 0
+
+
+def test_a_damaged_version_hides_no_other(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The list is what a person looks at when something is broken."""
+    shutil.copytree(folder / "registry", tmp_path / "registry")
+    home = tmp_path / "registry" / "default"
+    whole = next(path for path in home.iterdir() if path.name.startswith("v"))
+    shutil.copytree(whole, home / "v000002-00000000")
+    (home / "v000002-00000000" / "model.onnx").write_bytes(b"")
+    (home / "v000003-00000000").mkdir()
+    registry = ["--registry", str(tmp_path / "registry")]
+
+    listed = document(capsys, ["models", "list", *registry])
+    said = refusal(capsys, ["models", "promote", "v000002-00000000", *registry], code=exit_codes.FAILURE)
+
+    states = {model["version"]: model["state"].partition(":")[0] for model in listed["versions"]}
+    assert states == {whole.name: "ok", "v000002-00000000": "damaged", "v000003-00000000": "unfinished"}
+    assert "model.onnx is not the file that was published" in said
 
 
 def test_a_model_that_knows_nothing_is_published_and_not_promoted(

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.errors import ModelNotFound, ProofMissing, RegistryError
+from models.errors import ArtifactDamaged, ModelNotFound, ProofMissing, RegistryError
 from models.registry.artifact import Golden
 from models.registry.gate import Gate
 from models.registry.manifest import Manifest
@@ -168,6 +168,23 @@ def test_half_published_folders_do_not_exist(tmp_path: Path) -> None:
 
     assert registry.versions() == (published.version,)
     assert publish(registry).version == "v000004-c0c0c0c0"
+
+
+def test_the_listing_shows_every_version_in_its_state(tmp_path: Path) -> None:
+    """One broken folder must not hide its neighbours, and a version whose manifest is gone must not vanish."""
+    registry = Registry(tmp_path)
+    whole, broken, bare = (publish(registry) for _ in range(3))
+    (broken.path / "model.onnx").write_bytes(b"grapH")
+    (bare.path / "manifest.json").unlink()
+
+    listing = registry.listing()
+
+    assert [entry.version for entry in listing] == [whole.version, broken.version, bare.version]
+    assert [entry.state.partition(":")[0] for entry in listing] == ["ok", "damaged", "unfinished"]
+    assert "model.onnx is not the file that was published" in listing[1].state
+    assert [entry.manifest is None for entry in listing] == [False, True, True]
+    with pytest.raises(ArtifactDamaged, match=r"manifest\.json is missing"):
+        registry.get(bare.version)
 
 
 def test_many_publishers_at_once_get_versions_of_their_own(tmp_path: Path) -> None:
