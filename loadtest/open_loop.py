@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
+from loadtest.command_line import count, not_negative, positive
 from loadtest.errors import LoadTestError
 from loadtest.open_loop_run import OpenLoopOptions, run_open_loop
 from loadtest.pinning import pin_to_cpu
@@ -43,37 +44,19 @@ def lateness_verdict(lateness: Lateness) -> str:
     )
 
 
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    return 0.0 if float(text) == 0 else _positive(text)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text}")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     defaults = OpenLoopOptions(rate_per_s=1, duration_s=1)
     parser = argparse.ArgumentParser(prog="python -m loadtest.open_loop", description="Open-loop load generator.")
     parser.add_argument("--url", required=True, help="http://HOST:PORT of the service")
-    parser.add_argument("--rate", required=True, type=_positive, help="mean requests per second")
-    parser.add_argument("--duration", required=True, type=_positive, help="measured seconds")
+    parser.add_argument("--rate", required=True, type=positive, help="mean requests per second")
+    parser.add_argument("--duration", required=True, type=positive, help="measured seconds")
     parser.add_argument("--workload", required=True, type=Path, help="workload file, see loadtest/workload.py")
-    parser.add_argument("--warmup", type=_not_negative, default=defaults.warmup_s, help="seconds before, not measured")
+    parser.add_argument("--warmup", type=not_negative, default=defaults.warmup_s, help="seconds before, not measured")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="seed of the arrival times")
-    parser.add_argument("--timeout", type=_positive, default=defaults.timeout_s, help="seconds after the due time")
-    parser.add_argument("--max-connections", type=_count, default=defaults.max_connections)
-    parser.add_argument("--sample-every", type=_count, default=defaults.sample_every, help="read one answer in so many")
-    parser.add_argument("--lateness-bound-ms", type=_positive, default=defaults.lateness_bound_ms)
+    parser.add_argument("--timeout", type=positive, default=defaults.timeout_s, help="seconds after the due time")
+    parser.add_argument("--max-connections", type=count, default=defaults.max_connections)
+    parser.add_argument("--sample-every", type=count, default=defaults.sample_every, help="read one answer in so many")
+    parser.add_argument("--lateness-bound-ms", type=positive, default=defaults.lateness_bound_ms)
     parser.add_argument("--cpu", type=int, help="run on this core only")
     parser.add_argument("--out", type=Path, help="write the result here as JSON instead of to stdout")
     return parser

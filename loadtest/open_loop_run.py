@@ -60,6 +60,8 @@ class OpenLoopOptions:
     """One answer in this many is read for degraded codes."""
     lateness_bound_ms: float = 1.0
     """p99 of the generator's own lateness above which it is not to be believed."""
+    good_within_ms: float = 10.0
+    """A 2xx answer later than this after its due time does not count as goodput."""
 
 
 class _Run:
@@ -181,6 +183,7 @@ class _Run:
             lateness=Lateness.judge(summarise(late_ms), options.lateness_bound_ms),
             connections=Connections(pool.n_opened, pool.max_in_use, pool.n_resent, pool.n_waited),
             generator_cpu_share=cpu_share,
+            n_good=int((latencies_ms[~failed] <= options.good_within_ms).sum()),
         )
 
 

@@ -111,6 +111,13 @@ class EngineResult(msgspec.Struct, frozen=True):
     connections: Connections | None
     generator_cpu_share: float | None
     """CPU seconds of the generator per second of the run; near 1 it is itself the bottleneck."""
+    n_good: int | None = None
+    """2xx answers within the bound that makes them useful (`OpenLoopOptions.good_within_ms`)."""
+
+    @property
+    def goodput_per_s(self) -> float | None:
+        """Useful answers per second of the measured run: the throughput where a late answer is worth nothing."""
+        return None if self.n_good is None else self.n_good / self.duration_s
 
     @property
     def error_share(self) -> float | None:
@@ -121,3 +128,39 @@ class EngineResult(msgspec.Struct, frozen=True):
     def achieved_per_s(self) -> float:
         """2xx answers per second of the measured run."""
         return self.n_ok / self.duration_s
+
+
+class KeptAnswer(msgspec.Struct, frozen=True):
+    """One answer of a closed loop, kept to be checked afterwards."""
+
+    number: int
+    """Position of its request in the prepared bodies."""
+    body: bytes
+
+
+class ClosedLoopResult(msgspec.Struct, frozen=True):
+    """One closed-loop run, warm-up left out unless said otherwise."""
+
+    n_connections: int
+    duration_s: float
+    warmup_s: float
+    n_ok: int
+    """200 answers that ended within the measured seconds."""
+    n_answered_in_all: int
+    """Whole answers of any status, warm-up and those in flight at the end included: what the server should count."""
+    errors: dict[str, int]
+    """By kind, warm-up included: http_2xx (not 200) … http_5xx, malformed, closed, reset, timeout, refused."""
+    per_second: list[int]
+    """200 answers in each whole second of the measured run."""
+    per_s: float
+    """200 answers a second, over the measured run."""
+    per_s_low: float | None
+    """95 % interval of the mean of the seconds; None for less than two whole ones."""
+    per_s_high: float | None
+    latency: LatencySummary
+    """From sending to the whole answer. A closed loop waits with a stalled server: not comparable with an open one."""
+    client_cpu_us: float
+    """CPU microseconds of the client for each answer, user and system."""
+    client_cpu_share: float
+    """CPU seconds of the client per second; near 1 it is itself the bottleneck."""
+    kept: list[KeptAnswer]
