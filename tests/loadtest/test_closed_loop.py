@@ -39,7 +39,8 @@ def test_the_servers_own_count_equals_the_clients() -> None:
 
     assert result.n_answered_in_all == len(server.bodies) > 100
     assert result.errors == {}
-    assert result.n_answered_in_all - result.n_ok <= result.n_connections  # those in flight when the time was over
+    n_after_the_end = result.n_answered_in_all - result.n_ok
+    assert n_after_the_end <= 2 * result.n_connections  # one being read when time ran out, one sent upon it
     assert result.latency.n == result.n_ok
 
 
