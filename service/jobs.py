@@ -21,6 +21,7 @@ from feature_store.offline.log import Log
 from feature_store.offline.materialize import MaterializeReport, materialize
 from feature_store.online.redis_writer import RedisRowWriter
 from feature_store.schema import FeatureView
+from models.challenge import challenge
 from models.evaluation.attainable import share_of_attainable_gain
 from models.evaluation.evaluate import Evaluation, evaluate
 from models.evaluation.intervals import all_metrics, user_codes
@@ -69,7 +70,9 @@ def train_and_publish(
         TrainingError: the frame holds too little to learn from.
         ExportError, ProofMissing, RegistryError: as `models.publication.publish`.
     """
+    champion = registry.champion()  # asked first: an unreadable registry should not cost a training
     outcome = train(training_set(frame), trainer_named(learner), options, seed, on_progress)
+    compared = None if champion is None else challenge(registry, champion, frame, outcome)
     label = frame.log.project.label
     provenance = Provenance(
         source=source,
@@ -77,7 +80,7 @@ def train_and_publish(
         reference_position=REFERENCE_POSITION,
         created_ms=system_clock(),
     )
-    return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress)
+    return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress, compared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,7 @@ def materialize_views(
         raise MaterializeError("log-end is the time of a log's last impression; name the log with --data")
     moment = log.last_ms if time == "log-end" and log else None if time == "now" else int(time)
     with store_url(settings) as url:
-        writer = RedisRowWriter(url, project.schema.project)
+        writer = RedisRowWriter(url, project.schema.project, on_wait=on_progress)
         try:
             return materialize(
                 project,

@@ -38,8 +38,8 @@ class MaterializedView:
     view: str
     fingerprint: str
     as_of_ms: int
-    resumed: bool
-    """Whether this run went on where a killed one had stopped; the counts are of this run alone."""
+    resumed_after_rows: int | None
+    """Where this run went on, after a killed one; None where it began. The other counts are of this run alone."""
     entities: int
     """Entities the view ever heard of; those without a valid row at the as-of time are not written."""
     rows: WriteReport
@@ -78,6 +78,8 @@ class _ResumePoint(msgspec.Struct, frozen=True):
     asked_as_of: bool
     """Whether the as-of time was asked for, rather than taken from the clock."""
     source: str
+    n_rows: int
+    """Rows dealt with so far."""
     after: str
     """The last entity id that was written."""
 
@@ -147,12 +149,15 @@ def _materialize_view(
         point = _resume_point(session, mark, as_of_ms)
         time_ms = point.as_of_ms if point else started_ms if as_of_ms is None else as_of_ms
         rows = WriteReport()
-        n_seen = 0
+        n_seen = point.n_rows if point else 0
+        if point:
+            stage += f", resumed after {n_seen:,} rows"
+            report(stage, min(1.0, n_seen / max(1, entities.n)))
         for batch in store.as_of(view, time_ms, after=point.after if point else ""):
             rows += session.write(batch.entity_ids, batch.event_time_ms, batch.floats, batch.ids)
-            reached = _ResumePoint(time_ms, as_of_ms is not None, mark, batch.entity_ids[-1])
-            session.save_resume_point(msgspec.json.encode(reached).decode())
             n_seen += len(batch.entity_ids)
+            reached = _ResumePoint(time_ms, as_of_ms is not None, mark, n_seen, batch.entity_ids[-1])
+            session.save_resume_point(msgspec.json.encode(reached).decode())
             report(stage, min(1.0, n_seen / max(1, entities.n)))
         if not point:
             _refuse_nothing(view, rows, n_seen, entities.n, time_ms)
@@ -163,7 +168,7 @@ def _materialize_view(
         view=view.name,
         fingerprint=view.fingerprint,
         as_of_ms=time_ms,
-        resumed=point is not None,
+        resumed_after_rows=point.n_rows if point else None,
         entities=entities.n,
         rows=rows,
         rejected=store.rejects.get(view.name, Rejects({}, ())),

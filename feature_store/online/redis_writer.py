@@ -26,7 +26,7 @@ from feature_store.online.row_pipeline import set_rows
 from feature_store.online.sizing import predict_bytes_per_entity, server_memory
 from feature_store.online.store import ViewState, WriteReport
 from feature_store.online.view_meta import NO_WATERMARK_MS, opening_fields, state_from_fields
-from feature_store.online.writer_lock import WriterLock
+from feature_store.online.writer_lock import OnWait, WriterLock
 from feature_store.rows import Floats, Ids, Times
 from feature_store.schema import FeatureView
 
@@ -37,17 +37,27 @@ READ_KEYS_PER_COMMAND = 1_024
 class RedisRowWriter:
     """`RowWriter` of one project on one Redis or Valkey server."""
 
-    def __init__(self, url: str, project: str, clock: Clock = system_clock, *, lock_ttl_ms: int = LOCK_TTL_MS) -> None:
+    def __init__(
+        self,
+        url: str,
+        project: str,
+        clock: Clock = system_clock,
+        *,
+        lock_ttl_ms: int = LOCK_TTL_MS,
+        on_wait: OnWait | None = None,
+    ) -> None:
         """Checks the URL; the first session connects.
 
         Args:
             lock_ttl_ms: how long a writer may pause between two batches before another may take over.
+            on_wait: told while a session waits for another writer; None: a session does not wait.
         """
         self._client = blocking_client(url)
         self._shown_url = shown_url(url)
         self._project = project
         self._clock = clock
         self._lock_ttl_ms = lock_ttl_ms
+        self._on_wait = on_wait
 
     @contextmanager
     def session(self, view: FeatureView, *, distinct: bool = False) -> Iterator[RedisWriteSession]:
@@ -56,7 +66,7 @@ class RedisRowWriter:
         keys = ViewKeys(self._project, view)
         with (
             store_errors(self._shown_url),
-            WriterLock(self._client, keys.lock, view.name, self._lock_ttl_ms) as lock,
+            WriterLock(self._client, keys.lock, view.name, self._lock_ttl_ms, self._on_wait) as lock,
         ):
             yield RedisWriteSession(self._client, self._project, view, keys, lock, self._clock, distinct=distinct)
 

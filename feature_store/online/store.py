@@ -118,7 +118,7 @@ class RowWriter(Protocol):
         Args:
             distinct: the caller promises that no entity comes twice in this session, which spares reading rows back.
         Raises:
-            WriterBusy: another writer has the lock; the message says who.
+            WriterBusy: another writer has the lock, and kept it if this one waits; the message says who.
             SchemaError: the time-to-live is not positive.
         """
         ...

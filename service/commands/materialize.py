@@ -96,7 +96,7 @@ def described(view: MaterializedView) -> dict[str, Any]:
         "older_skipped": view.rows.older_skipped,
         "expired_skipped": view.rows.expired_skipped,
         "rejected": view.rejected.n,
-        "resumed": view.resumed,
+        "resumed_after_rows": view.resumed_after_rows,
         "seconds": view.seconds,
         "predicted_bytes_per_entity": view.predicted_bytes_per_entity,
         "real_bytes_per_entity": view.real_bytes_per_entity,

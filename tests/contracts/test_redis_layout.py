@@ -9,14 +9,13 @@ import msgspec
 import numpy as np
 import pytest
 
-from feature_store.errors import CodecError, SchemaError, ViewNotMaterialized, WriterBusy, WriterLockLost
+from feature_store.errors import CodecError, SchemaError, ViewNotMaterialized
 from feature_store.online import catalogue_writer
 from feature_store.online.blocking_client import BlockingClient, blocking_client
 from feature_store.online.catalogue import RedisCatalogue, require_materialized
 from feature_store.online.item_table_source import ItemTableSource
 from feature_store.online.layout import ViewKeys
 from feature_store.online.redis_writer import RedisRowWriter
-from feature_store.online.store import WriteSession
 from feature_store.schema import FeatureView
 from tests.stores import DAY_MS, Now, make_view, numbered
 
@@ -81,42 +80,6 @@ def test_rows_of_many_lengths_and_times_are_all_written(
     assert report.written == 4_500
     assert [np.frombuffer(value or b"", "<f4", 1, 32)[0] for value in stored] == list(range(4_500))
     assert client.pttl(keys[-1]) < client.pttl(keys[0])
-
-
-def test_a_busy_view_says_who_has_it_and_how_to_go_on(writer: RedisRowWriter) -> None:
-    """Somebody reads this at three in the morning."""
-    with writer.session(USERS), pytest.raises(WriterBusy) as caught, writer.session(USERS):
-        pass
-
-    message = str(caught.value)
-    assert "being written by" in message
-    assert "ms until its lock runs out" in message
-    assert "DEL cs:" in message
-
-
-def test_a_writer_that_lost_its_lock_stops(store_url: str, project: str, client: BlockingClient) -> None:
-    """It slept through its time; another may be writing now."""
-    writer = RedisRowWriter(store_url, project, lock_ttl_ms=3)  # renewed after 1 ms
-    rows = numbered(USERS, [1], Now()())
-
-    def write_until_the_lock_is_renewed(session: WriteSession) -> None:
-        while True:
-            session.write(["u1"], *rows)
-
-    with writer.session(USERS) as session:
-        client.delete(ViewKeys(project, USERS).lock)
-        with pytest.raises(WriterLockLost, match="run the job again"):
-            write_until_the_lock_is_renewed(session)
-    writer.close()
-
-
-def test_a_lock_of_somebody_else_is_left_alone(writer: RedisRowWriter, client: BlockingClient, project: str) -> None:
-    """After losing the lock, leaving must not free the next one's."""
-    lock = ViewKeys(project, USERS).lock
-    with writer.session(USERS):
-        client.set(lock, "another:1 token")
-
-    assert client.get(lock) == b"another:1 token"
 
 
 def test_a_killed_writer_leaves_a_watermark_that_protects_its_rows(writer: RedisRowWriter, project: str) -> None:

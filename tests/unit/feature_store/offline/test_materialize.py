@@ -100,7 +100,7 @@ def test_features_computed_elsewhere_are_loaded_as_they_are(tmp_path: Path) -> N
     assert rows.found.tolist() == [True, True, False]
     assert rows.floats[:2, 0].tolist() == [3, 9]
     assert rows.event_time_ms[:2].tolist() == [NOW_MS - HOUR_MS] * 2
-    assert (report.written, report.views[0].entities, report.views[0].resumed) == (10, 10, False)
+    assert (report.written, report.views[0].entities, report.views[0].resumed_after_rows) == (10, 10, None)
 
 
 def test_rows_without_a_time_are_stamped_with_the_as_of_time(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_a_killed_run_is_resumed_where_it_stopped(tmp_path: Path, monkeypatch: p
     report = run(project, tmp_path, store)
 
     later_ids = [entity_id for batch in store.batches[2:] for entity_id in batch]
-    assert report.views[0].resumed
+    assert report.views[0].resumed_after_rows == len(first_ids)
     assert len(first_ids) + len(later_ids) == 10_000
     assert first_ids.isdisjoint(later_ids)
     assert stored(store, project, [f"u{i}" for i in range(10_000)]).found.all()
@@ -174,7 +174,7 @@ def test_a_changed_source_is_materialized_from_its_start(tmp_path: Path, monkeyp
     store.dies_after = 100
     report = run(project, tmp_path, store)
 
-    assert not report.views[0].resumed
+    assert report.views[0].resumed_after_rows is None
     assert report.written == 5_001
 
 
