@@ -11,3 +11,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
+
+REFUSED_STATUS = "refused_status"
+"""Key in the state of a scope: the status with which the server gave up a request whose body did not arrive."""

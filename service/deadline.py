@@ -1,7 +1,8 @@
 """A request's time, as one object that every stage asks how much is left.
 
-Counted from the moment the request's head was read, waiting included, on a monotonic clock that comes in as an
-argument. The caller's `X-Deadline-Ms` can only shorten what the operator allows.
+Counted from the moment the request was read in full, waiting at the door included, on a monotonic clock that comes in
+as an argument: a caller that sends slowly spends its own time, which the server bounds and answers with 408. The
+caller's `X-Deadline-Ms` can only shorten what the operator allows.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def deadline_of(header: bytes | None, started_s: float, settings: DeadlineSettin
 
     Args:
         header: the value of `X-Deadline-Ms`, None where absent.
-        started_s: when the request's head was read, on `clock`.
+        started_s: when the request was read in full, on `clock`.
     Raises:
         InvalidRequest: the header is not a positive number of milliseconds.
     """

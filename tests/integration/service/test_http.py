@@ -78,6 +78,33 @@ async def test_a_body_announced_too_large_is_refused_before_it_is_read(worker: W
     assert_is_problem(answer, 413, "body-too-large")
 
 
+async def test_a_large_body_that_waits_to_be_asked_for_ends_the_connection(worker: Worker) -> None:
+    """After 413 the caller may send it or not; read on, and its bytes could be taken for the next request."""
+    connection = await worker.connect()
+    head = request("POST", "/v1/rank", content_length=str(10 * MEBIBYTE), expect="100-continue")
+
+    connection.send(head)
+    answer = await connection.answer()
+
+    assert_is_problem(answer, 413, "body-too-large")
+    assert answer.closes
+    assert await connection.rest() == b""
+
+
+async def test_a_body_that_waits_to_be_asked_for_is_asked_for(worker: Worker, shop: ServedProject) -> None:
+    """curl and Java do so; the connection stays usable."""
+    connection = await worker.connect()
+    body = body_of(shop.rank_body())
+
+    connection.send(request("POST", "/v1/rank", content_length=str(len(body)), expect="100-continue"))
+    asked = await connection.answer()
+    connection.send(body + shop.rank_request())
+    answers = [await connection.answer() for _ in range(2)]
+
+    assert asked.status == 100
+    assert [(answer.status, answer.closes) for answer in answers] == [(200, False), (200, False)]
+
+
 async def test_a_body_that_grows_too_large_is_refused_while_it_is_read(worker: Worker) -> None:
     """Chunked bodies announce nothing."""
     connection = await worker.connect()
@@ -224,6 +251,14 @@ async def test_a_deadline_that_has_passed_is_504(worker: Worker, shop: ServedPro
     answer = await worker.rank(shop.rank_body(), x_deadline_ms="0.001")
 
     assert_is_problem(answer, 504, "deadline-passed")
+
+
+@pytest.mark.parametrize("value", ["5000", " 5000", "5000 ", "\t5000.5\t "])
+async def test_white_space_around_a_deadline_is_no_part_of_it(worker: Worker, shop: ServedProject, value: str) -> None:
+    """Nor of any other value (RFC 9110, 5.5)."""
+    answer = await worker.rank(shop.rank_body(), x_deadline_ms=value)
+
+    assert answer.status == 200
 
 
 async def test_a_service_over_capacity_refuses_with_a_time_to_come_back(

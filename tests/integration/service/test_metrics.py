@@ -42,6 +42,21 @@ async def test_every_answer_is_counted_by_route_and_code(settings: Settings, sho
     assert by_code == {"200": 5, "422": 1, "404": 2}
 
 
+async def test_what_never_reaches_the_application_is_counted(settings: Settings) -> None:
+    """An attack, or a client with a broken proxy, must show; the label stays one, whatever was sent."""
+    async with running(settings) as worker:
+        for bytes_sent in (b"\x16\x03\x01", b"FOO / HTTP/1.1\r\n\r\n", b"GET / HTTP/9\r\n\r\n"):
+            connection = await worker.connect()
+            connection.send(bytes_sent)
+            await connection.answer()
+
+        by_route = values(worker, "clickserve_requests_total", "route")
+        by_code = values(worker, "clickserve_requests_total", "code")
+
+    assert by_route == {"refused": 3}
+    assert by_code == {"400": 2, "501": 1}
+
+
 async def test_rows_codes_and_stages_are_counted(settings: Settings, shop: ServedProject) -> None:
     """One ranking of two known ads and an unknown one, for an unknown user."""
     body = {"user_id": "new", "candidates": ["a1", "a2", "new"], "context": {"device": "phone"}}

@@ -1,0 +1,295 @@
+"""One client's connection: uvicorn's HTTP/1.1 protocol, and what it leaves undone.
+
+uvicorn parses requests (with httptools) and calls the application. Added here:
+
+- What a client can make us keep without completing a request is bounded: `INCOMPLETE_S` of time and `MAX_HEAD_BYTES` of
+  request line and headers (the application bounds the body).
+- What is refused before the application sees it is answered with problem details like everything else, and counted.
+- An offered upgrade is ignored without losing the body of the request that offers it.
+- A drain can ask what a connection still owes (`server.py`).
+
+Between requests this costs two dict operations and two additions. With `server.py` the only module that knows uvicorn.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import fcntl
+import re
+import secrets
+import termios
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from itertools import takewhile
+
+import httptools
+import msgspec
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from service.asgi import REFUSED_STATUS, AsgiApp, Message, Receive, Send
+from service.connection_shares import ConnectionShares
+from service.http_errors import (
+    CONTENT_TYPE,
+    HEAD_TOO_LARGE,
+    NOT_HTTP,
+    REQUEST_INCOMPLETE,
+    UNKNOWN_METHOD,
+    ProblemKind,
+    refusal,
+)
+
+INCOMPLETE_S = 10.0
+"""How long a request may take to arrive in full, and a new connection to begin one."""
+
+MAX_HEAD_BYTES = 65_536
+"""Request line and headers together; more is answered 431."""
+
+_REQUEST_LINE = re.compile(rb"([!#-'*+.0-9A-Z^-z|~-]{1,40}) [!-~]+ HTTP/1\.[01]\r?\n")
+"""A request line as HTTP wants it, whatever its method (RFC 9112, 3)."""
+
+OnRefused = Callable[[int], None]
+"""Told the status of each request that was answered without the application."""
+
+
+class _Refused(Exception):
+    """Raised in a callback of the parser, which then stops and carries it as the context of its own error."""
+
+    def __init__(self, kind: ProblemKind, detail: str) -> None:
+        self.kind, self.detail = kind, detail
+        super().__init__(detail)
+
+
+class SharedState(ServerState):
+    """What the connections of one server share."""
+
+    def __init__(self, shares: ConnectionShares, on_refused: OnRefused) -> None:
+        super().__init__()
+        self.shares = shares
+        self.on_refused = on_refused
+        self.connections: set[Connection] = set()  # type: ignore[assignment]  # the only protocol we hand out
+        self.incomplete: dict[Connection, float] = {}
+        """Connections that wait for (the rest of) a request, and since when; the longest waiting first."""
+        self.draining = False
+        self.emptied = asyncio.Event()
+
+    def give_up_overdue(self, now_s: float) -> None:
+        """End the connections whose request does not arrive; `now_s` is loop time."""
+        overdue_s = now_s - INCOMPLETE_S
+        for connection, _ in list(takewhile(lambda waiting: waiting[1] < overdue_s, self.incomplete.items())):
+            connection.give_up_waiting()
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection, and what a drain must know about it."""
+
+    server_state: SharedState
+
+    def __init__(self, config: Config, state: SharedState) -> None:
+        super().__init__(config, state, app_state={})
+        self.n_begun = 0
+        self.n_answered = 0
+        self._in_head = False
+        self._head_bytes = 0
+        """Of the head that is arriving, without the read in which it began."""
+        self._read_bytes = 0
+        self._answering: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self.server_state.incomplete[self] = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # Of several pipelined requests uvicorn tells only the last that nobody waits for its answer.
+        for cycle in (self._answering, *(cycle for cycle, _ in self.pipeline)):
+            if cycle is not None:
+                cycle.disconnected = True
+        self.pipeline.clear()
+        self.server_state.shares.gave_back()
+        self.server_state.incomplete.pop(self, None)
+        if not self.server_state.connections:
+            self.server_state.emptied.set()
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        self._read_bytes = len(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+        try:
+            self._parse(data)
+            if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
+                raise _head_too_large()
+        except httptools.HttpParserError as error:
+            refused = error.__context__ if isinstance(error.__context__, _Refused) else _unparsable(error, data)
+            self.refuse(refused.kind, refused.detail)
+        except _Refused as refused:
+            self.refuse(refused.kind, refused.detail)
+
+    def _parse(self, data: bytes) -> None:
+        """Read on; an offered upgrade is ignored, as a server may (RFC 9110, 7.8).
+
+        The parser stops behind the head of such an offer and would take its body for the next request. So a new parser
+        reads the same head without the offer, and goes on with the body.
+        """
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as offer:
+                rest = memoryview(rest)[offer.args[0] :]
+                head = self._head_without_offer()
+            self.n_begun -= 1
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn wants it
+            self.parser.feed_data(head)
+
+    def _head_without_offer(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.parser.get_method(), self.url, version, b"".join(fields))
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio wants to know whether to stay open
+        """A client may close its half once it has asked; what it asked in full is answered all the same."""
+        self.announce_close()
+        return self._owes_answer_to_whole_request()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.n_begun += 1
+        self._in_head = True
+        self._head_bytes = 0
+        self.server_state.incomplete.pop(self, None)
+        self.server_state.incomplete[self] = self.loop.time()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """White space around a value is no part of it (RFC 9110, 5.5); the parser leaves what follows it."""
+        super().on_header(name, value.strip(b" \t"))
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        may_be_large = self._head_bytes > 0 or self._read_bytes > MAX_HEAD_BYTES
+        if may_be_large and self._head_size_bytes() > MAX_HEAD_BYTES:
+            raise _head_too_large()
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                raise _Refused(UNKNOWN_METHOD, "CONNECT is for proxies, and this is none")
+            return  # the same head comes again without the offer
+        previous: RequestResponseCycle | None = self.cycle
+        super().on_headers_complete()
+        if self.server_state.draining:
+            if previous is not None and not previous.response_started:
+                previous.keep_alive = True  # pipelined: only the last answer may close, or this one would be lost
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            return
+        self.server_state.incomplete.pop(self, None)
+        super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        if cycle.waiting_for_100_continue:
+            app = _closing_if_answered_early(app, cycle)  # type: ignore[assignment,arg-type]
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        self.n_answered += 1
+        super().on_response_complete()
+
+    def give_up_waiting(self) -> None:
+        """End a connection whose request does not arrive."""
+        if self.n_begun > self.n_answered:
+            self.refuse(REQUEST_INCOMPLETE, f"the request did not arrive within {INCOMPLETE_S:g} s")
+        else:
+            self.transport.close()
+
+    def refuse(self, kind: ProblemKind, detail: str) -> None:
+        """Answer what never reaches the application in full, and close the connection."""
+        if self.transport.is_closing():
+            return
+        if self._owes_answer_to_whole_request():
+            self.announce_close()  # that answer goes first, and ends the connection
+            return
+        if self._is_answering():
+            self.cycle.scope["state"][REFUSED_STATUS] = kind.status  # the application waits for the body, and counts
+        else:
+            self.server_state.on_refused(kind.status)
+        request_id = secrets.token_hex(8)
+        body = msgspec.json.encode(refusal(kind, detail, request_id))
+        head = (
+            f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\ncontent-type: {CONTENT_TYPE.decode()}\r\n"
+            f"x-request-id: {request_id}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
+
+    def announce_close(self) -> None:
+        """Let the answer that is owed be the connection's last."""
+        if self._is_answering():
+            self.cycle.keep_alive = False
+
+    def _is_answering(self) -> bool:
+        """Whether the application has a request that it has not answered; its body may still be arriving."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
+
+    def _owes_answer_to_whole_request(self) -> bool:
+        return self._is_answering() and not self.cycle.more_body
+
+    def _head_size_bytes(self) -> int:
+        """Of the head that was read, without white space around its values."""
+        method, separators = self.parser.get_method(), len("  HTTP/1.1\r\n\r\n")
+        return (
+            len(method) + len(self.url) + separators + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        )
+
+    def close_if_quiet(self, *, also_new: bool) -> None:
+        """Close the connection if nothing of an unanswered request has arrived.
+
+        `also_new` includes connections that have not asked anything yet.
+        """
+        if self.n_begun > self.n_answered or (self.n_begun == 0 and not also_new) or self._has_unread_bytes():
+            return
+        self.transport.close()
+
+    def _has_unread_bytes(self) -> bool:
+        """Whether the kernel holds bytes that the event loop has not handed over yet: closing now would reset them."""
+        unread = array.array("i", [0])
+        with suppress(OSError):  # the descriptor may be closing under us: then nothing can be lost any more
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
+        return unread[0] > 0
+
+
+def _head_too_large() -> _Refused:
+    return _Refused(HEAD_TOO_LARGE, f"request line and headers exceed {MAX_HEAD_BYTES} bytes")
+
+
+def _unparsable(error: httptools.HttpParserError, data: bytes) -> _Refused:
+    """Why the parser gave up on `data`."""
+    if isinstance(error, httptools.HttpParserInvalidMethodError) and (line := _REQUEST_LINE.search(data)):
+        return _Refused(UNKNOWN_METHOD, f"{line[1].decode()} is a method of no path here; /docs lists all of them")
+    return _Refused(NOT_HTTP, "the bytes received are not an HTTP/1.1 request")
+
+
+def _closing_if_answered_early(app: AsgiApp, cycle: RequestResponseCycle) -> AsgiApp:
+    """Close after an answer to `Expect: 100-continue` that came without asking for the body.
+
+    The body may follow or not (RFC 9110, 10.1.1), so nobody could tell where the next request begins.
+    """
+
+    async def asked(scope: Message, receive: Receive, send: Send) -> None:
+        async def send_and_close(message: Message) -> None:
+            if cycle.waiting_for_100_continue:
+                cycle.keep_alive = False
+            await send(message)
+
+        await app(scope, receive, send_and_close)
+
+    return asked
