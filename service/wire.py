@@ -241,7 +241,7 @@ def _columns(candidates: Sequence[str | int | Candidate]) -> tuple[list[str | in
     if bids.min() < 0:
         worst = int(np.flatnonzero(bids < 0)[0])
         raise InvalidRequest(f"expected a number of 0 or more, got {bids[worst]:g}", f"candidates[{worst}].bid")
-    return ids, bids
+    return ids, bids + 0.0  # -0.0 becomes 0.0: nobody wants to read a score of minus nothing
 
 
 def _entity_ids(values: Sequence[str | int], path_of: rejection.PathOf) -> list[str]:

@@ -50,6 +50,14 @@ def test_candidates_with_bids() -> None:
     assert request.user_id is None
 
 
+def test_a_bid_of_minus_zero_is_zero() -> None:
+    """JSON can say it, and nobody wants to read a score of it."""
+    request = rank_request(b'{"candidates": [{"ad_id": "a", "bid": -0.0}]}', LIMIT)
+
+    assert request.bids is not None
+    assert not np.signbit(request.bids).any()
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
