@@ -6,7 +6,6 @@ out; `CLICKSERVE_DEBUG=1` adds the traceback. Anything else is a defect and keep
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from feature_store.errors import FeatureStoreError
 from models.errors import ModelsError
 from service import exit_codes
 from service.errors import ServiceError
+from service.lazy_group import LazyGroup
 
 COMMANDS = {
     "demo": ("service.commands.demo", "Run the whole chain, from click logs to a load-tested ranked answer."),
@@ -35,24 +35,9 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """Lists commands from the table and imports a command's module only when it runs."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(
+    cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 def cli() -> None:
     """clickserve: which of these ads will this user click, and with what probability?"""
 

@@ -102,7 +102,7 @@ class GbdtPath:
 
 
 class GbdtModel:
-    """A finished booster, its code maps and its neutral form."""
+    """A finished booster, its code maps and its neutral form; `text` is the booster as LightGBM writes it."""
 
     def __init__(
         self,
@@ -113,7 +113,8 @@ class GbdtModel:
         parameters: dict[str, float | int | str | bool],
     ) -> None:
         self._booster, self._code_maps = booster, code_maps
-        self.spec: TreeEnsembleSpec = tree_spec(booster.model_to_string(), n_features, code_maps)
+        self.text: str = booster.model_to_string()
+        self.spec: TreeEnsembleSpec = tree_spec(self.text, n_features, code_maps)
         self.parameters = parameters
         gain = booster.feature_importance("gain")
         total = gain.sum() or 1.0

@@ -12,12 +12,18 @@ from rich.console import Console as RichConsole
 from service import exit_codes
 from service.commands.options import config_option, json_option
 from service.console import Console, key_value_table
+from service.lazy_group import LazyGroup
 
 if TYPE_CHECKING:
     from loadtest.bench import BenchResult
 
 
-@click.command("bench")
+COMMANDS = {
+    "serve-workload": ("service.commands.serve_workload", "Build and serve the workload of the published figures."),
+}
+
+
+@click.command("bench", cls=LazyGroup, table=COMMANDS, invoke_without_command=True)
 @click.option("--url", help="A running service; without it one is started with --config, and stopped afterwards.")
 @config_option
 @click.option(
@@ -39,7 +45,9 @@ if TYPE_CHECKING:
 )
 @click.option("--cpu", type=click.IntRange(0), help="Core for the load generator; the kernel chooses where absent.")
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
     url: str | None,
     config_file: Path | None,
     workload_file: Path | None,
@@ -55,6 +63,8 @@ def command(
 
     Exit 0 if every budget was kept, 1 if one was broken or the generator was too late to be believed.
     """
+    if context.invoked_subcommand is not None:
+        return 0
     from loadtest.bench import BenchOptions, run_bench
     from loadtest.errors import LoadTestError
     from service.own_service import OwnService, own_service
