@@ -21,7 +21,7 @@ from models.plans.generic import GenericPlan
 from models.random_streams import random_stream
 from models.registry.artifact import GOLDEN, GRAPH, Golden
 from models.registry.gate import Gate
-from models.registry.manifest import Calibrator, Label, Manifest, TrainedOn
+from models.registry.manifest import Calibrator, Challenge, Label, Manifest, TrainedOn
 from models.registry.registry import Published, Registry
 from models.training import Progress, TrainOutcome
 
@@ -50,9 +50,12 @@ def publish(
     registry: Registry,
     gate: Gate,
     on_progress: Progress,
+    challenge: Challenge | None = None,
 ) -> Published:
     """Exports, proves and publishes.
 
+    Args:
+        challenge: how the model compares with the champion, where there is one.
     Raises:
         ExportError: the graph has no faithful form.
         ProofMissing: the graph does not answer as its trainer did.
@@ -93,6 +96,7 @@ def publish(
         libraries={"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
         better_than_base_rate=outcome.better_than_base_rate,
         suspicion=outcome.suspicion,
+        challenge=challenge,
     )
     files = {
         GRAPH: graph,

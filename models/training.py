@@ -71,6 +71,8 @@ class TrainOutcome:
     calibrator: CalibratorMap
     metrics: dict[str, Interval]
     """Of the stage-3 model on the tail."""
+    held_out_p: Float64s
+    """(m,) what that model promised for the last m impressions, the tail."""
     base_rate_entropy: Interval
     """NE on the tail of always guessing the fit part's click rate: the bar to be under."""
     suspicion: Suspicion | None
@@ -143,6 +145,7 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
         correction=final_correction,
         calibrator=calibrator,
         metrics=metrics,
+        held_out_p=p_tail,
         base_rate_entropy=guess["normalized_entropy"],
         suspicion=suspicion_of(metrics, fit, tail, seed),
         reliability=reliability(tail.clicked, p_tail),

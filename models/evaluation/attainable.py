@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.evaluation import metrics
+from models.evaluation.comparison import paired_totals
 from models.registry.manifest import Interval
-
-REPLICATES = 400
 
 
 def share_of_attainable_gain(
@@ -33,16 +32,10 @@ def share_of_attainable_gain(
     Raises:
         MetricError: no rows, or only one kind of label.
     """
-    model_loss, oracle_loss = metrics.log_losses(clicked, p_model), metrics.log_losses(clicked, p_oracle)
     metrics.normalized_entropy(clicked, p_model)  # refuses what has no base rate to compare with
-    users, code = np.unique(user_codes, return_inverse=True)
-    sums = np.stack(
-        [np.bincount(code, column, minlength=len(users)) for column in (None, clicked, model_loss, oracle_loss)]
-    )  # (4, users)
-    random = np.random.default_rng(seed)
-    totals = np.array([sums @ random.poisson(1.0, len(users)) for _ in range(REPLICATES)])
-    low, high = np.quantile(_share(totals), (0.025, 0.975))
-    value = float(_share(sums.sum(axis=1)[None, :])[0])
+    exact, redrawn = paired_totals(clicked, p_model, p_oracle, user_codes, seed)
+    low, high = np.quantile(_share(redrawn), (0.025, 0.975))
+    value = float(_share(exact[None, :])[0])
     clicks = int(np.count_nonzero(clicked))
     return Interval(
         value=value, low=min(float(low), value), high=max(float(high), value), n=len(clicked), clicks=clicks

@@ -14,12 +14,10 @@ import jinja2
 
 from models.evaluation.calibration import ReliabilityBin
 from models.evaluation.reliability_plot import reliability_plot
-from models.registry.manifest import Interval, Manifest
+from models.registry.manifest import FIRST_PLAUSIBLE_MS, Interval, Manifest
 
 TEMPLATES = Path(__file__).parent / "templates"
 TOP_COLUMNS = 15
-FIRST_PLAUSIBLE_MS = 86_400_000_000
-"""September 1972: earlier "times" are row numbers of a log without time."""
 
 METRIC_NAMES = {
     "auc": "AUC",

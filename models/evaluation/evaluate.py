@@ -41,12 +41,8 @@ def evaluate(predictor: Predictor, frame: TrainingFrame, seed: int = 0) -> Evalu
         EncodingError: the frame's columns are not the model's.
         MetricError: the log has only clicks or none.
     """
-    _check_columns(predictor.manifest.inputs, frame.inputs)
-    chunks = [
-        predictor.plan.score(*frame.encode(predictor.encoder, slice(start, start + CHUNK_ROWS))).p_click
-        for start in range(0, len(frame), CHUNK_ROWS)
-    ]
-    p_click = np.concatenate(chunks) if chunks else np.empty(0)
+    check_columns(predictor.manifest.inputs, frame.inputs)
+    p_click = score_frame(predictor, frame, slice(0, len(frame)))
     return Evaluation(
         version=predictor.manifest.version,
         metrics=all_metrics(frame.clicked, p_click, user_codes(frame.users.codes), seed),
@@ -55,6 +51,14 @@ def evaluate(predictor: Predictor, frame: TrainingFrame, seed: int = 0) -> Evalu
         p_click=p_click,
         line=frame.line,
     )
+
+
+def score_frame(predictor: Predictor, frame: TrainingFrame, rows: slice) -> npt.NDArray[np.float64]:
+    """(m,) p_click of m neighbouring impressions of a frame whose columns are the model's."""
+    edges = range(rows.start, rows.stop, CHUNK_ROWS)
+    chunks = [slice(start, min(start + CHUNK_ROWS, rows.stop)) for start in edges]
+    scores = [predictor.plan.score(*frame.encode(predictor.encoder, chunk)).p_click for chunk in chunks]
+    return np.concatenate(scores) if scores else np.empty(0)
 
 
 def write_predictions(evaluation: Evaluation, path: Path) -> None:
@@ -66,7 +70,7 @@ def write_predictions(evaluation: Evaluation, path: Path) -> None:
         file.writelines(f"{int(clicked)},{p:.9g}\n" for clicked, p in rows)
 
 
-def _check_columns(model: ModelInputs, log: ModelInputs) -> None:
+def check_columns(model: ModelInputs, log: ModelInputs) -> None:
     """Raises EncodingError where the log's features are not those the model was trained on."""
     trained = {view.name: view.fingerprint for view in model.views}
     found = {view.name: view.fingerprint for view in log.views}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from models.registry.manifest import Manifest
+from models.registry.manifest import Interval, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,8 @@ class Verdict:
 
     passed: bool
     reasons: tuple[str, ...]
+    comparison: str = ""
+    """The candidate against the champion, both figures with their intervals; empty where there is no champion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,7 @@ class Gate:
         """Judges by the figures in the manifests.
 
         Args:
-            champion: the model to be replaced; None where there is none. The two were measured on tails of different
-                logs, so the candidate is only called worse where the intervals do not even touch.
+            champion: the model to be replaced; None where there is none.
         """
         reasons = []
         entropy = candidate.metrics["normalized_entropy"]
@@ -55,11 +56,30 @@ class Gate:
                 f"miscalibrated: promised over seen clicks {ratio.value:.3f} ({ratio.low:.3f} to {ratio.high:.3f}) "
                 f"lies wholly outside {low:.2f} to {high:.2f}"
             )
-        if champion is not None:
-            best = champion.metrics["normalized_entropy"]
-            if entropy.low > best.high:
-                reasons.append(
-                    f"worse than champion {champion.version}: NE at least {entropy.low:.4f} against at most "
-                    f"{best.high:.4f}"
-                )
-        return Verdict(passed=not reasons, reasons=tuple(reasons))
+        comparison, worse = ("", False) if champion is None else _against(candidate, champion)
+        if worse:
+            reasons.append(f"worse beyond doubt: {comparison}")
+        return Verdict(passed=not reasons, reasons=tuple(reasons), comparison=comparison)
+
+
+def _against(candidate: Manifest, champion: Manifest) -> tuple[str, bool]:
+    """The comparison in words, and whether the candidate is worse beyond doubt.
+
+    Paired where both were measured on the same impressions. Otherwise each figure has luck of its own, and only
+    intervals that do not even touch decide.
+    """
+    challenge = candidate.challenge
+    current = challenge is not None and challenge.champion == champion.version
+    if challenge is not None and current and challenge.entropy_difference is not None:
+        return challenge.described(), challenge.entropy_difference.low > 0.0
+    why_not = challenge.why_not if challenge is not None and current else "it was not champion when this was trained"
+    ours, theirs = (manifest.metrics["normalized_entropy"] for manifest in (candidate, champion))
+    words = (
+        f"NE {_figure(ours)} against {_figure(theirs)} of champion {champion.version}, each on impressions of its own, "
+        f"so only intervals that do not touch decide (not compared on the same ones: {why_not})"
+    )
+    return words, ours.low > theirs.high
+
+
+def _figure(figure: Interval) -> str:
+    return f"{figure.value:.4f} [{figure.low:.4f}, {figure.high:.4f}] on {figure.n:,} impressions"

@@ -68,6 +68,10 @@ class Proof(msgspec.Struct, frozen=True):
         return self.max_p_error <= self.p_bound and self.max_logit_error <= self.logit_bound and self.inversions == 0
 
 
+FIRST_PLAUSIBLE_MS = 86_400_000_000
+"""September 1972: earlier "times" are row numbers of a log without time."""
+
+
 class TrainedOn(msgspec.Struct, frozen=True):
     """The log behind a model."""
 
@@ -78,6 +82,11 @@ class TrainedOn(msgspec.Struct, frozen=True):
     last_ms: int
     negative_sampling_rate: float = 1.0
     """Share of the non-clicks that the learner saw; the graph adds ln(rate) to the log-odds."""
+
+    @property
+    def has_times(self) -> bool:
+        """False where `first_ms` and `last_ms` count the rows of a log without time."""
+        return self.first_ms >= FIRST_PLAUSIBLE_MS
 
 
 class Suspect(msgspec.Struct, frozen=True):
@@ -101,6 +110,26 @@ class Suspicion(msgspec.Struct, frozen=True):
             for suspect in self.columns
         )
         return f"too good to be true, a leak until proven otherwise: {'; '.join(self.reasons)}; look first at {columns}"
+
+
+class Challenge(msgspec.Struct, frozen=True):
+    """The model against the champion of its day, on impressions held out from both (see `models/challenge.py`)."""
+
+    champion: str
+    """Its version."""
+    entropy_difference: Interval | None = None
+    """NE of this model minus NE of the champion, paired; below 0 this one is better. None: not comparable."""
+    why_not: str = ""
+
+    def described(self) -> str:
+        """One line: by how much, on what; or why nobody can say."""
+        found = self.entropy_difference
+        if found is None:
+            return f"champion {self.champion} was not measured on the same impressions: {self.why_not}"
+        return (
+            f"NE {found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}] relative to champion {self.champion}, on the "
+            f"same {found.n:,} impressions with {found.clicks:,} clicks, held out from both"
+        )
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,3 +159,5 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     better_than_base_rate: bool
     suspicion: Suspicion | None = None
     """The alarm on figures that look like a leak; None where they are credible."""
+    challenge: Challenge | None = None
+    """None where there was no champion."""

@@ -136,9 +136,15 @@ def promote(registry_dir: Path, name: str, version: str | None, accept_suspiciou
 
     def show(screen: RichConsole) -> None:
         screen.print(f"{name} {chosen}: {'champion' if verdict.passed else 'refused by the gate'}")
-        for reason in verdict.reasons:
-            screen.print(f"  {reason}")
+        for line in verdict.reasons or ((verdict.comparison,) if verdict.comparison else ()):
+            screen.print(f"  {escape(line)}")
 
-    document = {"name": name, "version": chosen, "promoted": verdict.passed, "reasons": list(verdict.reasons)}
+    document = {
+        "name": name,
+        "version": chosen,
+        "promoted": verdict.passed,
+        "reasons": list(verdict.reasons),
+        "comparison": verdict.comparison,
+    }
     Console(json_only=as_json).result(document, show)
     return 0 if verdict.passed else exit_codes.GATE

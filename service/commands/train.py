@@ -102,6 +102,7 @@ def described(published: Published) -> dict[str, Any]:
         "gate_passed": published.verdict.passed,
         "gate_reasons": list(published.verdict.reasons),
         "better_than_base_rate": manifest.better_than_base_rate,
+        "challenge": msgspec.to_builtins(manifest.challenge),
         "suspicion": msgspec.to_builtins(manifest.suspicion),
         "metrics": {name: figure(interval) for name, interval in manifest.metrics.items()},
         "proof": {
@@ -129,6 +130,8 @@ def _show(screen: RichConsole, published: Published) -> None:
         "champion": _champion(published),
         "model card": str(published.path / "card.html"),
     }
+    if manifest.challenge is not None:
+        rows["against champion"] = manifest.challenge.described()
     if manifest.suspicion is not None:
         rows["ALARM"] = manifest.suspicion.described()
     if not manifest.better_than_base_rate:

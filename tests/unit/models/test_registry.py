@@ -8,13 +8,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from models.errors import ArtifactDamaged, ModelNotFound, ProofMissing, RegistryError
 from models.registry.artifact import Golden
 from models.registry.gate import Gate
-from models.registry.manifest import Manifest
+from models.registry.manifest import Challenge, Manifest
 from models.registry.registry import Published, Registry
 from tests.conftest import REPOSITORY
 from tests.learning import interval, made_manifest, made_proof
@@ -86,13 +87,21 @@ def test_promotion_replaces_the_champion(tmp_path: Path) -> None:
     ("candidate", "reason"),
     [
         (WORTHLESS, "no better than the base rate: NE 0.9900, and its interval ends at 1.0100"),
-        (entropy(0.97), "worse than champion v000001-c0c0c0c0: NE at least 0.9500 against at most 0.9200"),
+        (
+            entropy(0.97),
+            r"worse beyond doubt: NE 0.9700 \[0.9500, 0.9900\] on 1,000 impressions against 0.9000 \[0.8800, 0.9200\] "
+            "on 1,000 impressions of champion v000001-c0c0c0c0",
+        ),
+        (
+            made_manifest(challenge=Challenge("v000001-c0c0c0c0", interval(0.01, 0.005))),
+            r"worse beyond doubt: NE \+0.0100 \[\+0.0050, \+0.0150\] relative to champion v000001-c0c0c0c0, on",
+        ),
         (
             made_manifest(metrics=made_manifest().metrics | {"calibration_ratio": interval(1.2, 0.05)}),
             r"miscalibrated: promised over seen clicks 1.200 \(1.150 to 1.250\) lies wholly outside 0.90 to 1.10",
         ),
     ],
-    ids=["base rate", "worse", "miscalibrated"],
+    ids=["base rate", "worse", "worse on the same impressions", "miscalibrated"],
 )
 def test_the_gate_refuses_with_reasons(tmp_path: Path, candidate: Manifest, reason: str) -> None:
     """And the champion stays."""
@@ -111,9 +120,11 @@ def test_the_gate_refuses_with_reasons(tmp_path: Path, candidate: Manifest, reas
     "candidate",
     [
         entropy(0.93),
+        msgspec.structs.replace(entropy(0.97), challenge=Challenge("v000001-c0c0c0c0", interval(0.01, 0.02))),
+        made_manifest(challenge=Challenge("v000009-another0", interval(0.01, 0.005))),
         made_manifest(metrics=made_manifest().metrics | {"calibration_ratio": interval(1.12, 0.05)}),
     ],
-    ids=["perhaps worse", "perhaps miscalibrated"],
+    ids=["perhaps worse", "perhaps worse on the same", "worse than a former champion", "perhaps miscalibrated"],
 )
 def test_what_may_be_luck_passes(tmp_path: Path, candidate: Manifest) -> None:
     """Only beyond doubt is a reason; a gate that refuses bad luck lets models grow old."""

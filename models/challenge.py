@@ -1,0 +1,66 @@
+"""A new model against the champion, on impressions that neither has learnt from.
+
+The new model's side is the one that judged it: learnt from the first part of the log, measured on the tail. The
+champion is scored on those rows of the tail that are later than its own training; earlier ones it has seen with their
+clicks, and would win unfairly. Where there are too few of them, or the champion reads other columns, the manifest says
+so and the gate falls back on intervals that must not touch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from models.errors import EncodingError, PlanError, RegistryError
+from models.evaluation.comparison import entropy_difference
+from models.evaluation.evaluate import check_columns, score_frame
+from models.evaluation.intervals import user_codes
+from models.logs.frame import TrainingFrame
+from models.registry.manifest import Challenge, Label, Manifest
+from models.registry.registry import Registry
+from models.training import MIN_CLICKS, TrainOutcome
+
+
+def challenge(registry: Registry, champion: str, frame: TrainingFrame, outcome: TrainOutcome) -> Challenge:
+    """How the model that `outcome` describes compares with the champion, or why it cannot be compared.
+
+    Args:
+        champion: version of the champion.
+        frame: the impressions that the outcome was trained on.
+    """
+    try:
+        predictor = registry.load(champion)
+        check_columns(predictor.manifest.inputs, frame.inputs)
+    except (RegistryError, PlanError, EncodingError) as error:
+        return Challenge(champion, why_not=str(error))
+    if (why_not := _incomparable(predictor.manifest, frame)) is not None:
+        return Challenge(champion, why_not=why_not)
+    n = len(frame)
+    unseen = np.searchsorted(frame.time_ms, predictor.manifest.trained_on.last_ms, side="right")
+    start = max(n - len(outcome.held_out_p), int(unseen))
+    clicked = frame.clicked[start:]
+    clicks = int(np.count_nonzero(clicked))
+    if min(clicks, len(clicked) - clicks) < MIN_CLICKS:
+        why_not = (
+            f"only {len(clicked):,} held-out impressions with {clicks:,} clicks are later than its training; "
+            f"{MIN_CLICKS} clicks and as many non-clicks are needed"
+        )
+        return Challenge(champion, why_not=why_not)
+    return Challenge(
+        champion,
+        entropy_difference(
+            clicked,
+            outcome.held_out_p[start - n :],
+            score_frame(predictor, frame, slice(start, n)),
+            user_codes(frame.users.codes[start:]),
+            outcome.seed,
+        ),
+    )
+
+
+def _incomparable(champion: Manifest, frame: TrainingFrame) -> str | None:
+    label = Label(frame.log.project.label.name, frame.log.project.label.window_ms)
+    if champion.label != label:
+        return "it predicts another label"
+    if not (frame.log.has_time and champion.trained_on.has_times):
+        return "without times nobody can tell which impressions it was trained on"
+    return None
