@@ -52,6 +52,9 @@ class ServerSettings:
     keep_alive_ms: float = 75_000.0
     """An idle connection is closed after this; load balancers give up after 60 s, and they should close first."""
 
+    hang_ms: float = 10_000.0
+    """A worker whose event loop stands still for so long is killed and replaced; nothing it does takes a second."""
+
     drain_ms: float = 2_000.0
     """After SIGTERM the listener stays this long while `/readyz` says no: the time load balancers need to notice."""
 

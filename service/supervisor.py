@@ -6,6 +6,8 @@ dies), serves the admin port, and starts the workers. It answers no request itse
 - A worker that cannot begin, before any has served, ends the service with that worker's message and exit status:
   trying again would not repair a damaged model. Later a dead worker is replaced at once; one that keeps dying, after
   pauses that double up to `MAX_PAUSE_S`. The others go on serving.
+- A worker whose event loop has stood still for `hang_ms` is killed, and so replaced: it holds connections that nobody
+  else can answer.
 - SIGTERM or SIGINT: all workers drain (see `server.py`), and the service ends with 0 (or 130 after SIGINT) within
   `grace_ms`. A second signal ends it now. What has not ended by itself is killed, and the exit status is then 1.
 """
@@ -30,7 +32,7 @@ from service.listening import open_listeners
 from service.server import HttpServer, within
 from service.settings import Settings
 from service.telemetry import CONTENT_TYPE, SupervisorTelemetry, exposition, forget_process
-from service.worker_channel import DRAIN, QUIT
+from service.worker_channel import DRAIN, QUIT, beat_interval_s
 from service.worker_process import WorkerProcess
 
 FIRST_PAUSE_S = 0.25
@@ -122,19 +124,20 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signals.put_nowait, number)
         signalled = asyncio.create_task(self._signals.get())
+        watching = asyncio.create_task(self._kill_hanging_workers())
         keepers = [asyncio.create_task(self._keep(number)) for number in range(self._settings.server.workers)]
         try:
-            await asyncio.wait({signalled, *keepers}, return_when=asyncio.FIRST_COMPLETED)
-            for keeper in keepers:
-                if keeper.done():
-                    keeper.result()
+            await asyncio.wait({signalled, watching, *keepers}, return_when=asyncio.FIRST_COMPLETED)
+            for endless in (watching, *keepers):
+                if endless.done():
+                    endless.result()
             return await self._end(signalled.result(), keepers)
         finally:
             for worker in self._workers.values():
                 worker.kill()
-            for task in (signalled, *keepers):
+            for task in (signalled, watching, *keepers):
                 task.cancel()
-            await asyncio.gather(*keepers, return_exceptions=True)
+            await asyncio.gather(watching, *keepers, return_exceptions=True)
 
     async def _keep(self, worker_id: int) -> None:
         """Run one worker after the other under this number, until the service ends."""
@@ -162,6 +165,20 @@ class Supervisor:
             )
             self._telemetry.worker_restarted()
             await within(pause_s, self._ending)
+
+    async def _kill_hanging_workers(self) -> None:
+        """Until the service ends; whoever keeps a worker replaces it as it replaces any that died."""
+        hang_ms = self._settings.server.hang_ms
+        while not self._ending.is_set():
+            await within(beat_interval_s(hang_ms), self._ending)
+            for worker in self._workers.values():
+                if worker.hangs():
+                    logger.error(
+                        "a worker hangs and is killed",
+                        extra={"worker": worker.worker_id, "hanging_pid": worker.pid, "silent_ms": hang_ms},
+                    )
+                    self._telemetry.worker_hung()
+                    worker.kill()
 
     async def _start(self, worker_id: int, *, replaces_pid: int | None) -> WorkerProcess:
         worker = await WorkerProcess.start(

@@ -225,6 +225,13 @@ class SupervisorTelemetry:
             registry=self.registry,
         )
 
+        self._hangs = Counter(
+            "worker_hangs",
+            "Workers killed because their event loop stood still; counted as restarts as well.",
+            namespace="clickserve",
+            registry=self.registry,
+        )
+
     def workers(self, alive: int) -> None:
         """How many workers answer now."""
         self._workers.set(alive)
@@ -232,6 +239,10 @@ class SupervisorTelemetry:
     def worker_restarted(self) -> None:
         """One worker died and was replaced."""
         self._restarts.inc()
+
+    def worker_hung(self) -> None:
+        """One worker was killed because its event loop stood still."""
+        self._hangs.inc()
 
 
 def exposition(registry: CollectorRegistry) -> bytes:

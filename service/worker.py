@@ -24,7 +24,7 @@ from service.errors import ServiceError
 from service.exit_codes import exit_code
 from service.server import HttpServer, run
 from service.settings import ServerSettings
-from service.worker_channel import GONE, QUIT, Order, Report, receive_order
+from service.worker_channel import BEAT, GONE, QUIT, Order, Report, beat_interval_s, receive_order
 
 STOP_RESERVE_MS = 500.0
 """Part of the grace that is kept for ending background work after the last answer."""
@@ -70,11 +70,13 @@ async def _work(order: Order, channel: socket.socket) -> int:
         on_refused=runtime.telemetry.refused,
     )
     await _tell(to_parent, Report("ready"))
+    beating = asyncio.create_task(_beat(to_parent, beat_interval_s(order.settings.server.hang_ms)))
     if (last_word := await command) != QUIT:
         runtime.begin_drain()
         await _tell(to_parent, Report("draining"))
         await _drain(server, order.settings.server, from_parent, parent_gone=last_word == GONE)
     server.stop()
+    beating.cancel()
     await runtime.stop()
     return 0
 
@@ -102,6 +104,13 @@ async def _quit_commanded(from_parent: asyncio.StreamReader) -> None:
     while await from_parent.readline() != QUIT:
         if from_parent.at_eof():
             await asyncio.get_running_loop().create_future()
+
+
+async def _beat(to_parent: asyncio.StreamWriter, interval_s: float) -> None:
+    """Say again and again that the event loop turns, until nobody listens."""
+    while not to_parent.is_closing():
+        to_parent.write(BEAT)
+        await asyncio.sleep(interval_s)
 
 
 async def _tell(to_parent: asyncio.StreamWriter, report: Report) -> None:

@@ -2,8 +2,9 @@
 
 The parent first sends one order: who the worker is, all settings, which inherited descriptors are the listening
 sockets. Then it sends at most two commands, a line each: `drain`, and `quit` when somebody lost patience. The worker
-reports its states, a line of JSON each. The end of the stream means that the other side is gone: a worker without a
-parent drains at once, so no orphan holds the port.
+reports its states, a line of JSON each, and from `ready` on its event loop says `BEAT`; `MISSED_BEATS` in a row unheard
+are a worker that hangs. The end of the stream means that the other side is gone: a worker without a parent drains at
+once, so no orphan holds the port.
 
 The order is pickled: the socket pair is inherited, so nobody else can write to it.
 """
@@ -23,6 +24,9 @@ from service.settings import Settings
 
 DRAIN = b"drain\n"
 QUIT = b"quit\n"
+BEAT = b"beat\n"
+MISSED_BEATS = 10
+"""So many in a row unheard mean that the event loop stands still; they fit into `server.hang_ms`."""
 GONE = b""
 """What a read answers when the other side has ended."""
 
@@ -50,6 +54,11 @@ class Report(msgspec.Struct, frozen=True):
     def line(self) -> bytes:
         """The report as it goes over the channel."""
         return msgspec.json.encode(self) + b"\n"
+
+
+def beat_interval_s(hang_ms: float) -> float:
+    """Time from one beat to the next."""
+    return hang_ms / 1000 / MISSED_BEATS
 
 
 def read_report(line: bytes) -> Report:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from service.settings import Settings
-from service.worker_channel import Order, Report, read_report, send_order
+from service.worker_channel import BEAT, MISSED_BEATS, Order, Report, read_report, send_order
 
 State = Literal["starting", "ready", "draining", "failed", "ended"]
 
@@ -46,6 +46,7 @@ class WorkerProcess:
         self.state: State = "starting"
         self.failure: Report | None = None
         self.was_ready = False
+        self._n_unheard = 0
         self._process = process
         self._reports = reports
         self._commands = commands
@@ -98,6 +99,9 @@ class WorkerProcess:
     async def run(self) -> int:
         """Follow the worker to its end; answers its exit status, minus the signal's number where one killed it."""
         while line := await self._next_line():
+            self._n_unheard = 0
+            if line == BEAT:
+                continue
             report = read_report(line)
             self.state = report.state
             self.was_ready |= report.state == "ready"
@@ -116,6 +120,15 @@ class WorkerProcess:
             return await self._reports.readline()
         except ConnectionError:
             return b""
+
+    def hangs(self) -> bool:
+        """Whether too many beats were missed, said once; ask in each interval of a beat.
+
+        Counts questions and not time: a parent that stood still itself, as on a suspended machine, blames nobody. A
+        worker that starts or drains may be busy for long; its start and its end have limits of their own.
+        """
+        self._n_unheard = self._n_unheard + 1 if self.state == "ready" else 0
+        return self._n_unheard == MISSED_BEATS + 1
 
     def command(self, line: bytes) -> None:
         """Send a command; one to a worker that has ended is lost without harm."""

@@ -48,6 +48,27 @@ async def test_a_killed_worker_costs_only_its_requests_in_flight(arguments: list
         assert process.counter("clickserve_workers") == 2
 
 
+async def test_a_hanging_worker_is_replaced(arguments: list[str], project: ServedProject) -> None:
+    """It lives for the system and is dead for its callers: only its silence tells."""
+    with service(*arguments, "--workers", "2", "--set", "server.hang_ms=1000") as process:
+        process.wait_for("ready")
+        before = ready_workers(process)
+        os.kill(before[0], signal.SIGSTOP)
+
+        hung = process.wait_for("a worker hangs and is killed")
+        process.wait_for("ready", count=2)
+        async with Load(process.port, project.rank_request(), n_connections=8) as load:
+            await load.has_answered(100)
+
+        after = ready_workers(process)
+        assert (hung["worker"], hung["hanging_pid"], hung["silent_ms"]) == (0, before[0], 1000.0)
+        assert after[0] != before[0]
+        assert after[1] == before[1]
+        assert (set(load.statuses), load.lost) == ({200}, [])
+        assert process.counter("clickserve_worker_hangs_total") == 1
+        assert process.counter("clickserve_worker_restarts_total") == 1
+
+
 async def test_counts_survive_a_worker_exactly(arguments: list[str], project: ServedProject) -> None:
     """A worker that dies at rest takes no count with it, and its successor counts on."""
     with service(*arguments) as process:
