@@ -13,7 +13,8 @@ from models.errors import EncodingError
 from models.evaluation.calibration import ReliabilityBin, reliability
 from models.evaluation.intervals import all_metrics, user_codes
 from models.logs.frame import TrainingFrame
-from models.registry.manifest import Interval
+from models.registry.files import write_over
+from models.registry.manifest import Interval, TrainedOn
 from models.registry.predictor import Predictor
 
 CHUNK_ROWS = 65_536
@@ -61,13 +62,38 @@ def score_frame(predictor: Predictor, frame: TrainingFrame, rows: slice) -> npt.
     return np.concatenate(scores) if scores else np.empty(0)
 
 
+def seen_in_training(trained_on: TrainedOn, frame: TrainingFrame, source: str) -> int | None:
+    """How many impressions of a frame lie in the period that a model was trained on; None where nobody can tell.
+
+    Without times the period is one of row numbers, and those mean the same in the same log only.
+
+    Args:
+        source: the frame's log, as `KIND:PATH`.
+    """
+    if trained_on.has_times != frame.log.has_time or (not trained_on.has_times and trained_on.source != source):
+        return None
+    inside = (frame.time_ms >= trained_on.first_ms) & (frame.time_ms <= trained_on.last_ms)
+    return int(np.count_nonzero(inside))
+
+
 def write_predictions(evaluation: Evaluation, path: Path) -> None:
-    """CSV with the header `y,p`: one line per accepted input row, in input order; p in 9 significant digits."""
+    """CSV with the header `y,p`: one line per accepted input row, in input order; p in 9 significant digits.
+
+    The file appears under its name whole or not at all; what was there before stays until then.
+
+    Raises:
+        OSError: naming `path`.
+    """
     order = np.argsort(evaluation.line, kind="stable")
     rows = zip(evaluation.clicked[order].tolist(), evaluation.p_click[order].tolist(), strict=True)
-    with path.open("w", encoding="ascii") as file:
-        file.write("y,p\n")
-        file.writelines(f"{int(clicked)},{p:.9g}\n" for clicked, p in rows)
+    content = "".join(["y,p\n", *(f"{int(clicked)},{p:.9g}\n" for clicked, p in rows)]).encode("ascii")
+    try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)  # a pipe or /dev/null takes what is written, and must not be replaced
+        else:
+            write_over(path.resolve(), content)  # a link keeps pointing
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_columns(model: ModelInputs, log: ModelInputs) -> None:

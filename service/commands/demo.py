@@ -261,7 +261,7 @@ def _quality(contenders: list[Contender]) -> Table:
         for title, figures in (("what serving could know", oracles.attainable), ("the truth", oracles.true)):
             table.add_row(
                 title,
-                *(f"{figures[name].value:.4f}" for name in ("auc", "normalized_entropy", "calibration_ratio")),
+                *(_figure(figures[name]) for name in SHOWN),
                 "",
             )
     return table

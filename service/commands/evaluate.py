@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import msgspec
 from rich.console import Console as RichConsole
+from rich.markup import escape
 from rich.table import Table
 
 from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
+from service.commands.rejected import rejects_document, say_rejects
 from service.console import Console
 
 if TYPE_CHECKING:
@@ -48,42 +51,87 @@ def command(
 
     On a simulated log the two oracles stand beside the model: what is true, and what serving could know.
     """
-    from models.evaluation.evaluate import write_predictions
+    from models.evaluation.evaluate import seen_in_training, write_predictions
     from models.registry.registry import Registry
     from service.jobs import measure, read_frame
 
+    if predictions is not None and not predictions.absolute().parent.is_dir():
+        raise click.UsageError(f"--predictions {predictions}: there is no folder {predictions.parent}")
     registry = Registry(registry_dir, name)
-    predictor = registry.load(version or registry.newest())
+    newest, champion = registry.newest(), registry.champion()
+    predictor = registry.load(version or newest)
     console = Console(json_only=as_json)
     with console.progress() as on_progress:
         frame = read_frame(data, features_file, workdir, on_progress)
         on_progress("scoring", 0.0)
-        measured = measure(predictor, frame.part(*rows))
+        part = frame.part(*rows)
+        measured = measure(predictor, part)
         on_progress("scoring", 1.0)
-    if frame.log.rejects.n:
-        console.say(frame.log.rejects.described())
+    rejected = {"log": frame.log.rejects, **frame.table_rejects}
+    say_rejects(console, rejected)
     if predictions is not None:
         write_predictions(measured.evaluation, predictions)
-    document = measured.document() | {"rejected_rows": frame.log.rejects.n}
-    console.result(document, lambda screen: _show(screen, measured))
+    trained_on = predictor.manifest.trained_on
+    n_seen = seen_in_training(trained_on, part, data)
+    document = (
+        measured.document()
+        | {
+            "newest": newest,
+            "champion": champion,
+            "impressions_in_training_period": n_seen,
+            "trained_on": msgspec.to_builtins(trained_on),
+        }
+        | rejects_document(rejected)
+    )
+    role = _role(predictor.manifest.version, newest, champion)
+
+    def show(screen: RichConsole) -> None:
+        _show(screen, measured, role)
+        screen.print(escape(_honesty(len(part), n_seen, trained_on.source)))
+
+    console.result(document, show)
     return 0
 
 
-def _show(screen: RichConsole, measured: Measured) -> None:
+def _role(version: str, newest: str, champion: str | None) -> str:
+    """Which of the versions this is; the newest need not be the one that answers requests."""
+    age = "the newest" if version == newest else f"not the newest, {newest}"
+    if champion is None:
+        return f"{age}; there is no champion"
+    return f"{age}; {'the champion' if version == champion else f'not the champion, {champion}'}"
+
+
+def _honesty(n: int, n_seen: int | None, source: str) -> str:
+    """Whether the model knew these clicks before it was asked."""
+    if n_seen is None:
+        return (
+            f"whether this version was trained on these impressions cannot be told: without times, only rows of "
+            f"{source} can be recognised"
+        )
+    if n_seen == 0:
+        return "none of these impressions lies in the period that this version was trained on"
+    return (
+        f"warning: of {n:,} impressions, {n_seen:,} lie in the period that this version was trained on; it may have "
+        "seen their clicks, so the figures may flatter it: judge it on later ones (--rows, or a newer log)"
+    )
+
+
+def _show(screen: RichConsole, measured: Measured, role: str) -> None:
     metrics = measured.evaluation.metrics
     n, clicks = metrics["auc"].n, metrics["auc"].clicks
-    table = Table(title=f"model {measured.evaluation.version} on {n:,} impressions with {clicks:,} clicks", box=None)
-    table.title_justify = "left"
+    version = measured.evaluation.version
+    screen.print(f"model {version} ({role}) on {n:,} impressions with {clicks:,} clicks", soft_wrap=True)
+    table = Table(box=None)
     table.add_column("metric")
     table.add_column("model [95 % interval]")
     oracles = measured.oracles
     if oracles is not None:
-        table.add_column("attainable")
-        table.add_column("truth")
+        table.add_column("attainable [95 % interval]")
+        table.add_column("truth [95 % interval]")
     for name, interval in metrics.items():
         row = [name, _figure(interval)]
         if oracles is not None:
-            row += [f"{oracles.attainable[name].value:.4f}", f"{oracles.true[name].value:.4f}"]
+            row += [_figure(oracles.attainable[name]), _figure(oracles.true[name])]
         table.add_row(*row)
     screen.print(table)
     if oracles is not None:

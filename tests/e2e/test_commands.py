@@ -73,6 +73,36 @@ def test_evaluation_is_what_its_predictions_give(
     assert seen["metrics"]["calibration_ratio"]["value"] == pytest.approx(p_click.sum() / clicked.sum(), rel=1e-6)
 
 
+def test_evaluation_says_which_version_it_judged_and_what_it_had_seen(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The newest need not be the champion, and figures on a model's own training rows flatter it."""
+    arguments = ["evaluate", *log(folder), "--registry", str(folder / "registry")]
+
+    later = document(capsys, [*arguments, "--rows", "0.8:1"])
+    whole = document(capsys, arguments)
+    assert cli.run(arguments) == 0
+    said = capsys.readouterr().out
+
+    assert later["version"] == later["newest"]
+    assert later["champion"] is None
+    assert later["impressions_in_training_period"] == 0
+    assert whole["impressions_in_training_period"] == N_IMPRESSIONS * 4 // 5
+    assert "(the newest; there is no champion) on 30,000 impressions" in said
+    assert "warning: of 30,000 impressions, 24,000 lie in the period that this version was trained on" in said
+
+
+def test_predictions_without_a_folder_are_refused_at_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not after the minutes that scoring takes."""
+    arguments = ["evaluate", *log(folder), "--registry", str(folder / "registry")]
+
+    said = refusal(capsys, [*arguments, "--predictions", str(tmp_path / "no" / "p.csv")], code=exit_codes.USAGE)
+
+    assert f"there is no folder {tmp_path / 'no'}" in said.replace("\n", "")
+
+
 def test_oracles_stand_beside_a_model_of_a_simulated_log(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The figures of the true probabilities are those that the simulation itself reported for the same rows."""
     summary = json.loads((folder / "log" / "summary.json").read_text())
