@@ -4,8 +4,10 @@ Rows stream in order of entity id, so a killed run is resumed where it stopped: 
 the as-of time, the state of the source and the last id. A run that asks for the same on the same source goes on from
 there; any other starts again, which is harmless, because writing a row twice changes nothing.
 A row that holds since ever (a table without event times) gets the as-of time as its event time.
-Cost: one sort by entity, then decoding and writing batch by batch; memory holds the view's history in DuckDB (which
-spills to disk) and one batch in Python.
+All sources are read and checked before the first row is written: a wrong column of the last view must not leave the
+store with half of a project made anew.
+Cost: one sort by entity, then decoding and writing batch by batch; DuckDB holds the histories of all views (and spills
+to disk), Python one batch.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,13 +25,16 @@ from feature_store.clock import Clock
 from feature_store.errors import MaterializeError
 from feature_store.offline.histories import source_mark
 from feature_store.offline.log import Log
-from feature_store.offline.offline_store import OfflineStore
+from feature_store.offline.offline_store import EntityCount, OfflineStore
 from feature_store.offline.progress import Progress, silent
 from feature_store.offline.rejects import Rejects
 from feature_store.online.store import RowWriter, WriteReport, WriteSession
 from feature_store.project import Project
 from feature_store.schema import FeatureView
 from feature_store.toml_table import shown_duration
+
+MIN_ROWS_TO_WEIGH = 1_000
+"""The server's own buffers, some tens of kilobytes, would be most of what fewer rows seem to take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +59,23 @@ class MaterializedView:
 
     @property
     def real_bytes_per_entity(self) -> float | None:
-        """Growth per written row: comparable with the prediction when the rows were new."""
-        if self.memory_growth_bytes is None or not self.rows.written:
+        """Growth per written row: comparable with the prediction when the rows were new; None where they are few."""
+        if self.memory_growth_bytes is None or self.rows.written < MIN_ROWS_TO_WEIGH:
             return None
         return self.memory_growth_bytes / self.rows.written
+
+    @property
+    def warning(self) -> str:
+        """That nothing was written though there were rows, and why; empty where something was."""
+        older, expired = self.rows.older_skipped, self.rows.expired_skipped
+        if self.rows.written or self.resumed_after_rows or not older + expired:
+            return ""
+        reasons = [f"{older:,} because the store holds newer ones"] if older else []
+        reasons += [f"{expired:,} because they have outlived their time-to-live"] if expired else []
+        return (
+            f"view {self.view!r}: nothing was written: all {older + expired:,} rows as of {_shown(self.as_of_ms)} were "
+            f"skipped, {' and '.join(reasons)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,37 +131,57 @@ def materialize(
         StoreError: the online store failed; run it again to resume.
     """
     if as_of_ms is not None and as_of_ms > clock():
-        moment = datetime.fromtimestamp(as_of_ms / 1000, UTC).isoformat(timespec="seconds")
         raise MaterializeError(
-            f"the as-of time {moment} is in the future: rows of that time would hide every newer one until then; "
-            "where it is the log's end, an impression in the log has a wrong time"
+            f"the as-of time {_shown(as_of_ms)} is in the future: rows of that time would hide every newer one until "
+            "then; where it is the log's end, an impression in the log has a wrong time"
         )
     workdir.mkdir(parents=True, exist_ok=True)
     with OfflineStore(project, log, workdir) as store:
+        sources = [_read_source(store, project, view, log, clock, on_progress) for view in views]
         return MaterializeReport(
             tuple(
-                _materialize_view(store, project, view, log, writer, clock=clock, as_of_ms=as_of_ms, report=on_progress)
-                for view in views
+                _materialize_view(store, source, writer, clock=clock, as_of_ms=as_of_ms, report=on_progress)
+                for source in sources
             )
         )
 
 
+class _Source(NamedTuple):
+    """A view whose rows are read and checked, and not yet written."""
+
+    view: FeatureView
+    entities: EntityCount
+    mark: str
+    """Changes with the data."""
+    read_ms: int
+    """How long reading took."""
+
+
+def _read_source(
+    store: OfflineStore, project: Project, view: FeatureView, log: Log | None, clock: Clock, report: Progress
+) -> _Source:
+    started_ms = clock()
+    stage = f"reading {view.name}"
+    report(stage, 0.0)
+    entities = store.entities(view)
+    mark = hashlib.sha256(source_mark(view, project, log).encode()).hexdigest()[:16]
+    report(stage, 1.0)
+    return _Source(view, entities, mark, clock() - started_ms)
+
+
 def _materialize_view(
     store: OfflineStore,
-    project: Project,
-    view: FeatureView,
-    log: Log | None,
+    source: _Source,
     writer: RowWriter,
     *,
     clock: Clock,
     as_of_ms: int | None,
     report: Progress,
 ) -> MaterializedView:
+    view, entities, mark, read_ms = source
     started_ms = clock()
     stage = f"materializing {view.name}"
     report(stage, 0.0)
-    entities = store.entities(view)
-    mark = hashlib.sha256(source_mark(view, project, log).encode()).hexdigest()[:16]
     predicted = writer.predict_bytes_per_entity(view, entities.mean_id_bytes, entities.n)
     used_before = writer.used_bytes()
     with writer.session(view, distinct=True) as session:
@@ -172,7 +211,7 @@ def _materialize_view(
         entities=entities.n,
         rows=rows,
         rejected=store.rejects.get(view.name, Rejects({}, ())),
-        seconds=(clock() - started_ms) / 1000,
+        seconds=(read_ms + clock() - started_ms) / 1000,
         predicted_bytes_per_entity=predicted,
         memory_growth_bytes=None if used_before is None or used_after is None else used_after - used_before,
     )
@@ -192,14 +231,17 @@ def _resume_point(session: WriteSession, mark: str, as_of_ms: int | None) -> _Re
 
 def _refuse_nothing(view: FeatureView, rows: WriteReport, n_rows: int, n_entities: int, time_ms: int) -> None:
     """An empty view would be served as nothing but defaults: a mistake of the caller, not a state to publish."""
-    moment = datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")
     if not n_rows:
         raise MaterializeError(
-            f"view {view.name!r} has no row as of {moment}: of its {n_entities} entities none has one that is not "
-            f"later and not older than its time-to-live of {shown_duration(view.ttl_ms)}; name another as-of time"
+            f"view {view.name!r} has no row as of {_shown(time_ms)}: of its {n_entities} entities none has one that is "
+            f"not later and not older than its time-to-live of {shown_duration(view.ttl_ms)}; name another as-of time"
         )
     if rows.expired_skipped == n_rows:
         raise MaterializeError(
-            f"view {view.name!r}: all {n_rows} rows as of {moment} have outlived their time-to-live of "
+            f"view {view.name!r}: all {n_rows} rows as of {_shown(time_ms)} have outlived their time-to-live of "
             f"{shown_duration(view.ttl_ms)} by now; raise the ttl or materialize a later as-of time"
         )
+
+
+def _shown(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")

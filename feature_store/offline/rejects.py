@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from feature_store.offline.engine import Engine, text
 
@@ -54,6 +55,16 @@ class Rejects:
         if self.report is not None:
             lines.append(f"  all of them: {self.report}")
         return "\n".join(lines)
+
+    def document(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {
+            "rows": self.n,
+            "reasons": self.counts,
+            "unit": self.unit,
+            "first": [{"line": row.line, "reason": row.reason, "value": row.shown} for row in self.first],
+            "report": None if self.report is None else str(self.report),
+        }
 
 
 def create_reject_table(engine: Engine) -> None:

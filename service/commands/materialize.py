@@ -11,6 +11,7 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 from service.commands.options import config_option, features_option, json_option
+from service.commands.rejected import rejects_document, say_rejects
 from service.console import Console
 
 if TYPE_CHECKING:
@@ -77,10 +78,16 @@ def command(
     with console.progress() as on_progress:
         log = open_log(data, features_file, workdir, on_progress) if data else None
         report = materialize_views(project, views, log, settings, time=time, workdir=workdir, on_progress=on_progress)
-    for view in report.views:
-        if view.rejected.n:
-            console.say(view.rejected.described())
-    document = {"written": report.written, "views": [described(view) for view in report.views]}
+    rejected = ({"log": log.rejects} if log else {}) | {view.view: view.rejected for view in report.views}
+    say_rejects(console, rejected)
+    warnings = [view.warning for view in report.views if view.warning]
+    for warning in warnings:
+        console.say(f"warning: {warning}")
+    document = {
+        "written": report.written,
+        "views": [described(view) for view in report.views],
+        "warnings": warnings,
+    } | rejects_document(rejected)
     console.result(document, lambda screen: _show(screen, report))
     return 0
 
@@ -95,7 +102,6 @@ def described(view: MaterializedView) -> dict[str, Any]:
         "written": view.rows.written,
         "older_skipped": view.rows.older_skipped,
         "expired_skipped": view.rows.expired_skipped,
-        "rejected": view.rejected.n,
         "resumed_after_rows": view.resumed_after_rows,
         "seconds": view.seconds,
         "predicted_bytes_per_entity": view.predicted_bytes_per_entity,

@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Console as RichConsole
 
 from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
+from service.commands.rejected import rejects_document, say_rejects
 from service.console import Console, key_value_table
 
 if TYPE_CHECKING:
@@ -73,16 +74,11 @@ def command(
             seed=seed,
             on_progress=on_progress,
         )
-    rejected = [frame.log.rejects, *frame.table_rejects.values()]
-    for rejects in rejected:
-        if rejects.n:
-            console.say(rejects.described())
+    rejected = {"log": frame.log.rejects, **frame.table_rejects}
+    say_rejects(console, rejected)
     for warning in frame.warnings():
         console.say(f"warning: {warning}")
-    document = described(published) | {
-        "rejected_rows": sum(rejects.n for rejects in rejected),
-        "warnings": list(frame.warnings()),
-    }
+    document = described(published) | rejects_document(rejected) | {"warnings": list(frame.warnings())}
     console.result(document, lambda screen: _show(screen, published))
     return 0
 

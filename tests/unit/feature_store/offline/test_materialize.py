@@ -194,7 +194,7 @@ def test_progress_ends_at_one(tmp_path: Path) -> None:
         on_progress=lambda stage, share: told.append((stage, share)),
     )
 
-    assert told[0] == ("materializing scores", 0.0)
+    assert told[0] == ("reading scores", 0.0)
     assert told[-1] == ("materializing scores", 1.0)
 
 
@@ -216,6 +216,35 @@ def test_a_view_whose_rows_have_all_expired_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(MaterializeError, match=r"all 10 rows as of .* have outlived their time-to-live"):
         run(project, tmp_path, MemoryStore("shop", now), as_of_ms=NOW_MS - 11 * HOUR_MS)
+
+
+def test_a_view_whose_every_row_is_older_than_the_stored_one_says_so(tmp_path: Path) -> None:
+    """Written 0 and exit 0 look like success; most often the as-of time was a mistake."""
+    scores(tmp_path / "users.parquet")
+    project = project_of(tmp_path, source="users.parquet")
+    store = MemoryStore("shop", now)
+    first = run(project, tmp_path, store)
+
+    second = run(project, tmp_path, store, as_of_ms=NOW_MS - HOUR_MS)
+
+    assert first.views[0].warning == ""
+    assert second.views[0].warning == (
+        "view 'scores': nothing was written: all 10 rows as of 1970-01-05T03:00:00+00:00 were skipped, "
+        "10 because the store holds newer ones"
+    )
+
+
+def test_no_view_is_written_before_all_can_be_read(tmp_path: Path) -> None:
+    """A store with one view of today and one of last week is a state nobody asked for."""
+    scores(tmp_path / "users.parquet")
+    good = VIEW.format(source="users.parquet", event_time="")
+    project = shop_project(good + good.replace("views.scores", "views.other") + "y = {}\n", tmp_path)
+    store = MemoryStore("shop", now)
+
+    with pytest.raises(LogError, match=r'views.other.features.y: users.parquet has no column "y"'):
+        run(project, tmp_path, store)
+
+    assert store.states() == []
 
 
 def test_a_time_before_every_row_is_refused(tmp_path: Path) -> None:
