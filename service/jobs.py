@@ -42,6 +42,8 @@ from service.store_address import store_url
 REFERENCE_POSITION = "mean over the log's positions"
 """`p_click` speaks of it; see docs/adr/0003."""
 
+NO_POSITION = "none: the log has no positions"
+
 
 def open_log(data: str, features_file: Path | None, workdir: Path, on_progress: OnProgress) -> Log:
     """The log named `KIND:PATH`, checked and in canonical form in `workdir`."""
@@ -77,7 +79,7 @@ def train_and_publish(
     provenance = Provenance(
         source=source,
         label=Label(label.name, label.window_ms),
-        reference_position=REFERENCE_POSITION,
+        reference_position=REFERENCE_POSITION if np.any(frame.position >= 0) else NO_POSITION,
         created_ms=system_clock(),
     )
     return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress, compared)

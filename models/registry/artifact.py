@@ -184,11 +184,7 @@ def _check_layout(path: Path, content: bytes) -> None:
 def _check_proof(path: Path, manifest: Manifest) -> None:
     proof = manifest.proof
     if not proof.holds:
-        raise ProofMissing(
-            f"{path}: the proof does not hold: |Δp| {proof.max_p_error:.2g} (bound {proof.p_bound:.2g}), "
-            f"|Δlogit| {proof.max_logit_error:.2g} (bound {proof.logit_bound:.2g}), {proof.inversions} inversions; "
-            "export the model again"
-        )
+        raise ProofMissing(f"{path}: the proof does not hold: {proof.described()}; export the model again")
     if proof.core_sha256 != manifest.core_sha256:
         raise ProofMissing(
             f"{path}: the proof speaks of core {proof.core_sha256[:12]}…, the model has core "

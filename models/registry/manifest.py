@@ -67,6 +67,13 @@ class Proof(msgspec.Struct, frozen=True):
         """Whether every error is within its bound and no two clearly different scores changed places."""
         return self.max_p_error <= self.p_bound and self.max_logit_error <= self.logit_bound and self.inversions == 0
 
+    def described(self) -> str:
+        """Errors beside their bounds, for a message."""
+        return (
+            f"|Δp| {self.max_p_error:.2g} (bound {self.p_bound:.2g}), |Δlogit| {self.max_logit_error:.2g} "
+            f"(bound {self.logit_bound:.2g}), {self.inversions} inversions"
+        )
+
 
 FIRST_PLAUSIBLE_MS = 86_400_000_000
 """September 1972: earlier "times" are row numbers of a log without time."""

@@ -85,7 +85,8 @@ class Registry:
         """
         if not manifest.proof.holds:
             raise ProofMissing(
-                f"the exported graph does not answer as its trainer did: {manifest.proof}; it is not published"
+                f"the exported graph does not answer as its trainer did: {manifest.proof.described()}; it is not "
+                "published, because what it would serve is not what was measured; report this model's data and seed"
             )
         with naming_the_disk("publish in", self._home), self._claimed_number() as number:
             version = f"v{number:06d}-{manifest.core_sha256[:8]}"

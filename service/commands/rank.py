@@ -16,6 +16,9 @@ from service import exit_codes
 from service.commands.options import json_option
 from service.console import Console
 
+REFUSED_REQUESTS = (400, 413, 422)
+"""What the service answers where the request itself is wrong: here, what was typed."""
+
 
 @click.command("rank")
 @click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the service listens.")
@@ -52,7 +55,7 @@ def command(
         return exit_codes.DEPENDENCY_DOWN
     if status != 200:
         click.echo(f"clickserve: {status} {answer.get('title', '')}: {answer.get('detail', answer)}", err=True)
-        return exit_codes.FAILURE
+        return exit_codes.USAGE if status in REFUSED_REQUESTS else exit_codes.FAILURE
     Console(json_only=as_json).result(answer, lambda screen: _show(screen, answer))
     return 0
 

@@ -167,6 +167,7 @@ def test_a_model_that_knows_nothing_is_published_and_not_promoted(
 
     assert trained["better_than_base_rate"] is False
     assert trained["champion"] is False
+    assert "none: the log has no positions" in Path(trained["card"]).read_text()
     assert "no better than the base rate" in promoted["reasons"][0]
 
 
