@@ -59,6 +59,17 @@ class CalibratorMap:
             result = result + change * np.maximum(0.0, log_odds - knot)
         return result
 
+    def segments(self, correction: float) -> tuple[Float64s, Float64s, Float64s]:
+        """The map of `x + correction` as one straight line per segment: knots (k,), intercepts and slopes (k + 1,).
+
+        Below knots[0] and up to it the first line holds, and so on.
+        """
+        knots = self.knots - correction
+        # Neighbouring lines meet at their knot.
+        steps = np.cumsum(-np.diff(self.slopes) * knots)
+        first = self.offset + self.slopes[0] * correction
+        return knots, first + np.concatenate([[0.0], steps]), self.slopes
+
 
 def p_click_of(raw_logit: Float64s, correction: float, calibrator: CalibratorMap) -> Float64s:
     """(n,) margins -> (n,) click probabilities: correction for sampling, calibrator, sigmoid; in this order.

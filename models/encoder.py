@@ -15,8 +15,9 @@ Cost while serving: one allocation per matrix, one copy per block, one operator 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from itertools import chain
 from typing import NamedTuple
 
@@ -78,6 +79,49 @@ class Block:
         return len(self.floats)
 
 
+class Side(IntEnum):
+    """Where columns come from, in the order in which they lie."""
+
+    USER = 0
+    AD = 1
+    CONTEXT = 2
+    PAIR = 3
+
+
+class Columns(NamedTuple):
+    """Where one side's columns begin, and how many there are: numbers among `features`, hashes among `ids`."""
+
+    first_float: int
+    n_floats: int
+    first_id: int
+    n_ids: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns of all four sides."""
+
+    sides: tuple[Columns, Columns, Columns, Columns]
+
+    def __getitem__(self, side: Side) -> Columns:
+        return self.sides[side]
+
+    @property
+    def n_floats(self) -> int:
+        """d, the width of `features`."""
+        return sum(columns.n_floats for columns in self.sides)
+
+    @property
+    def n_ids(self) -> int:
+        """k, the width of `ids`."""
+        return sum(columns.n_ids for columns in self.sides)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether any feature is of user or context and ad together."""
+        return self[Side.PAIR].n_floats + self[Side.PAIR].n_ids > 0
+
+
 class Encoded(NamedTuple):
     """What a model reads. features: (n, d) float32; ids: (n, k) int64."""
 
@@ -130,8 +174,10 @@ class Encoder:
         self._pairs = tuple(_resolve(pair, float_blocks, id_blocks) for pair in inputs.pairs)
         number_pairs = (f"pair.{pair.name}" for pair in inputs.pairs if pair_dtype(pair) == "float32")
         hash_pairs = (f"pair.{pair.name}" for pair in inputs.pairs if pair_dtype(pair) == "id")
-        self.float_names = (*chain.from_iterable(float_blocks), *number_pairs)
-        self.id_names = (*chain.from_iterable(id_blocks), *hash_pairs)
+        float_sides, id_sides = (*float_blocks, tuple(number_pairs)), (*id_blocks, tuple(hash_pairs))
+        self.float_names = tuple(chain.from_iterable(float_sides))
+        self.id_names = tuple(chain.from_iterable(id_sides))
+        self.layout = _layout(float_sides, id_sides)
         duplicates = {name for names in (self.float_names, self.id_names) for name in names if names.count(name) > 1}
         if duplicates:
             raise EncodingError(f"columns {sorted(duplicates)} are defined twice; give each feature a name of its own")
@@ -167,12 +213,20 @@ class Encoder:
             raise EncodingError(f"blocks of {[len(block) for block in blocks]} rows cannot be laid side by side")
         features = np.empty((n, len(self.float_names)), dtype=np.float32)
         ids = np.empty((n, len(self.id_names)), dtype=np.int64)
+        for columns, block in zip(self.layout.sides, (*blocks, self.encode_pairs(*blocks)), strict=True):
+            features[:, columns.first_float : columns.first_float + columns.n_floats] = block.floats
+            ids[:, columns.first_id : columns.first_id + columns.n_ids] = block.ids
+        return Encoded(features, ids)
+
+    def encode_pairs(self, user: Block, ads: Block, context: Block) -> Block:
+        """Features of user or context and ad together, one row per pair (one where all blocks have one row)."""
+        blocks = (user, ads, context)
+        sizes = {len(block) for block in blocks}
+        n = 0 if 0 in sizes else max(sizes)
+        columns = self.layout[Side.PAIR]
+        floats = np.empty((n, columns.n_floats), dtype=np.float32)
+        ids = np.empty((n, columns.n_ids), dtype=np.uint32)
         float_at = id_at = 0
-        for block in blocks:
-            float_end, id_end = float_at + block.floats.shape[1], id_at + block.ids.shape[1]
-            features[:, float_at:float_end] = block.floats
-            ids[:, id_at:id_end] = block.ids
-            float_at, id_at = float_end, id_end
         for pair in self._pairs:
             hashed = pair.feature.op in HASH_INPUTS
             left, right = (_columns(blocks[side.block], side.columns, hashed) for side in (pair.left, pair.right))
@@ -181,9 +235,9 @@ class Encoder:
                 ids[:, id_at] = result
                 id_at += 1
             else:
-                features[:, float_at] = result
+                floats[:, float_at] = result
                 float_at += 1
-        return Encoded(features, ids)
+        return Block(floats, ids)
 
 
 def context_number(value: object) -> float | None:
@@ -196,6 +250,15 @@ def context_number(value: object) -> float | None:
         # Also false for NaN. Compared before the cast, because a cast that overflows warns at every request.
         return float(np.float32(number)) if abs(number) <= _LARGEST_FLOAT32 else None
     return None
+
+
+def _layout(float_sides: Sequence[tuple[str, ...]], id_sides: Sequence[tuple[str, ...]]) -> Layout:
+    sides, first_float, first_id = [], 0, 0
+    for floats, ids in zip(float_sides, id_sides, strict=True):
+        sides.append(Columns(first_float, len(floats), first_id, len(ids)))
+        first_float, first_id = first_float + len(floats), first_id + len(ids)
+    user, ad, context, pair = sides
+    return Layout((user, ad, context, pair))
 
 
 def _columns(block: Block, columns: slice, hashed: bool) -> npt.NDArray[np.float32] | npt.NDArray[np.uint32]:

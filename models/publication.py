@@ -16,8 +16,9 @@ from models.encoder import Encoded, Encoder, ModelInputs
 from models.errors import ExportError
 from models.evaluation.card import CardFacts, render_card
 from models.export.graph import calibrator_sha256, core_sha256, export_graph
-from models.export.proof import jump_rows, prove, random_rows, stacked
+from models.export.proof import prove, random_rows, stacked
 from models.plans.generic import GenericPlan
+from models.plans.jumps import jump_rows
 from models.random_streams import random_stream
 from models.registry.artifact import GOLDEN, GRAPH, Golden
 from models.registry.gate import Gate

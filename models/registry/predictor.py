@@ -2,36 +2,67 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
-from models.encoder import Block, Encoder
-from models.errors import ArtifactDamaged
+from models.encoder import Block, Encoded, Encoder, Side
+from models.errors import ArtifactDamaged, PlanError
+from models.plans.derivation import PlanChoice, derived_plan
+from models.plans.factorised import FactorisedPlan
 from models.plans.generic import GenericPlan
+from models.plans.parts import AdParts
 from models.plans.plan import ScorePlan, Scores
 from models.registry.artifact import ModelArtifact
+
+
+class AdColumns(Protocol):
+    """n ads of a request, as a plan wants them."""
+
+    def block(self) -> Block:
+        """Their columns, n rows."""
+
+    def parts(self) -> AdParts | None:
+        """What the plan keeps of them, where it was computed before."""
 
 
 class Predictor:
     """Scores users, ads and contexts with one published model; safe to share between threads."""
 
-    def __init__(self, artifact: ModelArtifact) -> None:
-        """Loads the graph and replays the golden rows.
+    def __init__(self, artifact: ModelArtifact, choice: PlanChoice | None = None) -> None:
+        """Loads the graph, replays the golden rows, and derives the plan that serves it.
 
         Raises:
             PlanError: ONNX Runtime cannot load the graph.
             ArtifactDamaged: the manifest's columns are not the graph's, or the golden rows get other answers here.
         """
+        choice = choice or PlanChoice()
         self.manifest = artifact.manifest
         self.encoder = Encoder(artifact.manifest.inputs)
-        plan = GenericPlan(artifact.graph)
+        self.generic = GenericPlan(artifact.graph)
         columns = (len(self.encoder.float_names), len(self.encoder.id_names))
-        if columns != (plan.n_features, plan.n_ids):
+        if columns != (self.generic.n_features, self.generic.n_ids):
             raise ArtifactDamaged(
                 f"{artifact.path}: the manifest describes {columns[0]} numbers and {columns[1]} hashes, the graph "
-                f"reads {plan.n_features} and {plan.n_ids}; publish the model again"
+                f"reads {self.generic.n_features} and {self.generic.n_ids}; publish the model again"
             )
-        _replay_golden(artifact, plan)
-        self.plan: ScorePlan = plan
+        _replay_golden(artifact, self.generic)
+        self.factorised: FactorisedPlan | None = None
+        self.fallback: str | None = None
+        """Why ONNX Runtime serves although a plan was wanted; None where all is as it should be."""
+        if choice.plan == "auto":
+            examples = Encoded(artifact.golden.features, artifact.golden.ids)
+            try:
+                self.factorised = derived_plan(
+                    artifact.graph, self.encoder.layout, choice.kernel, self.generic, examples
+                )
+            except PlanError as error:
+                self.fallback = str(error)
+
+    @property
+    def plan(self) -> ScorePlan:
+        """What scores whole rows."""
+        return self.factorised or self.generic
 
     def score(self, user: Block, ads: Block, context: Block) -> Scores:
         """Scores n rows, n being the longest block; blocks of one row are shared by all.
@@ -40,6 +71,21 @@ class Predictor:
             EncodingError: the blocks disagree about n.
         """
         return self.plan.score(*self.encoder.encode(user, ads, context))
+
+    def score_ads(self, user: Block, context: Block, ads: AdColumns) -> Scores:
+        """Scores n ads; user and context have one row, or n."""
+        plan = self.factorised
+        if plan is None:
+            return self.generic.score(*self.encoder.encode(user, ads.block(), context))
+        shared = plan.part(Side.CONTEXT, context, onto=plan.part(Side.USER, user))
+        parts = ads.parts()
+        if self.encoder.layout.has_pairs:
+            block = ads.block()
+            onto = plan.part(Side.AD, block) if parts is None else parts.copied()
+            parts = AdParts.of(plan.part(Side.PAIR, self.encoder.encode_pairs(user, block, context), onto=onto))
+        elif parts is None:
+            parts = AdParts.of(plan.part(Side.AD, ads.block()))
+        return plan.join(shared, parts)
 
 
 def _replay_golden(artifact: ModelArtifact, plan: ScorePlan) -> None:

@@ -11,7 +11,9 @@ from models.calibrator import CalibratorMap, Float64s
 from models.encoder import Encoded
 from models.errors import ExportError
 from models.export.graph import core_sha256, export_graph
-from models.export.proof import inversions, jump_rows, prove, random_rows
+from models.export.proof import prove, random_rows
+from models.plans.agreement import inversions
+from models.plans.jumps import jump_rows
 from models.random_streams import random_stream
 from models.registry.manifest import Proof
 from models.specs import TreeEnsembleSpec

@@ -1,0 +1,151 @@
+/* What the compiled kernels share: arguments as checked buffers, and the calibrator.
+ *
+ * A kernel keeps what it needs of each entity in one row of `width` values of `word` bytes: bit masks of trees, or sums
+ * of weights. Methods, for every kernel (kernel.py documents them):
+ *
+ *     partial(floats, first_float, ids, first_id, out)            one side's m rows into out (m, width)
+ *     score(shared, base, delta, split, rows, raw_logit, p_click) n pairs from their rows
+ */
+#include <Python.h>
+#include <math.h>
+#include <stdint.h>
+
+/* Larger inputs come from background threads, which must not hold the lock that the event loop needs. A request keeps
+ * it: winning it back could cost more than the work. */
+#define MOST_ROWS_OF_A_REQUEST 1000
+
+#define COUNT_OF(view) ((view).len / (view).itemsize)
+
+static int refused(const char *message) {
+    PyErr_SetString(PyExc_ValueError, message);
+    return -1;
+}
+
+static int hold(PyObject *given, Py_buffer *view, int writable) {
+    return PyObject_GetBuffer(given, view, writable ? PyBUF_CONTIG | PyBUF_FORMAT : PyBUF_CONTIG_RO | PyBUF_FORMAT);
+}
+
+/* Number of ascending cuts below x: how many tests `x <= cut` fail. */
+static inline Py_ssize_t cuts_below(const double *cuts, Py_ssize_t n, double x) {
+    Py_ssize_t low = 0;
+    while (n > 0) {
+        Py_ssize_t half = n >> 1;
+        int below = cuts[low + half] < x;
+        low += below ? half + 1 : 0;
+        n = below ? n - half - 1 : half;
+    }
+    return low;
+}
+
+/* ---- one side's rows ---- */
+
+typedef struct {
+    Py_buffer floats, ids, out;
+    Py_ssize_t m, first_float, first_id;
+} SideRows;
+
+static void release_side(SideRows *side) {
+    PyBuffer_Release(&side->floats);
+    PyBuffer_Release(&side->ids);
+    PyBuffer_Release(&side->out);
+}
+
+static int hold_side(SideRows *side, PyObject *const *args, Py_ssize_t n_args, Py_ssize_t word, Py_ssize_t width,
+                     Py_ssize_t n_floats, Py_ssize_t n_ids) {
+    if (n_args != 5) {
+        PyErr_Format(PyExc_TypeError, "partial takes 5 arguments, got %zd", n_args);
+        return -1;
+    }
+    *side = (SideRows){.first_float = PyLong_AsSsize_t(args[1]), .first_id = PyLong_AsSsize_t(args[3])};
+    if (PyErr_Occurred()) return -1;
+    if (hold(args[0], &side->floats, 0) || hold(args[2], &side->ids, 0) || hold(args[4], &side->out, 1)) goto failed;
+    const Py_buffer *floats = &side->floats, *ids = &side->ids, *out = &side->out;
+    if (floats->ndim != 2 || ids->ndim != 2 || out->ndim != 2 || floats->itemsize != 4 || ids->itemsize != 4 ||
+        out->itemsize != word || out->shape[1] != width || floats->shape[0] != out->shape[0] ||
+        ids->shape[0] != out->shape[0] || side->first_float < 0 || side->first_id < 0 ||
+        side->first_float > n_floats - floats->shape[1] || side->first_id > n_ids - ids->shape[1]) {
+        refused("partial: floats (m, f) float32, ids (m, i) uint32 and out (m, width) do not fit the model");
+        goto failed;
+    }
+    side->m = out->shape[0];
+    return 0;
+failed:
+    release_side(side); /* releasing a buffer that was never held does nothing */
+    return -1;
+}
+
+/* ---- the calibrator: knots, intercepts and slopes lie side by side in a kernel's arrays ---- */
+
+static int is_calibrator(const Py_buffer *calibrator) {
+    Py_ssize_t n = COUNT_OF(calibrator[0]);
+    return COUNT_OF(calibrator[1]) == n + 1 && COUNT_OF(calibrator[2]) == n + 1;
+}
+
+/* sigmoid of a straight line per segment between knots. */
+static inline double calibrated(const Py_buffer *calibrator, double raw_logit) {
+    Py_ssize_t segment = cuts_below(calibrator[0].buf, COUNT_OF(calibrator[0]), raw_logit);
+    double y = ((const double *)calibrator[1].buf)[segment] + ((const double *)calibrator[2].buf)[segment] * raw_logit;
+    return y >= 0 ? 1 / (1 + exp(-y)) : exp(y) / (1 + exp(y));
+}
+
+/* ---- n pairs ---- */
+
+typedef struct {
+    Py_buffer shared, base, delta, rows, raw_logit, p_click;
+    Py_ssize_t split, n, row_bytes;
+    const Py_buffer *calibrator;
+} Pairs;
+
+static void release_pairs(Pairs *pairs) {
+    Py_buffer *views[] = {&pairs->shared, &pairs->base, &pairs->delta, &pairs->rows, &pairs->raw_logit, &pairs->p_click};
+    for (int i = 0; i < 6; i++) PyBuffer_Release(views[i]);
+}
+
+static int check_pairs(const Pairs *pairs, Py_ssize_t word, Py_ssize_t width) {
+    const Py_buffer *parts[] = {&pairs->shared, &pairs->base, &pairs->delta};
+    for (int i = 0; i < 3; i++)
+        if (parts[i]->ndim != 2 || parts[i]->itemsize != word || parts[i]->shape[1] != width)
+            return refused("score: shared, base and delta are (m, width) of the model");
+    const Py_buffer *columns[] = {&pairs->rows, &pairs->raw_logit, &pairs->p_click};
+    for (int i = 0; i < 3; i++)
+        if (columns[i]->ndim != 1 || columns[i]->itemsize != 8 || columns[i]->shape[0] != pairs->n)
+            return refused("score: rows, raw_logit and p_click are (n,) of 8 bytes");
+    if ((pairs->shared.shape[0] != 1 && pairs->shared.shape[0] != pairs->n) || pairs->split < 0 ||
+        pairs->split > pairs->base.shape[0])
+        return refused("score: shared has one row or n, and split lies within base");
+    const int64_t *rows = pairs->rows.buf, end = pairs->split + pairs->delta.shape[0];
+    for (Py_ssize_t i = 0; i < pairs->n; i++)
+        if (rows[i] < 0 || rows[i] >= end) return refused("score: a row number that does not exist");
+    return 0;
+}
+
+static int hold_pairs(Pairs *pairs, PyObject *const *args, Py_ssize_t n_args, Py_ssize_t word, Py_ssize_t width,
+                      const Py_buffer *calibrator) {
+    if (n_args != 7) {
+        PyErr_Format(PyExc_TypeError, "score takes 7 arguments, got %zd", n_args);
+        return -1;
+    }
+    *pairs = (Pairs){.split = PyLong_AsSsize_t(args[3]), .row_bytes = word * width, .calibrator = calibrator};
+    if (PyErr_Occurred()) return -1;
+    if (hold(args[0], &pairs->shared, 0) || hold(args[1], &pairs->base, 0) || hold(args[2], &pairs->delta, 0) ||
+        hold(args[4], &pairs->rows, 0) || hold(args[5], &pairs->raw_logit, 1) || hold(args[6], &pairs->p_click, 1))
+        goto failed;
+    pairs->n = pairs->rows.ndim == 1 ? pairs->rows.shape[0] : -1;
+    if (check_pairs(pairs, word, width)) goto failed;
+    return 0;
+failed:
+    release_pairs(pairs);
+    return -1;
+}
+
+/* What is kept of the i-th pair's ad. */
+static inline const void *ad_part(const Pairs *pairs, Py_ssize_t i) {
+    int64_t row = ((const int64_t *)pairs->rows.buf)[i];
+    const Py_buffer *part = row < pairs->split ? &pairs->base : &pairs->delta;
+    return (const char *)part->buf + (row < pairs->split ? row : row - pairs->split) * pairs->row_bytes;
+}
+
+static inline void answer_pair(const Pairs *pairs, Py_ssize_t i, double raw_logit) {
+    ((double *)pairs->raw_logit.buf)[i] = raw_logit;
+    ((double *)pairs->p_click.buf)[i] = calibrated(pairs->calibrator, raw_logit);
+}

@@ -1,0 +1,98 @@
+"""Plans that score a pair from what was computed apart for its user, its ad and its context.
+
+The user is worked out once per request, an ad once per change of its row; a pair costs what the two leave to be done:
+one AND and one look-up per tree, or two additions. Features of the pair itself (crosses) are worked out per pair, on
+top of the ad's part.
+
+100 candidates, 200 trees of 31 leaves, 40 columns, one core: see `python -m loadtest.micro.plans`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from models.encoder import Block, Layout, Side
+from models.plans.kernel import Kernel, KernelName, linear_kernel, tree_kernel
+from models.plans.parts import AdParts, Part
+from models.plans.plan import Scores
+from models.plans.source import PlanSource
+from models.plans.tree_tables import tree_tables
+from models.specs import TreeEnsembleSpec
+
+COMPILED_STRIDE, NUMPY_STRIDE = 16, 1
+"""Tests between two stored rows of trees: the compiled kernel applies up to 15 tests one by one in less time than a
+larger table costs in cache misses; NumPy pays for every step in Python."""
+NUMPY_TABLE_BYTES = 64 << 20
+"""Beyond it NumPy, too, applies tests one by one."""
+
+
+class FactorisedPlan:
+    """A model split into parts; safe to share between threads."""
+
+    def __init__(
+        self, kernel: Kernel, layout: Layout, width: int, dtype: npt.DTypeLike, neutral: int, name: str
+    ) -> None:
+        """`neutral` is the value of a part that no column has touched yet."""
+        self.name = name
+        self.width = width
+        self.dtype = np.dtype(dtype)
+        self._kernel = kernel
+        self._layout = layout
+        self._neutral = neutral
+
+    def part(self, side: Side, block: Block, onto: Part | None = None) -> Part:
+        """(m, width) the part of m rows of one side; with `onto`, that part is added to and answered."""
+        part = np.full((len(block), self.width), self._neutral, dtype=self.dtype) if onto is None else onto
+        columns = self._layout[side]
+        self._kernel.partial(block.floats, columns.first_float, block.ids, columns.first_id, part)
+        return part
+
+    def join(self, shared: Part, ads: AdParts) -> Scores:
+        """Scores n pairs. shared: (1 or n, width) parts of user and context together."""
+        n = len(ads.rows)
+        scores = Scores(np.empty(n), np.empty(n))
+        self._kernel.score(shared, *ads, *scores)
+        return scores
+
+    def score(self, features: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> Scores:
+        """See `ScorePlan.score`. All columns count as one side's; nothing is shared."""
+        block = Block(np.ascontiguousarray(features), ids.astype(np.uint32))
+        part = self._whole(block)
+        return self.join(self._nothing(), AdParts.of(part))
+
+    def _whole(self, block: Block) -> Part:
+        part = np.full((len(block), self.width), self._neutral, dtype=self.dtype)
+        self._kernel.partial(block.floats, 0, block.ids, 0, part)
+        return part
+
+    def _nothing(self) -> Part:
+        return np.full((1, self.width), self._neutral, dtype=self.dtype)
+
+
+def factorised_plan(source: PlanSource, layout: Layout, kernel: KernelName) -> FactorisedPlan:
+    """The plan of what was read from a graph.
+
+    Raises:
+        PlanError: a tree has more leaves than a word has bits.
+    """
+    if not isinstance(source.spec, TreeEnsembleSpec):
+        made = linear_kernel(kernel, source.spec, source.correction, source.calibrator)
+        return FactorisedPlan(made, layout, 1, np.float64, 0, f"linear, {kernel}")
+    n_splits, n_trees = int(np.count_nonzero(source.spec.column >= 0)), int(source.spec.tree[-1]) + 1
+    small = kernel == "numpy" and n_splits * n_trees * 8 <= NUMPY_TABLE_BYTES
+    tables = tree_tables(
+        source.spec,
+        layout.n_ids,
+        source.correction,
+        source.calibrator,
+        stride=NUMPY_STRIDE if small else COMPILED_STRIDE,
+    )
+    return FactorisedPlan(
+        tree_kernel(kernel, tables),
+        layout,
+        tables.n_trees,
+        tables.word,
+        int(np.iinfo(tables.word).max),
+        f"trees, {kernel}",
+    )

@@ -1,0 +1,129 @@
+"""Kernels of factorised models: the contract, and which implementation runs.
+
+The compiled ones serve where they were built, else NumPy. Both give the same answers and pass the same tests.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Literal, Protocol
+
+import numpy as np
+
+from feature_store.rows import Floats, Ids
+from models.calibrator import CalibratorMap
+from models.errors import PlanError
+from models.plans.numpy_linear import NumpyLinearKernel
+from models.plans.numpy_trees import NumpyTreeKernel
+from models.plans.parts import Part
+from models.plans.tree_tables import TreeTables
+from models.specs import Float64s, Int64s, LinearSpec
+
+KernelName = Literal["compiled", "numpy"]
+KernelChoice = Literal["auto", "compiled", "numpy"]
+
+
+class Kernel(Protocol):
+    """Scores pairs from the parts of their entities; w is the width of a part. Safe to share between threads."""
+
+    def partial(self, floats: Floats, first_float: int, ids: Ids, first_id: int, out: Part) -> None:
+        """Brings the columns of m rows into their parts.
+
+        Args:
+            floats: (m, f) float32, columns `first_float` and following; NaN for missing.
+            ids: (m, i) uint32, id columns `first_id` and following; 0 for missing.
+            out: (m, w), changed: the part so far, or the empty part (`FactorisedPlan.empty`).
+        Raises:
+            ValueError: (compiled) the shapes or types do not fit the model.
+        """
+
+    def score(
+        self,
+        shared: Part,
+        base: Part,
+        delta: Part,
+        split: int,
+        rows: Int64s,
+        raw_logit: Float64s,
+        p_click: Float64s,
+    ) -> None:
+        """Scores n pairs.
+
+        Args:
+            shared: (1 or n, w) parts of user and context together.
+            base, delta, split, rows: parts of the n ads; see `AdParts`.
+            raw_logit, p_click: (n,) float64, written.
+        Raises:
+            ValueError: (compiled) shapes or types do not fit, or a row does not exist.
+        """
+
+
+def compiled_kernels_are_built() -> bool:
+    """Whether the compiled kernels were built for this Python."""
+    return all(importlib.util.find_spec(f"models.plans.{name}") is not None for name in ("_trees", "_linear"))
+
+
+def kernel_name(choice: KernelChoice) -> KernelName:
+    """The kernels that will run.
+
+    Raises:
+        PlanError: the compiled ones are wanted and were not built.
+    """
+    if choice == "numpy" or (choice == "auto" and not compiled_kernels_are_built()):
+        return "numpy"
+    if not compiled_kernels_are_built():
+        raise PlanError(
+            "the compiled kernels were not built; install a C compiler and Python's headers, remove "
+            ".venv/.installed and run `make setup` again, or choose the NumPy kernels"
+        )
+    return "compiled"
+
+
+def tree_kernel(name: KernelName, tables: TreeTables) -> Kernel:
+    """The kernel over these tables."""
+    if name == "numpy":
+        return NumpyTreeKernel(tables)
+    kernel: Kernel = importlib.import_module("models.plans._trees").TreeKernel(
+        tables.stride,
+        tables.cuts,
+        tables.test_tree,
+        tables.test_mask,
+        tables.column_start,
+        tables.rows,
+        tables.column_row,
+        tables.leaves,
+        tables.keys,
+        tables.codes,
+        tables.key_start,
+        tables.code_column,
+        tables.knots,
+        tables.intercepts,
+        tables.slopes,
+    )
+    return kernel
+
+
+def linear_kernel(name: KernelName, spec: LinearSpec, correction: float, calibrator: CalibratorMap) -> Kernel:
+    """The kernel over these weights."""
+    if name == "numpy":
+        return NumpyLinearKernel(spec, correction, calibrator)
+    kernel: Kernel = importlib.import_module("models.plans._linear").LinearKernel(
+        spec.intercept,
+        spec.limit,
+        *map(
+            np.ascontiguousarray,
+            (
+                spec.mean,
+                spec.spread,
+                spec.slope,
+                spec.edges,
+                spec.bin_weights,
+                spec.id_sizes,
+                spec.id_offsets,
+                spec.id_weights,
+                *calibrator.segments(correction),
+            ),
+        ),
+    )
+    return kernel

@@ -1,0 +1,106 @@
+"""The tree kernel in NumPy: same tables, same answers, no compiler.
+
+Serves where the compiled kernel (`_trees.c`) was not built, and says in a few lines what that one does.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from feature_store.rows import Floats, Ids
+from models.calibrator import sigmoid
+from models.plans.parts import gathered
+from models.plans.tree_tables import TreeTables, Words
+from models.specs import Float64s, Int64s
+
+_BITS = np.uint64(0x03F79D71B4CB0A89)
+"""A de Bruijn sequence: multiplied by a power of two, its upper six bits are different for each."""
+_PLACE = np.zeros(64, dtype=np.int64)
+_PLACE[((np.uint64(1) << np.arange(64, dtype=np.uint64)) * _BITS) >> np.uint64(58)] = np.arange(64)
+
+
+class NumpyTreeKernel:
+    """See `Kernel` in kernel.py."""
+
+    def __init__(self, tables: TreeTables) -> None:
+        self._tables = tables
+        self._first_leaf = np.arange(tables.n_trees, dtype=np.int64) * tables.leaves.shape[1]
+        self._leaves = tables.leaves.ravel()
+        starts = tables.column_start.tolist()
+        self._cuts = [tables.cuts[start:end].tolist() for start, end in pairwise(starts)]
+
+    def partial(self, floats: Floats, first_float: int, ids: Ids, first_id: int, out: Words) -> None:
+        """See `Kernel.partial`."""
+        columns = [(first_float + j, floats[:, j]) for j in range(floats.shape[1])]
+        for j in range(ids.shape[1]):
+            code_map = int(self._tables.code_column[first_id + j])
+            if code_map >= 0:
+                columns.append((self._tables.n_features + code_map, self._codes(code_map, ids[:, j])))
+        if len(out) == 1 and self._tables.stride == 1:
+            rows = [self._row(column, float(values[0])) for column, values in columns if self._cuts[column]]
+            np.bitwise_and.reduce(self._tables.rows[rows], axis=0, initial=out[0], out=out[0])
+            return
+        for column, values in columns:
+            self._apply(column, values, out)
+
+    def score(
+        self,
+        shared: Words,
+        base: Words,
+        delta: Words,
+        split: int,
+        rows: Int64s,
+        raw_logit: Float64s,
+        p_click: Float64s,
+    ) -> None:
+        """See `Kernel.score`."""
+        left = gathered(base, delta, split, rows)
+        left &= shared
+        raw_logit[:] = self._leaves[self._first_leaf + _lowest_bit(left)].sum(axis=1)
+        tables = self._tables
+        segment = np.searchsorted(tables.knots, raw_logit)
+        p_click[:] = sigmoid(tables.intercepts[segment] + tables.slopes[segment] * raw_logit)
+
+    def _row(self, column: int, value: float) -> int:
+        """The stored row of one value, at stride 1."""
+        if value != value:
+            return int(self._tables.column_row[column + 1]) - 1
+        return int(self._tables.column_row[column]) + bisect_left(self._cuts[column], value)
+
+    def _apply(self, column: int, values: Floats, masks: Words) -> None:
+        """ANDs what (m,) values of one column rule out into (m, T) masks."""
+        tables = self._tables
+        start, end = tables.column_start[column], tables.column_start[column + 1]
+        if start == end:
+            return
+        missing = np.isnan(values)
+        failed = np.where(missing, 0, np.searchsorted(tables.cuts[start:end], values.astype(np.float64)))
+        first_row = tables.column_row[column]
+        masks &= tables.rows[np.where(missing, tables.column_row[column + 1] - 1, first_row + failed // tables.stride)]
+        rest = failed % tables.stride
+        for step in range(int(rest.max(initial=0))):
+            at = np.flatnonzero(rest > step)
+            test = start + (failed - rest)[at] + step
+            masks[at, tables.test_tree[test]] &= tables.test_mask[test]
+
+    def _codes(self, code_map: int, hashes: npt.NDArray[np.uint32]) -> Floats:
+        """(m,) codes of hashes, NaN where unknown."""
+        keys, codes = (
+            values[self._tables.key_start[code_map] : self._tables.key_start[code_map + 1]]
+            for values in (self._tables.keys, self._tables.codes)
+        )
+        if not len(keys):
+            return np.full(len(hashes), np.nan, dtype=np.float32)
+        place = np.searchsorted(keys, hashes).clip(max=len(keys) - 1)
+        return np.where(keys[place] == hashes, codes[place], np.float32(np.nan))
+
+
+def _lowest_bit(masks: Words) -> npt.NDArray[np.int64]:
+    """Number of the lowest bit that is set, 0 where none is."""
+    words = masks.astype(np.uint64)
+    place: npt.NDArray[np.int64] = _PLACE[((words & (~words + np.uint64(1))) * _BITS) >> np.uint64(58)]
+    return place
