@@ -109,7 +109,13 @@ def show_model(registry_dir: Path, name: str, version: str | None, as_json: bool
             "proof": "holds" if manifest.proof.holds else "does not hold",
             "model card": str(artifact.path / "card.html"),
         }
+        judged = manifest.metrics["normalized_entropy"]
+        rows["judged on"] = f"{judged.n:,} later impressions with {judged.clicks:,} clicks [95 % intervals]"
         rows |= {key: f"{m.value:.4f} [{m.low:.4f}, {m.high:.4f}]" for key, m in manifest.metrics.items()}
+        if manifest.challenge is not None:
+            rows["against champion"] = manifest.challenge.described()
+        if manifest.suspicion is not None:
+            rows["ALARM"] = manifest.suspicion.described()
         screen.print(key_value_table(f"{manifest.name} {manifest.version}", rows))
 
     Console(json_only=as_json).result(document, show)
