@@ -42,7 +42,7 @@ class NumpyTreeKernel:
                 columns.append((self._tables.n_features + code_map, self._codes(code_map, ids[:, j])))
         if len(out) == 1 and self._tables.stride == 1:
             rows = [self._row(column, float(values[0])) for column, values in columns if self._cuts[column]]
-            np.bitwise_and.reduce(self._tables.rows[rows], axis=0, initial=out[0], out=out[0])
+            out &= np.bitwise_and.reduce(self._tables.rows[rows], axis=0, keepdims=True)
             return
         for column, values in columns:
             self._apply(column, values, out)
