@@ -20,11 +20,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from models.registry.model_name import NAME_RULE, is_model_name
 from service.errors import SettingsError
 
 ENV_PREFIX = "CLICKSERVE_"
 MAX_BACKLOG = 2**31 - 1
 """More does not fit into the system call."""
+MAX_WORKERS = 1_024
+"""More than any machine has cores for; each takes a process and a few hundred MB."""
+MIN_BODY_BYTES = 1_024
+"""Less holds no request worth its round trip: an id has up to 64 bytes."""
 REDIS_URL_OPTIONS = frozenset(
     ("db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
 )
@@ -386,6 +391,15 @@ def _contradictions(settings: Settings) -> Iterable[tuple[bool, str]]:
             "unix:///PATH?db=DATABASE"
         ),
     )
+    yield server.workers > MAX_WORKERS, f"server.workers = {server.workers} must be at most {MAX_WORKERS}"
+    yield (
+        server.max_body_bytes < MIN_BODY_BYTES,
+        f"server.max_body_bytes = {server.max_body_bytes} must be at least {MIN_BODY_BYTES}",
+    )
+    models = settings.registry.models
+    for i, name in enumerate(models):
+        yield not is_model_name(name), f"registry.models: {NAME_RULE}; got {name!r}"
+        yield name in models[:i], f"registry.models names {name!r} twice; each model has one slot, name it once"
     yield server.backlog > MAX_BACKLOG, f"server.backlog = {server.backlog} must be at most {MAX_BACKLOG}"
     yield (
         not is_loopback(settings.admin.host) and settings.admin.token_file is None,

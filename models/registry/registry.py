@@ -25,10 +25,9 @@ from models.registry.artifact import MANIFEST, ModelArtifact, load_artifact, sha
 from models.registry.files import naming_the_disk, write_once, write_over
 from models.registry.gate import Gate, Verdict
 from models.registry.manifest import Manifest
+from models.registry.model_name import DEFAULT_NAME, NAME_RULE, is_model_name
 from models.registry.predictor import Predictor
 
-DEFAULT_NAME = "default"
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _VERSION = re.compile(r"v(\d{6,})-[0-9a-f]{8}")
 
 RenderFiles = Callable[[Manifest], Mapping[str, bytes]]
@@ -66,8 +65,8 @@ class Registry:
         Raises:
             RegistryError: the name is not made of small letters, digits, `-` and `_`.
         """
-        if not _NAME.fullmatch(name):
-            raise RegistryError(f"a model's name is made of a-z, 0-9, - and _, 1 to 64 of them; got {name!r}")
+        if not is_model_name(name):
+            raise RegistryError(f"{NAME_RULE}; got {name!r}")
         self.directory, self.name = directory, name
         self._home = directory / name
         self._pointer = self._home / "champion"

@@ -21,7 +21,10 @@ def command() -> None:
 @config_option
 @json_option
 def show(config_file: Path | None, as_json: bool) -> None:
-    """Print every setting as the service would use it; passwords are masked."""
+    """Print every setting as the service would use it.
+
+    Passwords are masked.
+    """
     from service.settings import load_settings
 
     shown = load_settings(config_file, os.environ, {}).shown()
@@ -37,9 +40,13 @@ def show(config_file: Path | None, as_json: bool) -> None:
 @config_option
 @json_option
 def check(config_file: Path | None, as_json: bool) -> None:
-    """Exit 0 if the configuration can be used; otherwise say which setting is wrong and exit 2."""
+    """Exit 2 and name the setting that is wrong, or exit 0.
+
+    Refuses whatever `serve` would refuse about the configuration; `doctor` looks at what it points to.
+    """
+    from service.admin import read_token
     from service.settings import load_settings
 
-    load_settings(config_file, os.environ, {})
+    read_token(load_settings(config_file, os.environ, {}).admin.token_file)
     name = str(config_file) if config_file else "environment and defaults"
     Console(json_only=as_json).result({"ok": True, "config": name}, lambda screen: screen.print(f"{name}: ok"))

@@ -111,6 +111,10 @@ def test_names_that_kubernetes_sets_are_not_ours() -> None:
         ("[redis]\nurl = 'redis://h/abc'\n", "redis.url = 'redis://h/abc' must be redis://HOST"),
         ("[redis]\nurl = 'redis://h?foo=bar'\n", "redis.url = 'redis://h?foo=bar' must be redis://HOST"),
         ("[redis]\nurl = 'redis://[::1'\n", "redis.url = 'redis://[::1' must be redis://HOST"),
+        ("[server]\nworkers = 100000\n", "server.workers = 100000 must be at most 1024"),
+        ("[server]\nmax_body_bytes = 10\n", "server.max_body_bytes = 10 must be at least 1024"),
+        ("[registry]\nmodels = ['../x']\n", "registry.models: a model's name is made of a-z, 0-9, - and _"),
+        ("[registry]\nmodels = ['a', 'b', 'a']\n", "registry.models names 'a' twice"),
         ("[server]\nbacklog = 99999999999\n", "server.backlog = 99999999999 must be at most 2147483647"),
     ],
 )
