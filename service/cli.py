@@ -17,6 +17,7 @@ from models.errors import ModelsError
 from service import exit_codes
 from service.errors import ServiceError
 from service.lazy_group import LazyGroup
+from service.product_version import product_version
 
 COMMANDS = {
     "demo": ("service.commands.demo", "Run the whole chain, from click logs to a load-tested ranked answer."),
@@ -35,8 +36,22 @@ COMMANDS = {
 }
 
 
+def _print_version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"clickserve {product_version()}")
+        ctx.exit()
+
+
 @click.command(
     cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Print the version and exit.",
 )
 def cli() -> None:
     """clickserve: which of these ads will this user click, and with what probability?"""

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console as RichConsole
 
-from service.commands.options import config_option, json_option
+from service.commands.options import Command, config_option, json_option
 from service.console import Console, key_value_table
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from feature_store.schema import EntityName
     from models.encoder import ModelInputs
     from service.settings import Settings
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 entity_argument = click.argument("entity", type=click.Choice(["user", "ad"]))
 id_argument = click.argument("entity_id", metavar="ID")
@@ -57,7 +55,10 @@ def inspect(
     redis_url: str | None,
     as_json: bool,
 ) -> None:
-    """Show every stored row of one user or ad, with its age and expiry; categorical values are hashes."""
+    """Show every stored row of one user or ad.
+
+    With its age and its expiry; categorical values are hashes.
+    """
     settings = _settings(config_file, registry_dir, redis_url)
     with _admin(settings, project) as admin:
         rows = admin.inspect(entity, entity_id)
@@ -86,7 +87,10 @@ def prune(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Remove views that neither a champion nor the newest version of any published model reads."""
+    """Remove views that no published model reads any more.
+
+    Kept is what a champion reads, and what the newest version of a model reads.
+    """
     settings = _settings(config_file, registry_dir, redis_url)
     keep = {view.fingerprint for inputs in _models(settings.registry.dir) for view in inputs.views}
     if not keep:
@@ -118,7 +122,10 @@ def delete(
     redis_url: str | None,
     as_json: bool,
 ) -> None:
-    """Erase one user or ad from every stored view, whatever its fingerprint."""
+    """Erase one user or ad from every stored view.
+
+    Also from views of an old fingerprint.
+    """
     settings = _settings(config_file, registry_dir, redis_url)
     with _admin(settings, project) as admin:
         views = admin.delete(entity, entity_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +14,25 @@ from rich.markup import escape
 from rich.table import Table
 
 from service import exit_codes
-from service.commands.options import json_option, registry_option
+from service.commands.options import Command, config_option, json_option
 from service.console import Console, key_value_table
 
 if TYPE_CHECKING:
     from models.registry.manifest import Manifest
-    from models.registry.registry import Listed
+    from models.registry.registry import Listed, Registry
 
-name_option = click.option("--name", default="default", show_default=True, help="Name of the model.")
+
+def registry_options(command: Command) -> Command:
+    """Where the published models are, and which of them is meant."""
+    for option in (
+        click.option("--name", default="default", show_default=True, help="Name of the model."),
+        click.option(
+            "--registry", "registry_dir", type=click.Path(file_okay=False, path_type=Path), help="Published models."
+        ),
+        config_option,
+    ):
+        command = option(command)
+    return command
 
 
 @click.group("models")
@@ -29,14 +41,14 @@ def command() -> None:
 
 
 @command.command("list")
-@registry_option
-@name_option
+@registry_options
 @json_option
-def list_models(registry_dir: Path, name: str, as_json: bool) -> None:
-    """List the versions of a model, oldest first, in what state each is, and which is champion."""
-    from models.registry.registry import Registry
+def list_models(config_file: Path | None, registry_dir: Path | None, name: str, as_json: bool) -> None:
+    """List the versions of a model, oldest first.
 
-    registry = Registry(registry_dir, name)
+    Says in what state each is, and which is champion.
+    """
+    registry = _registry(config_file, registry_dir, name)
     champion = registry.champion()
     listing = registry.listing()
     document = {"name": name, "champion": champion, "versions": [_listed(entry) for entry in listing]}
@@ -48,7 +60,7 @@ def list_models(registry_dir: Path, name: str, as_json: bool) -> None:
         for entry in listing:
             role = "champion" if entry.version == champion else ""
             table.add_row(entry.version, *_shown(entry.manifest), role, escape(entry.state))
-        screen.print(table if listing else f"no model {name!r} in {registry_dir}; clickserve train publishes one")
+        screen.print(table if listing else f"no model {name!r} in {registry.directory}; clickserve train publishes one")
 
     Console(json_only=as_json).result(document, show)
 
@@ -84,15 +96,17 @@ def _shown(manifest: Manifest | None) -> tuple[str, str, str, str]:
 
 
 @command.command("show")
-@registry_option
-@name_option
+@registry_options
 @click.argument("version", required=False)
 @json_option
-def show_model(registry_dir: Path, name: str, version: str | None, as_json: bool) -> None:
-    """Show a version's manifest after verifying every file of it; the newest where no version is named."""
-    from models.registry.registry import Registry
+def show_model(
+    config_file: Path | None, registry_dir: Path | None, name: str, version: str | None, as_json: bool
+) -> None:
+    """Verify every file of a version and show its manifest.
 
-    registry = Registry(registry_dir, name)
+    The newest where no version is named.
+    """
+    registry = _registry(config_file, registry_dir, name)
     artifact = registry.get(version or registry.newest())
     manifest = artifact.manifest
     document: dict[str, Any] = msgspec.to_builtins(manifest)
@@ -122,8 +136,7 @@ def show_model(registry_dir: Path, name: str, version: str | None, as_json: bool
 
 
 @command.command("promote")
-@registry_option
-@name_option
+@registry_options
 @click.argument("version", required=False)
 @click.option(
     "--accept-suspicious",
@@ -131,12 +144,21 @@ def show_model(registry_dir: Path, name: str, version: str | None, as_json: bool
     help="Promote also what looks too good to be true: you have looked, and nothing leaks.",
 )
 @json_option
-def promote(registry_dir: Path, name: str, version: str | None, accept_suspicious: bool, as_json: bool) -> int:
-    """Make a version champion, if the gate lets it (exit 3 if not); the newest where no version is named."""
-    from models.registry.gate import Gate
-    from models.registry.registry import Registry
+def promote(
+    config_file: Path | None,
+    registry_dir: Path | None,
+    name: str,
+    version: str | None,
+    accept_suspicious: bool,
+    as_json: bool,
+) -> int:
+    """Make a version champion, if the gate lets it.
 
-    registry = Registry(registry_dir, name)
+    The newest where no version is named. Exit 3 if the gate does not.
+    """
+    from models.registry.gate import Gate
+
+    registry = _registry(config_file, registry_dir, name)
     chosen = version or registry.newest()
     verdict = registry.promote(chosen, Gate(accept_suspicious=accept_suspicious))
 
@@ -154,3 +176,11 @@ def promote(registry_dir: Path, name: str, version: str | None, accept_suspiciou
     }
     Console(json_only=as_json).result(document, show)
     return 0 if verdict.passed else exit_codes.GATE
+
+
+def _registry(config_file: Path | None, registry_dir: Path | None, name: str) -> Registry:
+    """The models of that name, where flag, environment or clickserve.toml say that they are."""
+    from models.registry.registry import Registry
+    from service.settings import load_settings
+
+    return Registry(load_settings(config_file, os.environ, {"registry.dir": registry_dir}).registry.dir, name)
