@@ -7,6 +7,7 @@ FeatureStoreError
 ├── LogError                  a click log cannot be read, or means something impossible
 ├── MaterializeError          rows cannot be made or written
 ├── SnapshotError             an item table on disk is damaged or of other views
+├── TooManyItems              the catalogue of items is larger than the setting allows
 └── StoreError                the online store failed; the request goes on without its rows
     ├── StoreTimeout          no answer within the time the caller gave
     ├── StoreDown             no connection, or the server refused the command
@@ -57,6 +58,10 @@ class StoreDown(StoreError):
 
 class SnapshotError(FeatureStoreError):
     """A snapshot of the item table is damaged, or holds other views than the model wants."""
+
+
+class TooManyItems(FeatureStoreError):
+    """A catalogue holds more items than the process may keep in memory."""
 
 
 class ViewNotMaterialized(StoreError):

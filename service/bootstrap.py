@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from feature_store.clock import system_clock
 from feature_store.online.catalogue import RedisCatalogue
+from feature_store.online.item_table_source import ItemLimits
 from feature_store.online.redis_store import RedisReadSettings, RedisStore
 from feature_store.online.store import CatalogueReader
 from feature_store.schema import FeatureView
@@ -50,10 +51,9 @@ logger = logging.getLogger(__name__)
 class Runtime:
     """One worker's parts, started and ready to answer."""
 
-    def __init__(self, settings: Settings, *, worker_id: int) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Builds the parts; nothing is read or started. Use `start`."""
         self._settings = settings
-        self._keeps_snapshot = worker_id == 0
         self._background = Background()
         self._readers: list[RedisCatalogue] = []
         self._clock = time.monotonic  # not the loop's: uvloop counts whole milliseconds
@@ -70,18 +70,17 @@ class Runtime:
         self.app = self._application()
 
     @classmethod
-    async def start(cls, settings: Settings, *, worker_id: int) -> Runtime:
+    async def start(cls, settings: Settings) -> Runtime:
         """Loads and proves the models, reads the item table, warms up; on return the app is ready.
 
         Args:
             settings: with `redis.url` set: whoever owns the embedded server puts its address there.
-            worker_id: 0 to workers - 1, the same for the replacement of a dead worker.
         Raises:
             StoreError: the store is down and no snapshot on disk can stand in for it.
             RegistryError: no model, or one that is damaged, unproven or of another schema.
             PlanError: ONNX Runtime cannot load a model's graph.
         """
-        runtime = cls(settings, worker_id=worker_id)
+        runtime = cls(settings)
         try:
             await runtime._load_models()
         except BaseException:
@@ -168,10 +167,10 @@ class Runtime:
             reader,
             views,
             snapshot_dir=items.snapshot_dir,
-            keeps_snapshot=self._keeps_snapshot,
             stale_ms=items.stale_ms,
             clock=system_clock,
             telemetry=self.telemetry,
+            limits=ItemLimits(items.delta_rows, int(items.derived_max_mb * 2**20), items.max_ads),
         )
 
     def _live_items(self) -> list[LiveItems]:

@@ -80,14 +80,15 @@ def stored_rows(
 
 
 def table_rows(table: ItemTable, ad_ids: Sequence[str], now_ms: int) -> EntityRows:
-    """Rows of m ads from the item table; unknown ads get its last row, all defaults."""
+    """Rows of m ads from the item table; unknown ads get its row of defaults."""
     at = table.lookup(ad_ids)
+    rows = table.take(at)
     return EntityRows(
         views=table.views,
-        block=Block(table.floats[at], table.ids[at]),
-        found=table.found[at],
+        block=Block(rows.floats, rows.ids),
+        found=rows.found,
         stale=table.stale(at, now_ms),
-        event_time_ms=table.event_time_ms[at],
+        event_time_ms=rows.event_time_ms,
     )
 
 

@@ -1,8 +1,7 @@
 """The item table of a model while it serves: loaded once, refreshed for ever, and on disk for the day without a store.
 
-Reading and writing happen in a worker thread, one at a time; a request reads `table`, which is replaced whole and never
-changed. One worker (the one that `keeps_snapshot`) also saves what it has read: after a start without the
-store, all workers begin from there and answer `items_stale` until the store confirms or replaces the table.
+Reading and writing happen in worker threads; a request reads `table`. All workers of a machine share their snapshots:
+after a start without the store they begin from the last one and answer `items_stale` until the store confirms it.
 """
 
 from __future__ import annotations
@@ -13,17 +12,20 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from feature_store.clock import Clock
-from feature_store.errors import CodecError, SnapshotError, StoreError
-from feature_store.online.item_table import ItemTable
-from feature_store.online.item_table_snapshot import load_snapshot, save_snapshot
-from feature_store.online.item_table_source import ItemTableSource
+from feature_store.errors import CodecError, SnapshotError, StoreError, TooManyItems
+from feature_store.online.derived_arrays import Derivation
+from feature_store.online.item_table import Compute, ItemTable
+from feature_store.online.item_table_source import ItemLimits, ItemTableSource
 from feature_store.online.store import CatalogueReader
 from feature_store.schema import FeatureView
 from service.telemetry import Telemetry
 
-SNAPSHOT_EVERY_MS = 60_000
-"""A table that changes every second is not written to disk every second."""
+BUILDER_POLL_S = 0.05
+"""How often a worker without any table asks whether the one that builds it is done."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,59 +33,61 @@ logger = logging.getLogger(__name__)
 class LiveItems:
     """The newest item table that is known, for one set of ad views."""
 
-    table: ItemTable
-    """Never changed, only replaced; there after `load`."""
-
     def __init__(
         self,
         reader: CatalogueReader,
         views: Sequence[FeatureView],
         *,
         snapshot_dir: Path,
-        keeps_snapshot: bool,
         stale_ms: float,
         clock: Clock,
         telemetry: Telemetry,
+        limits: ItemLimits | None = None,
     ) -> None:
         """Tables of other views lie in other folders below `snapshot_dir`."""
-        self._source = ItemTableSource(reader, views, clock)
-        self._views = tuple(views)
         content = hashlib.sha256("".join(view.fingerprint for view in views).encode()).hexdigest()
-        self._snapshot_dir = snapshot_dir / content[:16]
-        self._keeps_snapshot = keeps_snapshot
+        self._source = ItemTableSource(reader, views, clock, snapshot_dir / content[:16], limits)
         self._stale_ms = stale_ms
         self._clock = clock
         self._telemetry = telemetry
         self._confirmed_ms = 0
-        self._saved: tuple[str, int] | None = None
-        """Version and time of the last snapshot that was written."""
         self._store_is_away = False
+        self._disk_error: SnapshotError | None = None
+        """The last one that was told."""
+
+    @property
+    def table(self) -> ItemTable:
+        """There after `load`. A request that keeps row numbers keeps the table too: another may take its place."""
+        assert self._source.table is not None, "load() comes first"
+        return self._source.table
 
     async def load(self) -> None:
-        """Reads the table from the store, or from the last snapshot where the store is away.
+        """Maps the last snapshot and follows the store from there, or reads the table from the store.
 
         Raises:
             StoreError: the store is away or lacks a view, and no snapshot can stand in.
+            TooManyItems: the catalogue is larger than the limit.
         """
+        no_snapshot = await asyncio.to_thread(self._restore)
         try:
-            await self._read()
+            is_followed = await self._follow()
+            while not is_followed and no_snapshot is not None:
+                await asyncio.sleep(BUILDER_POLL_S)
+                is_followed = await self._follow()
         except (StoreError, CodecError) as error:
-            try:
-                self.table = await asyncio.to_thread(load_snapshot, self._snapshot_dir, self._views)
-            except SnapshotError as no_snapshot:
+            if no_snapshot is not None:
                 raise type(error)(f"{error}; and {no_snapshot}") from error
-            self._confirmed_ms = self.table.loaded_ms
             self._store_is_away = True
             logger.warning(
                 "the item table comes from its last snapshot, because the store is away",
-                extra={"error": str(error), "ads": len(self.table), "loaded_ms": self.table.loaded_ms},
+                extra={"error": str(error), "ads": len(self.table), "loaded_ms": self._confirmed_ms},
             )
 
     async def refresh(self) -> None:
         """Follows the store; while it is away the last table stands."""
         try:
-            await self._read()
-        except (StoreError, CodecError) as error:
+            await self._follow()
+        except (StoreError, CodecError, TooManyItems) as error:
             self._telemetry.store_error("items")
             if not self._store_is_away:
                 logger.warning("the item table cannot be refreshed, the last one stands", extra={"error": str(error)})
@@ -93,6 +97,19 @@ class LiveItems:
             logger.info("the item table is up to date again", extra={"ads": len(self.table)})
         self._store_is_away = False
 
+    async def derive(self, key: str, width: int, dtype: npt.DTypeLike, compute: Compute) -> None:
+        """Fills `table.derived(key)`, for this table and every one to come, and for every ad that changes.
+
+        Args:
+            key: names the computation and all it depends on; it becomes a file's name.
+            compute: floats (m, F) float32 and ids (m, K) uint32 to (m, width) of `dtype`; runs in worker threads.
+        """
+        await asyncio.to_thread(self._source.derive, Derivation(key, width, np.dtype(dtype), compute))
+
+    def forget(self, key: str) -> None:
+        """Ends a derivation, when no model uses it any more."""
+        self._source.forget(key)
+
     def age_ms(self, now_ms: int) -> int:
         """Time since the store last confirmed the table."""
         return max(0, now_ms - self._confirmed_ms)
@@ -101,24 +118,24 @@ class LiveItems:
         """Whether the store has not confirmed the table for longer than is normal."""
         return self.age_ms(now_ms) > self._stale_ms
 
-    async def _read(self) -> None:
-        asked_ms = self._clock()
-        table = await asyncio.to_thread(self._source.refresh)
-        if table is not None:
-            self.table = table
-        self._confirmed_ms = asked_ms
-        if self._keeps_snapshot:
-            await self._save()
-
-    async def _save(self) -> None:
-        now_ms = self._clock()
-        if self._saved is not None:
-            version, saved_ms = self._saved
-            if version == self.table.version or now_ms - saved_ms < SNAPSHOT_EVERY_MS:
-                return
+    def _restore(self) -> SnapshotError | None:
+        """Why there is no snapshot to start from; None where there is."""
         try:
-            await asyncio.to_thread(save_snapshot, self.table, self._snapshot_dir)
+            self._source.restore()
         except SnapshotError as error:
+            return error
+        self._confirmed_ms = self.table.origin.loaded_ms
+        return None
+
+    async def _follow(self) -> bool:
+        """Whether the table is now what the store held a moment ago; if not, another worker is making it."""
+        asked_ms = self._clock()
+        is_followed = await asyncio.to_thread(self._source.refresh)
+        if is_followed:
+            self._confirmed_ms = asked_ms
+        error = self._source.disk_error
+        if error is not None and error is not self._disk_error:
             self._telemetry.store_error("snapshot")
-            logger.warning("no snapshot of the item table", extra={"error": str(error)})
-        self._saved = (self.table.version, now_ms)
+            logger.warning("the item table cannot be shared with other workers", extra={"error": str(error)})
+        self._disk_error = error
+        return is_followed

@@ -144,10 +144,19 @@ class ItemsSettings:
     """The table of ad features in each worker."""
 
     snapshot_dir: Path = Path(".clickserve/items")
-    """Last table on disk: what a worker starts from while Redis is away."""
+    """Last table on disk: what all workers map, and what they start from while Redis is away."""
 
-    refresh_ms: float = 1_000.0
-    """How often changes are asked for."""
+    refresh_ms: float = 250.0
+    """How often changes are asked for; a changed ad is ranked by its new row within about twice that."""
+
+    delta_rows: int = 8_192
+    """Changed ads that a worker keeps beside the shared table; with one more, the table on disk is made anew."""
+
+    derived_max_mb: float = 512.0
+    """Where a model's precomputed values of all ads would take more, they are computed per request instead."""
+
+    max_ads: int = 2_000_000
+    """A larger catalogue is refused, before it takes the machine's memory."""
 
     stale_ms: float = 60_000.0
     """A table not confirmed by the store for longer is still served, with the code `items_stale`."""

@@ -1,34 +1,35 @@
-"""An item table on disk: what the service starts from when Redis is away.
+"""The base of an item table on disk: what all workers of a machine share, and start from when Redis is away.
 
-A snapshot is a folder of NumPy files with a manifest of checksums; `current` names the newest one and is replaced
+A snapshot is a folder of NumPy files with a manifest of checksums. `current` names the newest one and is replaced
 atomically, so a reader sees a whole old snapshot or a whole new one, and a writer that is killed leaves the old one
-valid. Checksums are XXH3-128: they find damage, not malice. Arrays are mapped, not read, so several workers share them.
-Only the newest snapshot is kept; one that a reader has mapped stays readable after its files are unlinked.
+valid. Arrays are mapped, not read, so that workers share their memory. Only the current snapshot is kept; one that a
+process has mapped stays readable after its files are unlinked.
+Writers hold `SnapshotFolder.lock`: two at once would clear each other's folders away.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
-import xxhash
 
 from feature_store.errors import SnapshotError
-from feature_store.online.item_table import ItemTable, frozen_table
+from feature_store.online.array_files import checksum, flush, mapped, write_whole
+from feature_store.online.id_index import IdIndex
+from feature_store.online.item_base import ItemBase
+from feature_store.online.item_rows import ItemRows
+from feature_store.online.process_lock import process_lock
 from feature_store.online.store import CataloguePosition
 from feature_store.schema import FeatureView
 
-LAYOUT = 1
-_ARRAYS = ("floats", "ids", "event_time_ms", "found")
-_IDS_FILE = "ad_ids.txt"
+LAYOUT = 2
+_ROWS = ("floats", "ids", "event_time_ms", "found")
+_INDEX = ("slots", "offsets", "blob")
 _MANIFEST = "manifest.json"
 _CURRENT = "current"
 
@@ -43,72 +44,106 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checksums: dict[str, str]
 
 
-def save_snapshot(table: ItemTable, directory: Path) -> Path:
-    """Writes the table below `directory` and makes it the current one. Returns its folder.
+class SnapshotFolder:
+    """The snapshots of one set of views."""
 
-    Raises:
-        SnapshotError: it cannot be written; the snapshot before it stays current.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with (directory / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # two writers would clear each other's folders away
-            return _save(table, directory)
-    except OSError as error:
-        raise SnapshotError(f"cannot write a snapshot of the item table to {directory}: {error}") from None
+    def __init__(self, directory: Path, views: Sequence[FeatureView]) -> None:
+        """Nothing is read or made yet."""
+        self._directory = directory
+        self._views = tuple(views)
 
+    def lock(self) -> AbstractContextManager[bool]:
+        """The right to save, held until the block ends; False if another process has it.
 
-def _save(table: ItemTable, directory: Path) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="items-", dir=directory))
-    for name in _ARRAYS:
-        np.save(folder / f"{name}.npy", getattr(table, name), allow_pickle=False)
-    (folder / _IDS_FILE).write_text("\n".join(table.ad_ids), encoding="utf-8")
-    files = [f"{name}.npy" for name in _ARRAYS] + [_IDS_FILE]
-    manifest = _Manifest(
-        layout=LAYOUT,
-        fingerprints=tuple(view.fingerprint for view in table.views),
-        positions=tuple((position.version, position.sequence) for position in table.positions),
-        loaded_ms=table.loaded_ms,
-        checksums={name: _checksum(folder / name) for name in files},
-    )
-    (folder / _MANIFEST).write_bytes(msgspec.json.encode(manifest))
-    _point_to(directory, folder)
-    _remove_others(directory, folder)
-    return folder
+        Raises:
+            SnapshotError: the folder cannot be written to.
+        """
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            return process_lock(self._directory / "lock")
+        except OSError as error:
+            raise SnapshotError(f"cannot write a snapshot of the item table to {self._directory}: {error}") from None
 
+    def current(self) -> Path | None:
+        """The newest snapshot's folder, None if there is none that can be read."""
+        try:
+            return self._directory / (self._directory / _CURRENT).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return None
 
-def load_snapshot(directory: Path, views: Sequence[FeatureView]) -> ItemTable:
-    """The current snapshot, its arrays mapped from disk. Its rows may have outlived their time-to-live meanwhile.
+    def save(self, base: ItemBase) -> Path:
+        """Writes a base; it is not the current one yet. Returns its folder.
 
-    Raises:
-        SnapshotError: there is none, it is damaged, or it was made for other views.
-    """
-    try:
-        folder = directory / (directory / _CURRENT).read_text(encoding="utf-8").strip()
-        manifest = msgspec.json.decode((folder / _MANIFEST).read_bytes(), type=_Manifest)
-        _check_manifest(folder, manifest, views)
-        arrays = {name: _mapped(folder / f"{name}.npy") for name in _ARRAYS}
-        text = (folder / _IDS_FILE).read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise SnapshotError(
-            f"no whole snapshot of the item table in {directory}: {error.filename} is missing"
-        ) from None
-    except (OSError, ValueError, msgspec.DecodeError) as error:
-        raise SnapshotError(f"the snapshot of the item table in {directory} cannot be read: {error}") from None
-    ad_ids = tuple(text.split("\n")) if text else ()
-    if {len(ad_ids) + 1} != {len(array) for array in arrays.values()}:
-        raise SnapshotError(f"snapshot {folder} is damaged: {len(ad_ids)} ads, but arrays of other lengths; delete it")
-    return frozen_table(
-        tuple(views),
-        tuple(CataloguePosition(*position) for position in manifest.positions),
-        ad_ids,
-        arrays["floats"],
-        arrays["ids"],
-        arrays["event_time_ms"],
-        arrays["found"],
-        manifest.loaded_ms,
-        {ad_id: row for row, ad_id in enumerate(ad_ids)},
-    )
+        Raises:
+            SnapshotError: it cannot be written; the snapshot before it stays current.
+        """
+        try:
+            return self._write(base)
+        except OSError as error:
+            raise SnapshotError(f"cannot write a snapshot of the item table to {self._directory}: {error}") from None
+
+    def make_current(self, folder: Path) -> None:
+        """Lets all readers find a saved base, and removes those before it, whole or begun.
+
+        Raises:
+            SnapshotError: `current` cannot be written.
+        """
+        try:
+            write_whole(self._directory / _CURRENT, folder.name.encode())
+        except OSError as error:
+            raise SnapshotError(f"cannot name {folder} the current snapshot: {error}") from None
+        for other in self._directory.glob("items-*"):
+            if other != folder and other.is_dir():
+                shutil.rmtree(other, ignore_errors=True)
+
+    def load(self, folder: Path | None = None) -> ItemBase:
+        """A snapshot, its arrays mapped from disk: the current one, or that of a folder. Its rows may have outlived
+        their time-to-live meanwhile.
+
+        Raises:
+            SnapshotError: there is none, it is damaged, or it was made for other views.
+        """
+        folder = folder or self.current()
+        if folder is None:
+            raise SnapshotError(f"no whole snapshot of the item table in {self._directory}: {_CURRENT} is missing")
+        try:
+            manifest = msgspec.json.decode((folder / _MANIFEST).read_bytes(), type=_Manifest)
+            _check_manifest(folder, manifest, self._views)
+            rows = ItemRows(**{name: mapped(folder / f"{name}.npy") for name in _ROWS})
+            slots, offsets, blob = (mapped(folder / f"{name}.npy") for name in _INDEX)
+            index = IdIndex(slots, offsets, blob)
+        except FileNotFoundError as error:
+            raise SnapshotError(
+                f"no whole snapshot of the item table in {self._directory}: {error.filename} is missing"
+            ) from None
+        except (OSError, ValueError, msgspec.DecodeError) as error:
+            raise SnapshotError(
+                f"the snapshot of the item table in {self._directory} cannot be read: {error}"
+            ) from None
+        if {len(index) + 1} != {len(array) for array in (rows.floats, rows.ids, rows.event_time_ms, rows.found)}:
+            raise SnapshotError(
+                f"snapshot {folder} is damaged: {len(index)} ads, but arrays of other lengths; delete it"
+            )
+        positions = tuple(CataloguePosition(*position) for position in manifest.positions)
+        return ItemBase(self._views, positions, rows, index, manifest.loaded_ms, folder)
+
+    def _write(self, base: ItemBase) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="items-", dir=self._directory))
+        arrays = {name: getattr(base.rows, name) for name in _ROWS} | {
+            name: getattr(base.index, name) for name in _INDEX
+        }
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+            flush(folder / f"{name}.npy")
+        manifest = _Manifest(
+            layout=LAYOUT,
+            fingerprints=tuple(view.fingerprint for view in base.views),
+            positions=tuple((position.version, position.sequence) for position in base.positions),
+            loaded_ms=base.loaded_ms,
+            checksums={f"{name}.npy": checksum(folder / f"{name}.npy") for name in arrays},
+        )
+        write_whole(folder / _MANIFEST, msgspec.json.encode(manifest))
+        return folder
 
 
 def _check_manifest(folder: Path, manifest: _Manifest, views: Sequence[FeatureView]) -> None:
@@ -120,47 +155,6 @@ def _check_manifest(folder: Path, manifest: _Manifest, views: Sequence[FeatureVi
         held = ", ".join(fingerprint[:8] for fingerprint in manifest.fingerprints)
         raise SnapshotError(f"snapshot {folder} holds the views ({held}), the model wants {asked}")
     for name, wanted_sum in manifest.checksums.items():
-        found_sum = _checksum(folder / name)
+        found_sum = checksum(folder / name)
         if found_sum != wanted_sum:
             raise SnapshotError(f"{folder / name} is damaged: checksum {found_sum}, its manifest says {wanted_sum}")
-
-
-def _mapped(path: Path) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    return array
-
-
-def _checksum(path: Path) -> str:
-    digest = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _point_to(directory: Path, folder: Path) -> None:
-    """Makes a folder the current snapshot; on disk before the name is, so that a crash cannot leave an empty one."""
-    for file in folder.iterdir():
-        _flush(file)
-    _flush(folder)
-    new = directory / f"{folder.name}.{_CURRENT}"
-    new.write_text(folder.name, encoding="utf-8")
-    _flush(new)
-    new.replace(directory / _CURRENT)
-    _flush(directory)
-
-
-def _flush(path: Path) -> None:
-    """Forces a file's content, or a folder's names, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove_others(directory: Path, folder: Path) -> None:
-    """Older snapshots, whole or begun."""
-    for other in directory.glob("items-*"):
-        if other != folder and other.is_dir():
-            shutil.rmtree(other, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from unittest.mock import patch
 
 import msgspec
@@ -251,17 +252,23 @@ def test_a_lost_chunk_is_an_error_and_materializing_again_mends_it(
     assert sorted(catalogue.load(ADS).entity_ids) == ["a1", "a2", "a3"]
 
 
-def test_an_item_table_follows_redis(store_url: str, writer: RedisRowWriter, catalogue: RedisCatalogue) -> None:
-    """The whole way: rows, catalogue, table, change, table."""
+def test_an_item_table_follows_redis(
+    store_url: str, writer: RedisRowWriter, catalogue: RedisCatalogue, tmp_path: Path
+) -> None:
+    """The whole way: rows, catalogue, table, change, row of the delta; another version, another base."""
     write(writer, ADS, {"a1": 1, "a2": 2})
-    source = ItemTableSource(catalogue, [ADS], Now())
-    first = source.refresh()
-    unchanged = source.refresh()
+    source = ItemTableSource(catalogue, [ADS], Now(), tmp_path)
+    source.refresh()
+    first = source.table
     write(writer, ADS, {"a2": 20})
-    second = source.refresh()
+    source.refresh()
+    second = source.table
+    with patch.object(catalogue_writer, "MAX_CHANGES", 0):
+        write(writer, ADS, {"a1": 10})
+    source.refresh()
+    third = source.table
 
-    assert first is not None
-    assert second is not None
-    assert unchanged is None
-    assert first.floats[first.lookup(["a1", "a2"]), 0].tolist() == [1.0, 2.0]
-    assert second.floats[second.lookup(["a1", "a2"]), 0].tolist() == [1.0, 20.0]
+    assert first is second is not third is not None
+    assert second.take(second.lookup(["a1", "a2"])).floats[:, 0].tolist() == [1.0, 20.0]
+    assert third.take(third.lookup(["a1", "a2"])).floats[:, 0].tolist() == [10.0, 20.0]
+    assert third.n_changed == 0

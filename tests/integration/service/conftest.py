@@ -66,9 +66,9 @@ Running = Callable[[Settings], AbstractAsyncContextManager[Worker]]
 
 
 @asynccontextmanager
-async def running(settings: Settings, worker_id: int = 0) -> AsyncIterator[Worker]:
+async def running(settings: Settings) -> AsyncIterator[Worker]:
     """A worker with these settings, stopped on leaving."""
-    runtime = await Runtime.start(settings, worker_id=worker_id)
+    runtime = await Runtime.start(settings)
     listeners = open_listeners("127.0.0.1", 0, backlog=128, setting="server")
     server = HttpServer(
         runtime.app,

@@ -10,8 +10,9 @@ import pytest
 from feature_store.errors import StoreDown
 from feature_store.online.memory_store import MemoryStore
 from feature_store.online.store import CataloguePosition, CatalogueReader, CatalogueRows
+from feature_store.rows import Floats, Ids
 from feature_store.schema import FeatureView
-from service.live_items import SNAPSHOT_EVERY_MS, LiveItems
+from service.live_items import LiveItems
 from service.telemetry import Telemetry
 from tests.stores import Now, make_view, numbered
 
@@ -58,31 +59,32 @@ def write(store: MemoryStore, clock: Now, values: dict[str, float]) -> None:
         session.finish()
 
 
-def items_of(store: CatalogueReader, folder: Path, clock: Now, *, keeps_snapshot: bool = True) -> LiveItems:
+def items_of(store: CatalogueReader, folder: Path, clock: Now) -> LiveItems:
     """A live table that counts as stale after a second."""
     return LiveItems(
         store,
         [VIEW],
         snapshot_dir=folder,
-        keeps_snapshot=keeps_snapshot,
         stale_ms=1_000,
         clock=clock,
         telemetry=Telemetry(),
     )
 
 
+def first_numbers(items: LiveItems, *ad_ids: str) -> list[float]:
+    """The first number of each ad."""
+    return [float(number) for number in items.table.take(items.table.lookup(ad_ids)).floats[:, 0]]
+
+
 async def test_a_refresh_brings_new_ads_and_new_values(store: Flaky, clock: Now, tmp_path: Path) -> None:
     """Within one rhythm, without a restart."""
     items = items_of(store, tmp_path, clock)
     await items.load()
-    before = items.table
 
     write(store, clock, {"a2": 5.0, "a3": 3.0})
     await items.refresh()
 
-    assert before.ad_ids == ("a1", "a2")
-    assert set(items.table.ad_ids) == {"a1", "a2", "a3"}
-    np.testing.assert_array_equal(items.table.floats[items.table.lookup(["a2"])[0]], [5.0, 5.0])
+    assert first_numbers(items, "a1", "a2", "a3") == [1.0, 5.0, 3.0]
 
 
 async def test_nothing_new_keeps_the_table_and_confirms_it(store: Flaky, clock: Now, tmp_path: Path) -> None:
@@ -104,16 +106,15 @@ async def test_without_the_store_the_last_table_stands_and_ages(store: Flaky, cl
     """Until the store is back."""
     items = items_of(store, tmp_path, clock)
     await items.load()
-    before = items.table
 
     store.is_away = True
     clock.ahead_ms = 5_000
     await items.refresh()
-    while_away = items.table, items.is_stale(clock())
+    while_away = first_numbers(items, "a1", "a2"), items.is_stale(clock())
     store.is_away = False
     await items.refresh()
 
-    assert while_away == (before, True)
+    assert while_away == ([1.0, 2.0], True)
     assert not items.is_stale(clock())
 
 
@@ -123,13 +124,13 @@ async def test_a_start_without_the_store_uses_the_snapshot(store: Flaky, clock: 
     store.is_away = True
     clock.ahead_ms = 5_000
 
-    items = items_of(store, tmp_path, clock, keeps_snapshot=False)
+    items = items_of(store, tmp_path, clock)
     await items.load()
-    from_snapshot = items.table.ad_ids, items.is_stale(clock())
+    from_snapshot = first_numbers(items, "a1", "a2"), items.is_stale(clock())
     store.is_away = False
     await items.refresh()
 
-    assert from_snapshot == (("a1", "a2"), True)
+    assert from_snapshot == ([1.0, 2.0], True)
     assert not items.is_stale(clock())
 
 
@@ -143,23 +144,38 @@ async def test_without_store_and_snapshot_there_is_nothing_to_start_from(
         await items_of(store, tmp_path, clock).load()
 
 
-async def test_only_the_keeper_writes_snapshots_and_not_all_the_time(store: Flaky, clock: Now, tmp_path: Path) -> None:
-    """A table that changes every second is not written to disk every second."""
-    keeper, other = items_of(store, tmp_path / "a", clock), items_of(store, tmp_path / "b", clock, keeps_snapshot=False)
-    await keeper.load()
-    await other.load()
-    first = snapshot_names(tmp_path / "a")
+async def test_a_start_from_the_snapshot_knows_what_changed_since(store: Flaky, clock: Now, tmp_path: Path) -> None:
+    """The snapshot may be minutes old; the change stream tells the rest."""
+    await items_of(store, tmp_path, clock).load()
+    write(store, clock, {"a2": 5.0})
 
-    write(store, clock, {"a3": 3.0})
-    await keeper.refresh()
-    soon = snapshot_names(tmp_path / "a")
-    clock.ahead_ms = SNAPSHOT_EVERY_MS
-    await keeper.refresh()
-    later = snapshot_names(tmp_path / "a")
+    items = items_of(store, tmp_path, clock)
+    await items.load()
 
-    assert first == soon != later
-    assert len(later) == 1
-    assert snapshot_names(tmp_path / "b") == []
+    assert first_numbers(items, "a1", "a2") == [1.0, 5.0]
+    assert items.table.n_changed == 1
+    assert not items.is_stale(clock())
+
+
+async def test_what_a_model_derives_is_there_for_every_table(store: Flaky, clock: Now, tmp_path: Path) -> None:
+    """From the moment the model asks until it says that it is done."""
+
+    def double(floats: Floats, ids: Ids) -> Floats:
+        return 2 * floats
+
+    items = items_of(store, tmp_path, clock)
+    await items.load()
+
+    await items.derive("double", 2, np.float32, double)
+    write(store, clock, {"a2": 5.0})
+    await items.refresh()
+    derived = items.table.derived("double")
+    items.forget("double")
+
+    assert derived is not None
+    assert sorted(derived.base[:-1, 0].tolist()) == [2.0, 4.0]
+    assert derived.delta[0].tolist() == [10.0, 10.0]
+    assert items.table.derived("double") is None
 
 
 async def test_a_disk_that_takes_no_snapshot_stops_nothing(store: Flaky, clock: Now, tmp_path: Path) -> None:
@@ -170,9 +186,4 @@ async def test_a_disk_that_takes_no_snapshot_stops_nothing(store: Flaky, clock: 
     items = items_of(store, not_a_folder, clock)
     await items.load()
 
-    assert items.table.ad_ids == ("a1", "a2")
-
-
-def snapshot_names(folder: Path) -> list[str]:
-    """Whole snapshots below a folder."""
-    return sorted(path.parent.name for path in folder.rglob("manifest.json"))
+    assert first_numbers(items, "a1", "a2") == [1.0, 2.0]

@@ -54,7 +54,6 @@ class Bench:
                 reader,
                 views,
                 snapshot_dir=self._folder,
-                keeps_snapshot=False,
                 stale_ms=60_000,
                 clock=self.clock,
                 telemetry=self._telemetry,

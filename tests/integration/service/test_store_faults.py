@@ -107,7 +107,7 @@ async def test_a_worker_starts_from_the_snapshot_while_the_store_is_away(
         healthy = (await first.rank(shop.rank_body())).json()
     server.save_and_kill()
 
-    async with running(hurt, worker_id=1) as second:
+    async with running(hurt) as second:
         degraded = await until(second, shop.rank_body(), lambda answer: "items_stale" in answer["degraded"])
         ready = await second.ask("GET", "/readyz")
         server.start_again()
