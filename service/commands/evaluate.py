@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
-from service.commands.rejected import rejects_document, say_rejects
 from service.console import Console
+from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
     from models.registry.manifest import Interval

@@ -11,8 +11,8 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 from service.commands.options import config_option, features_option, json_option
-from service.commands.rejected import rejects_document, say_rejects
 from service.console import Console
+from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
     from feature_store.offline.materialize import MaterializedView, MaterializeReport

@@ -10,8 +10,8 @@ import msgspec
 from rich.console import Console as RichConsole
 
 from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
-from service.commands.rejected import rejects_document, say_rejects
 from service.console import Console, key_value_table
+from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
     from models.registry.registry import Published
