@@ -5,6 +5,7 @@ FeatureStoreError
 ├── EntityIdError             an id that may not become part of a key
 ├── CodecError                stored bytes are not a row of the view they claim to be
 ├── LogError                  a click log cannot be read, or means something impossible
+│   └── LogNameError          the text that should name a log names none
 ├── MaterializeError          rows cannot be made or written
 ├── SnapshotError             an item table on disk is damaged or of other views
 ├── TooManyItems              the catalogue of items is larger than the setting allows
@@ -38,6 +39,10 @@ class CodecError(FeatureStoreError):
 
 class LogError(FeatureStoreError):
     """A click log cannot be read as described."""
+
+
+class LogNameError(LogError):
+    """A text names no click log, or one that nobody described."""
 
 
 class MaterializeError(FeatureStoreError):

@@ -22,6 +22,8 @@ class TimeColumn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     column: str
     unit: TimeUnit | None = None
     """None: milliseconds where the column holds integers, a timestamp where it holds dates or times."""
+    path: str = ""
+    """Of the key in `features.toml` that names the column, for messages."""
 
 
 class Clicked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -49,7 +49,7 @@ class TomlTable:
 
     def error(self, key: str, complaint: str) -> SchemaError:
         """The error to raise about a key of this table; an empty key complains about the table itself."""
-        return SchemaError(f"{self.origin}: {self._path_of(key)}: {complaint}")
+        return SchemaError(f"{self.origin}: {self.path_of(key)}: {complaint}")
 
     def expect(self, known: Collection[str]) -> None:
         """Refuse every key that is not known."""
@@ -66,7 +66,7 @@ class TomlTable:
 
     def table(self, key: str) -> TomlTable:
         """The table under a key; an empty one where there is none."""
-        return TomlTable(self.origin, self._path_of(key), self._typed(key, dict, {}))
+        return TomlTable(self.origin, self.path_of(key), self._typed(key, dict, {}))
 
     def tables(self) -> Iterator[tuple[str, TomlTable]]:
         """Every key of this table with the table under it."""
@@ -137,7 +137,8 @@ class TomlTable:
             raise self.error(key, f"expected {_KINDS[kind]}, got {value!r}")
         return value
 
-    def _path_of(self, key: str) -> str:
+    def path_of(self, key: str) -> str:
+        """The path of a key of this table, from the top of the file."""
         parts = [part for part in (self.path, key) if part]
         return ".".join(parts) or "top level"
 

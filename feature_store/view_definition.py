@@ -32,6 +32,9 @@ FROM_ELSEWHERE: Final = "external"
 MAX_WIDTH: Final = 4096
 """Of an embedding; a row must stay small enough for one Redis answer."""
 
+MIN_STEP_MS: Final = 1_000
+"""A window is summed step by step, so a shorter step makes more sums than the log has impressions."""
+
 _KEYS = ("entity", "ttl", "features", "from", "key", "event_time", "step", "lag", "by", "sql")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _DTYPE = re.compile(r"float32(?:\[(\d{1,6})\])?|id")
@@ -128,8 +131,8 @@ def _plain_source(table: TomlTable, columns: tuple[str, ...], log: LogNames) -> 
 
 def _windows(table: TomlTable, features_table: TomlTable, ttl_ms: int) -> tuple[tuple[Feature, ...], WindowSource]:
     step_ms, lag_ms = table.duration_ms("step"), table.duration_ms("lag")
-    if step_ms == 0:
-        raise table.error("step", "is 0; use 1s or more")
+    if step_ms < MIN_STEP_MS:
+        raise table.error("step", f'is shorter than 1s: "{table.text("step")}"; windows are counted in whole steps')
     if ttl_ms < step_ms + lag_ms:
         raise table.error("ttl", "is shorter than step + lag, so a row would expire before the next one is made")
     features, measures = [], []
@@ -176,12 +179,12 @@ def read_time_column(table: TomlTable, key: str) -> TimeColumn | None:
     if key not in table:
         return None
     if not table.is_table(key):
-        return TimeColumn(table.text(key))
+        return TimeColumn(table.text(key), path=table.path_of(key))
     described = table.table(key)
     described.expect(("column", "unit"))
     described.require("column", '"ts"')
     unit = _TIME_UNITS[described.choice("unit", tuple(_TIME_UNITS))] if "unit" in described else None
-    return TimeColumn(described.text("column"), unit)
+    return TimeColumn(described.text("column"), unit, described.path_of("column"))
 
 
 def refuse_label(column: str, log: LogNames, table: TomlTable) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from feature_store.errors import SchemaError, StoreError
+from feature_store.errors import LogNameError, SchemaError, StoreError
 from service.errors import SettingsError
 
 FAILURE = 1
@@ -16,6 +16,6 @@ def exit_code(error: Exception) -> int:
     """The exit code that an error raised on purpose ends a process with."""
     if isinstance(error, StoreError):
         return DEPENDENCY_DOWN
-    if isinstance(error, (SchemaError, SettingsError)):
+    if isinstance(error, (SchemaError, LogNameError, SettingsError)):
         return USAGE
     return FAILURE

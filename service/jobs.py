@@ -226,7 +226,7 @@ def project_of(data: str | None, features_file: Path | None) -> Project:
     """The definition of features: the file, or what comes with the kind of log.
 
     Raises:
-        LogError: neither a file nor a kind of log that brings its own.
+        LogNameError: neither a file nor a kind of log that brings its own.
     """
     if features_file:
         return load_project(features_file)

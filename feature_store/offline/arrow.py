@@ -5,13 +5,16 @@ Categorical columns are factorised first, so that a value is hashed once per bat
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from feature_store.errors import LogError
 from feature_store.ids import MISSING_ID, hash_ids
 
 Table = Any
@@ -61,6 +64,19 @@ def factorised(table: Table, name: str) -> tuple[npt.NDArray[np.int32], list[Any
     encoded = pc.dictionary_encode(_column(table, name))
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
     return codes, encoded.dictionary.to_pylist()
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """Names of a Parquet file's columns, as they stand in it.
+
+    Raises:
+        LogError: it is no Parquet file, or a damaged one.
+    """
+    try:
+        names: list[str] = pq.read_schema(path).names
+    except (pa.ArrowException, OSError) as error:
+        raise LogError(f"{path} cannot be read as Parquet: {error}") from None
+    return names
 
 
 def table_of(columns: dict[str, npt.NDArray[Any] | list[Any]]) -> Table:

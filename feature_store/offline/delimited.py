@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 import zlib
 from array import array
 from collections import Counter
@@ -31,6 +32,8 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _DELIMITERS = ",\t;|"
 _MAX_LINE_BYTES = 10_000_000
+_WRONG_VALUE = re.compile(r'Could not convert string "(.*)" to ', re.DOTALL)
+"""In DuckDB's message; where another version words it otherwise, the whole line is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def load_delimited(
         path: plain or gzip.
         name: of the new table.
         workdir: holds the copy of the good lines while they are parsed.
-        types: SQL type of the columns whose type is known; a value that does not fit makes its line torn.
+        types: SQL type of the columns whose type is known; a value that does not fit costs its line.
         sniffed: columns whose type is guessed from the file's start; all others are text.
         dialect: how fields are written.
     Raises:
@@ -98,23 +101,34 @@ def load_delimited(
         )
     finally:
         copy.unlink(missing_ok=True)
-    _number_lines(engine, name, kept, torn, n_header_lines=int(has_header), path=path)
+    _number_lines(engine, name, kept, torn, columns, n_header_lines=int(has_header), path=path)
 
 
 def _number_lines(
-    engine: Engine, name: str, kept: array[int], torn: list[RejectedRow], *, n_header_lines: int, path: Path
+    engine: Engine,
+    name: str,
+    kept: array[int],
+    torn: list[RejectedRow],
+    types: Mapping[str, str],
+    *,
+    n_header_lines: int,
+    path: Path,
 ) -> None:
     """Give every parsed row the number of its line, and list the lines that were not parsed."""
     # DuckDB reports a line once per column; a wrong number of columns explains the wrong types that follow from it.
     complaints = engine.rows(
-        "SELECT line, arg_min(error_message, (error_type = 'CAST', column_idx)), any_value(csv_line) "
-        "FROM reject_errors GROUP BY line"
+        "SELECT line, error_type = 'CAST', column_name, error_message, csv_line FROM reject_errors "
+        "QUALIFY row_number() OVER (PARTITION BY line ORDER BY error_type = 'CAST', column_idx) = 1"
     )
     at = np.array([int(str(line)) - 1 for line, *_ in complaints], dtype=np.int64)  # index into `kept`
-    torn += [
-        RejectedRow(kept[int(str(line)) - 1], f"torn line: {str(why).splitlines()[0]}", str(shown))
-        for line, why, shown in complaints
-    ]
+    for line, is_wrong_type, column, message, whole in complaints:
+        number, why, shown = kept[int(str(line)) - 1], str(message).splitlines()[0], str(whole)
+        if is_wrong_type:
+            value = _WRONG_VALUE.search(str(message))
+            why, shown = f"{column} is not {_called(types[str(column)])}", value[1] if value else shown
+        else:
+            why = f"torn line: {why}"
+        torn.append(RejectedRow(number, why, shown))
     engine.run("DROP TABLE reject_errors; DROP TABLE reject_scans")
     lines = np.delete(np.asarray(kept, dtype=np.int64), np.concatenate([np.arange(n_header_lines), at]))
     (n_parsed,) = engine.wholes(f"SELECT count(*) FROM {name}_parsed")
@@ -140,6 +154,11 @@ def _number_lines(
             ),
         )
         engine.run(f"INSERT INTO {REJECTED} FROM torn_lines; DROP TABLE torn_lines")
+
+
+def _called(kind: str) -> str:
+    """A type of DuckDB in words."""
+    return "a number" if kind in ("DOUBLE", "BIGINT") else "true or false" if kind == "BOOLEAN" else f"a {kind}"
 
 
 def _set_torn_lines_aside(path: Path, copy: Path, *, quoting: bool) -> tuple[array[int], list[RejectedRow], str]:

@@ -33,6 +33,7 @@ class Engine:
             threads: at most so many; all cores where None.
             spill_folder: where sorts that exceed 80 % of the memory go; the current folder's `.tmp` where None.
         """
+        self._about = ""
         self._database = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
         self.run(f"SET TimeZone = {text(time_zone)}")
         self.run("SET enable_progress_bar = false")
@@ -49,6 +50,15 @@ class Engine:
     ) -> None:
         self.close()
 
+    @contextmanager
+    def about(self, what: str) -> Iterator[None]:
+        """Inside, DuckDB's complaints begin with `what`: the file or view that the statements are about."""
+        before, self._about = self._about, f"{what}: "
+        try:
+            yield
+        finally:
+            self._about = before
+
     def close(self) -> None:
         """Free everything."""
         self._database.close()
@@ -59,23 +69,23 @@ class Engine:
         Raises:
             LogError: DuckDB refused it or could not read a file; the message is DuckDB's first paragraph.
         """
-        with _complaints():
+        with self._complaints():
             self._database.execute(sql)
 
     def table(self, sql: str) -> arrow.Table:
         """The whole result of a query. Raises LogError as `run`."""
-        with _complaints():
+        with self._complaints():
             return self._database.sql(sql).to_arrow_table()
 
     def batches(self, sql: str) -> Iterator[arrow.Table]:
         """The result of a query, some rows at a time, without holding all of it. Raises LogError as `run`."""
-        with _complaints():
+        with self._complaints():
             reader = self._database.sql(sql).to_arrow_reader(ROWS_PER_BATCH)
             yield from reader
 
     def rows(self, sql: str) -> list[tuple[object, ...]]:
         """The result of a small query as Python values. Raises LogError as `run`."""
-        with _complaints():
+        with self._complaints():
             return self._database.execute(sql).fetchall()
 
     def wholes(self, sql: str) -> tuple[int, ...]:
@@ -89,10 +99,18 @@ class Engine:
 
     def keep(self, name: str, table: arrow.Table) -> None:
         """Make a temporary table of an Arrow table."""
-        with _complaints():
+        with self._complaints():
             self._database.register("handed_over", table)
             self._database.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS FROM handed_over")
             self._database.unregister("handed_over")
+
+    @contextmanager
+    def _complaints(self) -> Iterator[None]:
+        """DuckDB's errors as ours, without its drawings of the statement."""
+        try:
+            yield
+        except duckdb.Error as error:
+            raise LogError(self._about + str(error).split("\n\n")[0].strip()) from error
 
 
 def quoted(name: str) -> str:
@@ -103,12 +121,3 @@ def quoted(name: str) -> str:
 def text(value: str) -> str:
     """A text inside SQL."""
     return "'" + value.replace("'", "''") + "'"
-
-
-@contextmanager
-def _complaints() -> Iterator[None]:
-    """DuckDB's errors as ours, without its drawings of the statement."""
-    try:
-        yield
-    except duckdb.Error as error:
-        raise LogError(str(error).split("\n\n")[0].strip()) from error

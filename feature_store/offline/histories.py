@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from feature_store.errors import LogError
+from feature_store.errors import LogError, SchemaError
 from feature_store.offline import arrow
 from feature_store.offline.checks import FAILED, id_checks, judged, reject_failed, time_checks
-from feature_store.offline.columns import Columns
+from feature_store.offline.columns import Columns, column_key
 from feature_store.offline.delimited import load_delimited
-from feature_store.offline.engine import Engine, quoted, text
+from feature_store.offline.engine import Engine, quoted
 from feature_store.offline.log import Log
+from feature_store.offline.parquet import show_parquet
 from feature_store.offline.rejects import REJECTED, create_reject_table
 from feature_store.project import Project, TimeColumn
 from feature_store.schema import FeatureView, LogSource, SqlSource, TableSource, WindowSource
@@ -38,7 +39,8 @@ def make_history(engine: Engine, name: str, view: FeatureView, project: Project,
         log: needed by views made from it; a table is also looked for beside it.
         workdir: for temporary copies.
     Raises:
-        LogError: a file or column is missing or has an impossible type, or an SQL view sees the future.
+        SchemaError: a column is missing or has an impossible type, or a query is none that the log could answer.
+        LogError: a file is missing or cannot be read, or an SQL view sees the future.
     """
     create_reject_table(engine)
     if isinstance(view.source, TableSource):
@@ -75,10 +77,7 @@ def _from_table(
     at = f"{project.origin}: views.{view.name}"
     relation, unit = f"{name}_file", "row"
     if path.suffix == ".parquet":
-        engine.run(
-            f"CREATE OR REPLACE TEMP VIEW {relation} AS SELECT row_number() OVER () AS _line, * "
-            f"FROM read_parquet({text(str(path))})"
-        )
+        show_parquet(engine, [path], relation)
     else:
         unit = "line"
         types = {
@@ -93,11 +92,12 @@ def _from_table(
     checks = id_checks("_key", file.key)
     time = str(SINCE_EVER)
     if file.event_time is not None:
-        time = columns.time_ms(file.event_time, f"{at}.event_time")
+        time = columns.time_ms(file.event_time, f"{project.origin}: {file.event_time.path}")
         checks += time_checks("_since_ms", quoted(file.event_time.column), file.event_time.column)
     values = []
     for i, (feature, column) in enumerate(zip(view.features, source.columns, strict=True)):
-        checks += columns.feature_checks(column, feature.dtype, feature.width, f"{at}.features.{feature.name}")
+        named_by = f"{project.origin}: {column_key(f'views.{view.name}.features', feature.name, column)}"
+        checks += columns.feature_checks(column, feature.dtype, feature.width, named_by)
         values.append(f"{columns.feature_value(column, feature.dtype, feature.width)} AS f{i}")
     rows = judged(f"(SELECT {entity} AS _key, {time} AS _since_ms, * FROM {relation})", checks)
     reject_failed(engine, rows, checks)
@@ -141,7 +141,7 @@ def _found(view: FeatureView, project: Project, log: Log | None) -> Path:
             return folder / path
     if Path(path).is_file() and Path(path).is_absolute():
         return Path(path)
-    places = " nor in ".join(str(folder) for folder in folders)
+    places = " nor in ".join(dict.fromkeys(str(folder) for folder in folders))
     raise LogError(f'{project.origin}: views.{view.name}.from: there is no "{path}" in {places or "any known folder"}')
 
 
@@ -165,7 +165,11 @@ def _from_sql(engine: Engine, name: str, view: FeatureView, source: SqlSource, p
     at = f"{project.origin}: views.{view.name}.sql"
     _show_log(engine, log, until_ms=None)
     answered = f"({source.sql})"
-    columns = Columns(f"the query of view {view.name!r}", engine.columns(answered))
+    try:
+        types = engine.columns(answered)
+    except LogError as error:
+        raise SchemaError(f"{at}: {error}") from None
+    columns = Columns(f"the query of view {view.name!r}", types)
     entity = columns.id_text("entity_id", at)
     time = columns.time_ms(TimeColumn("event_time_ms", "ms"), at)
     checks = id_checks("_key", "entity_id") + time_checks("_since_ms", "event_time_ms", "event_time_ms")

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from feature_store.clock import Clock
-from feature_store.errors import LogError
+from feature_store.errors import LogError, SchemaError
 from feature_store.offline.checks import FAILED, Check, future_check, id_checks, judged, reject_failed, time_checks
-from feature_store.offline.columns import Columns
+from feature_store.offline.columns import Columns, column_key
 from feature_store.offline.engine import Engine, quoted, text
 from feature_store.offline.log import OWN_COLUMNS, Log
 from feature_store.offline.progress import Progress, silent
@@ -51,7 +51,8 @@ def write_log(
         unit: what `_line` counts: `line` or `row`.
         on_progress: told the stage and its share done.
     Raises:
-        LogError: a column is missing or has an impossible type, or no row is left.
+        SchemaError: a column is missing or has an impossible type.
+        LogError: no row is left.
     """
     columns = Columns(what, engine.columns(relation))
     if clash := sorted({*OWN_COLUMNS, *_INTERNAL} & set(columns.names)):
@@ -99,7 +100,7 @@ def _own_columns(
         else:
             select.append(f"{columns.id_text(column, f'{origin}: log.{name}')} AS _{name}")
             checks += id_checks(f"_{name}", column)
-    time = _ORDER_COLUMN if log.time is None else columns.time_ms(log.time, f"{origin}: log.time")
+    time = _ORDER_COLUMN if log.time is None else columns.time_ms(log.time, f"{origin}: {log.time.path}")
     select.append(f"{time} AS _time_ms")
     if log.time is not None:
         raw = quoted(log.time.column)
@@ -107,7 +108,9 @@ def _own_columns(
         checks.append(future_check("_time_ms", raw, log.time.column, now_ms))
     label = _label(columns, log.clicked, origin, engine, relation)
     click_time = (
-        "_time_ms + 1" if log.click_time is None else columns.time_ms(log.click_time, f"{origin}: log.click_time")
+        "_time_ms + 1"
+        if log.click_time is None
+        else columns.time_ms(log.click_time, f"{origin}: {log.click_time.path}")
     )
     select += [f"{label} AS _labelled", f"CASE WHEN _labelled THEN {click_time} END AS _arrival_ms"]
     in_time = "" if project.label.window_ms is None else f" AND _arrival_ms - _time_ms <= {project.label.window_ms}"
@@ -145,30 +148,27 @@ def _features_read(project: Project) -> Iterable[tuple[str, str, Feature]]:
     """Path, column and feature of everything that reads the log's own columns."""
     for context in project.schema.context:
         column = context.column or context.name
-        yield f"context.{context.name}.column", column, Feature(name=context.name, dtype=context.dtype)
+        yield column_key("context", context.name, column), column, Feature(name=context.name, dtype=context.dtype)
     for view in project.schema.views:
         if isinstance(view.source, LogSource):
             for feature, column in zip(view.features, view.source.columns, strict=True):
-                yield f"views.{view.name}.features.{feature.name}.column", column, feature
+                yield column_key(f"views.{view.name}.features", feature.name, column), column, feature
 
 
 def _label(columns: Columns, clicked: Clicked, origin: str, engine: Engine, relation: str) -> str:
     """SQL of the label: true, false, or null where it is neither."""
     for name in clicked.reads:
         columns.kind(name, f"{origin}: log.clicked")
-    if clicked.sql is not None:
+    if clicked.sql is None:
+        assert clicked.column is not None
+        return columns.truth(clicked.column, f"{origin}: log.clicked")
+    try:
         (kind,) = engine.columns(f"(SELECT {clicked.sql} FROM {relation})").values()
-        if kind != "BOOLEAN":
-            raise LogError(f"{origin}: log.clicked.sql: {clicked.sql} is {kind}; a label is true or false")
-        return f"({clicked.sql})"
-    assert clicked.column is not None
-    column = quoted(clicked.column)
-    if columns.kind(clicked.column, f"{origin}: log.clicked") == "BOOLEAN":
-        return column
-    spelled = f"lower(CAST({column} AS VARCHAR))"
-    return (
-        f"CASE WHEN {spelled} IN ('1', '1.0', 'true') THEN true WHEN {spelled} IN ('0', '0.0', 'false') THEN false END"
-    )
+    except LogError as error:
+        raise SchemaError(f"{origin}: log.clicked.sql: {error}") from None
+    if kind != "BOOLEAN":
+        raise SchemaError(f"{origin}: log.clicked.sql: {clicked.sql} is {kind}; a label is true or false")
+    return f"({clicked.sql})"
 
 
 def _shown_label(clicked: Clicked) -> str:

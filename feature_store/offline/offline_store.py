@@ -200,7 +200,8 @@ class OfflineStore:
         """The table of a view's history, made when it is first wanted."""
         name = f"{view.name}_history"
         if name not in self._made:
-            unit = make_history(self._engine, name, view, self._project, self._log, self._workdir)
+            with self._engine.about(f"view {view.name!r}"):
+                unit = make_history(self._engine, name, view, self._project, self._log, self._workdir)
             self.rejects[view.name] = take_rejects(self._engine, unit, None)
             self._made.add(name)
         return name

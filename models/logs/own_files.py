@@ -7,7 +7,8 @@ from pathlib import Path
 
 from feature_store.errors import LogError
 from feature_store.offline.delimited import load_delimited
-from feature_store.offline.engine import Engine, text
+from feature_store.offline.engine import Engine
+from feature_store.offline.parquet import show_parquet
 from feature_store.project import Project
 from feature_store.schema import LogSource, SqlSource
 from feature_store.sql_text import columns_read
@@ -40,10 +41,7 @@ def open_csv(source: str, project: Project, engine: Engine, workdir: Path) -> Op
 
 
 def _parquet(paths: list[Path], what: str, engine: Engine) -> OpenedLog:
-    listed = ", ".join(text(str(path)) for path in paths)
-    engine.run(
-        f"CREATE OR REPLACE TEMP VIEW raw AS SELECT row_number() OVER () AS _line, * FROM read_parquet([{listed}])"
-    )
+    show_parquet(engine, paths, "raw")
     return OpenedLog("raw", what, paths[0].absolute().parent)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from feature_store.clock import Clock, system_clock
-from feature_store.errors import LogError
+from feature_store.errors import LogNameError
 from feature_store.offline.engine import Engine
 from feature_store.offline.log import Log
 from feature_store.offline.log_writer import write_log
@@ -57,17 +57,19 @@ def read_log(
         clock: the present; what a log says to have happened more than a day after it is rejected.
         on_progress: told the stage and its share done.
     Raises:
-        LogError: unknown kind, no such file, a missing column, or no usable row.
+        LogNameError: unknown kind, no path, or nobody said what the columns mean.
+        SchemaError: the project names a column that the log does not have, or not of that type.
+        LogError: no such file, or no usable row.
     """
     kind, colon, source = spec.partition(":")
     if kind not in _OPENERS or not colon:
-        raise LogError(f'"{spec}" names no log; write KIND:PATH with a kind of {", ".join(KINDS)}')
+        raise LogNameError(f'"{spec}" names no log; write KIND:PATH with a kind of {", ".join(KINDS)}')
     if not source and kind != "movielens":
-        raise LogError(f'"{spec}" names no file; write {kind}:PATH')
+        raise LogNameError(f'"{spec}" names no file; write {kind}:PATH')
     project = own_project(kind) if project is None else project
     workdir.mkdir(parents=True, exist_ok=True)
     on_progress("opening the log", 0.0)
-    with Engine(time_zone=project.schema.time_zone, spill_folder=workdir / "spill") as engine:
+    with Engine(time_zone=project.schema.time_zone, spill_folder=workdir / "spill") as engine, engine.about(spec):
         opened = _OPENERS[kind](source, project, engine, workdir)
         on_progress("opening the log", 1.0)
         digest = hashlib.sha256(f"{spec} {project.schema.project}".encode()).hexdigest()[:8]
@@ -88,8 +90,9 @@ def own_project(kind: str) -> Project:
     """The definition that comes with a kind of log.
 
     Raises:
-        LogError: the kind has none, because only its owner knows what the columns mean.
+        LogNameError: the kind has none, because only its owner knows what the columns mean.
     """
     if kind not in KINDS_WITH_A_PRESET:
-        raise LogError(f"a {kind} log is described by a features.toml; name it with --features")
+        brings = f"{', '.join(KINDS_WITH_A_PRESET)} logs bring theirs"
+        raise LogNameError(f"features.toml says what the columns mean ({brings}); name it with --features")
     return preset(kind)

@@ -69,7 +69,7 @@ def test_a_table_view_reads_its_columns() -> None:
         ("embedding", "float32", 16, None),
     ]
     assert project.tables["ad_profile"].key == "ad_id"
-    assert project.log.time == TimeColumn("ts", "s")
+    assert project.log.time == TimeColumn("ts", "s", "log.time.column")
 
 
 def test_a_step_makes_a_window_view() -> None:
@@ -148,6 +148,7 @@ def test_an_id_default_is_its_canonical_text() -> None:
         (AD_PROFILE.replace("from =", 'step = "1h"\nfrom ='), "got step and from"),
         (AD_PROFILE.replace("from =", 'lag = "1h"\nfrom ='), 'lag: means nothing in a view made by "from"'),
         (WINDOWS, 'views.clicks.by: there is no "ad_profile.campaign" to read; known are none'),
+        (AD_PROFILE + WINDOWS.replace('"1h"', '"1ms"'), 'views.clicks.step: is shorter than 1s: "1ms"'),
         (AD_PROFILE + WINDOWS.replace("7d", "90m"), "seen.impressions: 90m is not a multiple of the view's step of 1h"),
         (AD_PROFILE + WINDOWS.replace("2d", "1h"), "views.clicks.ttl: is shorter than step + lag"),
         (AD_PROFILE + WINDOWS.replace("ctr =", "cvr ="), 'rate.cvr: unknown key, did you mean "ctr"?'),

@@ -37,9 +37,10 @@ def test_torn_lines_are_told_with_their_number_and_cost_nobody_else(tmp_path: Pa
         "torn line: Expected Number of Columns: 2 Found: 3",
         "torn line: Expected Number of Columns: 2 Found: 1",
         "not UTF-8",
-        'torn line: Error when converting column "n"',
+        "n is not a number",
         "torn line: holds a zero byte",
     ]
+    assert rejects.first[4].shown == "x"
     assert rejects.report is not None
     assert len(rejects.report.read_text(encoding="utf-8").splitlines()) == 7
 
@@ -101,6 +102,9 @@ def test_gzip_and_a_byte_order_mark_are_recognised(tmp_path: Path) -> None:
         (b"\n\n", "holds no line of text"),
         ("name,n".encode("utf-16"), "line 1: not UTF-8, and nothing could be read before it"),
         (b'"name,n\na,1\n', "line 1: torn line: a quote is opened and not closed, and nothing"),
+        (b"name,\0n\na,1\n", "line 1: torn line: holds a zero byte, and nothing could be read before it"),
+        (b"name,n\ra,1\rb,2\r", r"its first line is no header \(new-line character seen in unquoted field"),
+        (b"name," + b"n" * 200_000 + b"\na,1\n", r"its first line is no header \(field larger than field limit"),
         (b"a,A\n1,2\n", 'the header names "a" 2 times'),
         (gzip.compress(b"name,n\n" * 1000)[:40], "cannot be read"),
     ],

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feature_store.clock import Clock, system_clock
 from feature_store.definition import parse_project
-from feature_store.errors import EntityIdError, LogError
+from feature_store.errors import EntityIdError, LogError, SchemaError
 from feature_store.ids import entity_id
 from feature_store.offline import arrow
 from feature_store.offline.checks import id_checks, judged
@@ -111,6 +113,7 @@ def test_every_spelling_of_a_time_is_the_same_moment(tmp_path: Path, times: obje
         ([1.0, 0.0], [True, False]),
         (["true", "False"], [True, False]),
         (["1", "0"], [True, False]),
+        ([Decimal("1.00"), Decimal("0.00")], [True, False]),
     ],
 )
 def test_every_spelling_of_a_label_is_understood(tmp_path: Path, labels: object, expected: list[bool]) -> None:
@@ -216,13 +219,13 @@ def test_a_condition_can_be_the_label(tmp_path: Path) -> None:
             NAMES.replace('"u"', '"uu"'),
             'features.toml: log.user_id: log.parquet has no column "uu", did you mean "u"',
         ),
-        (ROWS, NAMES + "[context.zzz]\n", 'context.zzz.column: log.parquet has no column "zzz", it has u, a, t, c'),
-        (ROWS | {"t": ["a", "b"]}, NAMES, "holds no usable row; 2 rows rejected"),
+        (ROWS, NAMES + "[context.zzz]\n", 'context.zzz: log.parquet has no column "zzz", it has u, a, t, c'),
+        (ROWS, NAMES + '[context.z]\ncolumn = "zzz"\n', 'context.z.column: log.parquet has no column "zzz"'),
+        (ROWS, NAMES.replace('"t"', '"when"'), 'features.toml: log.time: log.parquet has no column "when"'),
+        (ROWS, NAMES.replace('"t"', '{ column = "when" }'), 'log.time.column: log.parquet has no column "when"'),
         (ROWS | {"t": [[1], [2]]}, NAMES, 'column "t" of log.parquet is BIGINT\\[\\] and cannot be read as a time'),
         (ROWS | {"u": [1.5, 2.5]}, NAMES, 'log.user_id: column "u" of log.parquet is DOUBLE; ids are text or integers'),
-        (ROWS | {"_row": [1, 2]}, NAMES, 'has a column "_row", a name the canonical log uses itself'),
-        ({name: [] for name in ROWS}, NAMES, "log.user_id: column"),
-        ({name: pa.array([], type=pa.int64()) for name in ROWS}, NAMES, "holds no usable row; it is empty"),
+        (ROWS, '[log]\nclicked = { sql = "nosuch(t)" }\n', "features.toml: log.clicked.sql: .*nosuch does not exist"),
         (ROWS, '[log]\nclicked = { sql = "t + 1" }\n', "t \\+ 1 is BIGINT; a label is true or false"),
         (
             ROWS,
@@ -232,12 +235,58 @@ def test_a_condition_can_be_the_label(tmp_path: Path) -> None:
         (ROWS | {"k": ["p", "q"]}, NAMES + "[context.k]\n", "is VARCHAR; float32\\[1\\] wants one number"),
     ],
 )
-def test_a_log_that_cannot_be_meant_is_refused(
+def test_a_definition_that_the_log_cannot_fulfil_is_refused(
     tmp_path: Path, columns: dict[str, object], definition: str, expected: str
 ) -> None:
-    """With the file, the column and the nearest name."""
-    with pytest.raises(LogError, match=expected):
+    """With the key that says so, the file, the column and the nearest name."""
+    with pytest.raises(SchemaError, match=expected):
         read(tmp_path, columns, definition)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (ROWS | {"t": ["a", "b"]}, "holds no usable row; 2 rows rejected"),
+        (ROWS | {"u": [None, None]}, "2 x u is missing"),
+        (ROWS | {"_row": [1, 2]}, 'has a column "_row", a name the canonical log uses itself'),
+        ({name: [] for name in ROWS}, "holds no usable row; it is empty"),
+        ({name: pa.array([], type=pa.int64()) for name in ROWS}, "holds no usable row; it is empty"),
+    ],
+)
+def test_a_log_without_a_usable_row_is_refused(tmp_path: Path, columns: dict[str, object], expected: str) -> None:
+    """With the reasons, and never as an empty log."""
+    with pytest.raises(LogError, match=expected):
+        read(tmp_path, columns)
+
+
+def test_a_column_without_a_single_value_is_missing_in_every_row(tmp_path: Path) -> None:
+    """Parquet gives it a type of its own; a context value or a click time may well be missing for a whole day."""
+    definition = NAMES + 'click_time = "ct"\nposition = "p"\n[context.price]\n[context.k]\ndtype = "id"\n'
+    nothing = pa.nulls(2)
+
+    log = read(tmp_path, ROWS | {"c": [0, 0], "ct": nothing, "p": nothing, "price": nothing, "k": nothing}, definition)
+
+    assert log.n == 2
+    assert log.rejects.n == 0
+    assert values(log, "price") == [None, None]
+
+
+def test_a_parquet_file_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
+    """One of the two would be read, and nobody would know which."""
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.table([[1], [2]], names=["price", "Price"]), path)
+
+    with pytest.raises(LogError, match=r'log.parquet names the column "price" 2 times'):
+        read_log(f"parquet:{path}", parse_project(HEAD, origin="features.toml"), workdir=tmp_path / "work")
+
+
+def test_what_fails_while_reading_is_told_with_the_file(tmp_path: Path) -> None:
+    """DuckDB's own message does not say which of many files it was reading."""
+    path = parquet(tmp_path / "log.parquet", ROWS | {"c": ["yes", "no"]})
+    project = parse_project(HEAD + '[log]\nclicked = { sql = "CAST(c AS INTEGER) = 1" }\n', origin="features.toml")
+
+    with pytest.raises(LogError, match=r"parquet:.*log.parquet: Conversion Error: .*'yes'"):
+        read_log(f"parquet:{path}", project, workdir=tmp_path / "work")
 
 
 @settings(max_examples=30)

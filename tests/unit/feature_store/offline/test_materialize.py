@@ -241,7 +241,7 @@ def test_no_view_is_written_before_all_can_be_read(tmp_path: Path) -> None:
     project = shop_project(good + good.replace("views.scores", "views.other") + "y = {}\n", tmp_path)
     store = MemoryStore("shop", now)
 
-    with pytest.raises(LogError, match=r'views.other.features.y: users.parquet has no column "y"'):
+    with pytest.raises(SchemaError, match=r'views.other.features.y: users.parquet has no column "y"'):
         run(project, tmp_path, store)
 
     assert store.states() == []

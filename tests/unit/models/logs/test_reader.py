@@ -143,7 +143,7 @@ def test_reading_again_replaces_and_other_logs_stay(tmp_path: Path) -> None:
         ("log.parquet", r'"log.parquet" names no log; write KIND:PATH with a kind of simulated, criteo'),
         ("parket:x", r"names no log; write KIND:PATH"),
         ("csv:", r'"csv:" names no file; write csv:PATH'),
-        ("parquet:/nowhere/x.parquet", r"a parquet log is described by a features.toml; name it with --features"),
+        ("parquet:/nowhere/x.parquet", r"features.toml says what the columns mean \(simulated, .*\); name it with"),
         ("criteo:/nowhere/x.tsv", r"there is no file /nowhere/x.tsv"),
         ("simulated:/nowhere", r"holds no impressions.parquet; make it with: clickserve simulate"),
         ("movielens:/nowhere", r"holds neither events.parquet nor ml-100k.inter"),
