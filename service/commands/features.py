@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console as RichConsole
 
-from service.commands.options import Command, config_option, json_option
+from service.commands.options import config_option, json_option
 from service.console import Console, key_value_table
 
 if TYPE_CHECKING:
@@ -22,18 +23,65 @@ if TYPE_CHECKING:
     from models.encoder import ModelInputs
     from service.settings import Settings
 
-entity_argument = click.argument("entity", type=click.Choice(["user", "ad"]))
-id_argument = click.argument("entity_id", metavar="ID")
+
+@dataclass(frozen=True, slots=True)
+class NamedStore:
+    """Where the store is, and whose rows are meant, as a person said it."""
+
+    config_file: Path | None
+    registry_dir: Path | None
+    project: str | None
+    redis_url: str | None
+
+    def settings(self) -> Settings:
+        """What the flags and the configuration say together."""
+        from service.settings import load_settings
+
+        flags = {"registry.dir": self.registry_dir, "redis.url": self.redis_url}
+        return load_settings(self.config_file, os.environ, flags)
+
+    @contextmanager
+    def admin(self) -> Iterator[RedisAdmin]:
+        """The project's rows, to be looked at or taken away."""
+        from feature_store.online.redis_admin import RedisAdmin
+        from service.store_address import store_url
+
+        settings = self.settings()
+        with store_url(settings) as url:
+            admin = RedisAdmin(url, self.project or _project(settings.registry.dir))
+            try:
+                yield admin
+            finally:
+                admin.close()
 
 
-def store_options(command: Command) -> Command:
-    """Where the store is, and whose rows are meant."""
-    command = click.option("--redis-url", help="The online store; the embedded one where none is named.")(command)
-    command = click.option("--project", help="Whose rows; the project of the registry's models where absent.")(command)
-    command = click.option(
-        "--registry", "registry_dir", type=click.Path(file_okay=False, path_type=Path), help="Published models."
-    )(command)
-    return config_option(command)
+def store_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The flags that name a store, which the command gets as one `store`, and `--json`."""
+
+    @wraps(command)
+    def called(
+        config_file: Path | None, registry_dir: Path | None, project: str | None, redis_url: str | None, **others: Any
+    ) -> None:
+        command(store=NamedStore(config_file, registry_dir, project, redis_url), **others)
+
+    options = [
+        config_option,
+        click.option(
+            "--registry", "registry_dir", type=click.Path(file_okay=False, path_type=Path), help="Published models."
+        ),
+        click.option("--project", help="Whose rows; the project of the registry's models where absent."),
+        click.option("--redis-url", help="The online store; the embedded one where none is named."),
+        json_option,
+    ]
+    for option in reversed(options):
+        called = option(called)
+    return called
+
+
+def one_entity(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments and flags of a command about one user or ad."""
+    command = click.argument("entity_id", metavar="ID")(store_options(command))
+    return click.argument("entity", type=click.Choice(["user", "ad"]))(command)
 
 
 @click.group("features")
@@ -42,25 +90,13 @@ def command() -> None:
 
 
 @command.command("inspect")
-@entity_argument
-@id_argument
-@store_options
-@json_option
-def inspect(
-    entity: EntityName,
-    entity_id: str,
-    config_file: Path | None,
-    registry_dir: Path | None,
-    project: str | None,
-    redis_url: str | None,
-    as_json: bool,
-) -> None:
+@one_entity
+def inspect(store: NamedStore, entity: EntityName, entity_id: str, as_json: bool) -> None:
     """Show every stored row of one user or ad.
 
     With its age and its expiry; categorical values are hashes.
     """
-    settings = _settings(config_file, registry_dir, redis_url)
-    with _admin(settings, project) as admin:
+    with store.admin() as admin:
         rows = admin.inspect(entity, entity_id)
 
     def show(screen: RichConsole) -> None:
@@ -78,24 +114,16 @@ def inspect(
 @command.command("prune")
 @store_options
 @click.option("--yes", is_flag=True, help="Remove them; without it only what would go is counted.")
-@json_option
-def prune(
-    config_file: Path | None,
-    registry_dir: Path | None,
-    project: str | None,
-    redis_url: str | None,
-    yes: bool,
-    as_json: bool,
-) -> None:
+def prune(store: NamedStore, yes: bool, as_json: bool) -> None:
     """Remove views that no published model reads any more.
 
     Kept is what a champion reads, and what the newest version of a model reads.
     """
-    settings = _settings(config_file, registry_dir, redis_url)
-    keep = {view.fingerprint for inputs in _models(settings.registry.dir) for view in inputs.views}
+    registry_dir = store.settings().registry.dir
+    keep = {view.fingerprint for inputs in _models(registry_dir) for view in inputs.views}
     if not keep:
-        raise click.UsageError(f"{settings.registry.dir} holds no model, so every view would go; name --registry")
-    with _admin(settings, project) as admin:
+        raise click.UsageError(f"{registry_dir} holds no model, so every view would go; name --registry")
+    with store.admin() as admin:
         pruned = admin.prune(keep, dry_run=not yes)
 
     def show(screen: RichConsole) -> None:
@@ -109,50 +137,19 @@ def prune(
 
 
 @command.command("delete")
-@entity_argument
-@id_argument
-@store_options
-@json_option
-def delete(
-    entity: EntityName,
-    entity_id: str,
-    config_file: Path | None,
-    registry_dir: Path | None,
-    project: str | None,
-    redis_url: str | None,
-    as_json: bool,
-) -> None:
+@one_entity
+def delete(store: NamedStore, entity: EntityName, entity_id: str, as_json: bool) -> None:
     """Erase one user or ad from every stored view.
 
     Also from views of an old fingerprint.
     """
-    settings = _settings(config_file, registry_dir, redis_url)
-    with _admin(settings, project) as admin:
+    with store.admin() as admin:
         views = admin.delete(entity, entity_id)
 
     def show(screen: RichConsole) -> None:
         screen.print(f"erased {entity} {entity_id} from {', '.join(views)}" if views else "nothing was stored")
 
     Console(json_only=as_json).result({"entity": entity, "id": entity_id, "erased_from": views}, show)
-
-
-def _settings(config_file: Path | None, registry_dir: Path | None, redis_url: str | None) -> Settings:
-    from service.settings import load_settings
-
-    return load_settings(config_file, os.environ, {"registry.dir": registry_dir, "redis.url": redis_url})
-
-
-@contextmanager
-def _admin(settings: Settings, project: str | None) -> Iterator[RedisAdmin]:
-    from feature_store.online.redis_admin import RedisAdmin
-    from service.store_address import store_url
-
-    with store_url(settings) as url:
-        admin = RedisAdmin(url, project or _project(settings.registry.dir))
-        try:
-            yield admin
-        finally:
-            admin.close()
 
 
 def _project(registry_dir: Path) -> str:

@@ -238,13 +238,13 @@ def test_a_champion_that_is_not_text_is_named(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["train", "--data", "nowhere"], exit_codes.FAILURE, "KIND:PATH"),
+        (["train", "--data", "nowhere"], exit_codes.USAGE, "KIND:PATH"),
         (["train", "--data", "simulated:/no/such/folder"], exit_codes.FAILURE, "/no/such/folder"),
         (["train", "--data", "criteo:x", "--rows", "0.8:0.2"], exit_codes.USAGE, "FROM < TO"),
         (["train"], exit_codes.USAGE, "--data"),
         (["rnak"], exit_codes.USAGE, "No such command"),
         (["models", "show", "--registry", "/no/such/registry"], exit_codes.FAILURE, "clickserve train"),
-        (["materialize"], exit_codes.FAILURE, "features.toml"),
+        (["materialize"], exit_codes.USAGE, "features.toml"),
         (["materialize", "--data", "simulated:x", "--as-of", "yesterday"], exit_codes.FAILURE, "yesterday"),
         (["materialize", "--data", "simulated:x", "--as-of", "9" * 17], exit_codes.FAILURE, "no as-of time"),
         (["rank", "--user", "u1", "--url", "ftp://x", "a1"], exit_codes.USAGE, "http://host:port"),
