@@ -12,12 +12,14 @@ from service import http_errors
 from service.asgi import Message, Receive, Send
 from service.cold_path import ColdPath
 from service.deadline import MonotonicClock
+from service.docs_page import docs_page
 from service.errors import RequestError, UnknownPath, WrongMethod
 from service.hot_path import HotPath
 from service.openapi import with_hot_routes
 from service.product_version import product_version
 from service.readiness import Readiness
 from service.request_id import RequestIds
+from service.routes.docs import docs_routes
 from service.telemetry import Telemetry
 from service.wire import encode
 
@@ -44,6 +46,7 @@ class Application(FastAPI):
             title="clickserve",
             version=product_version(),
             description=DESCRIPTION,
+            docs_url=None,
             redoc_url=None,
             redirect_slashes=False,
             exception_handlers={HTTPException: _answer_with_problem},
@@ -52,6 +55,7 @@ class Application(FastAPI):
             self.include_router(router)
         framework_document = super().openapi()
         self._document = with_hot_routes(framework_document)
+        self.include_router(docs_routes(docs_page(self._document)))
         self._hot_paths = {hot_path.route: hot_path for hot_path in hot_paths}
         self._cold_path = ColdPath(
             super().__call__,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from service.http_errors import KINDS
+from service.http_errors import KINDS, REFUSALS
 from service.knowledge import CODES
 from tests.artifacts import ServedProject
 from tests.integration.service.conftest import Worker
@@ -121,12 +124,72 @@ async def test_a_field_that_the_document_does_not_know_is_refused(worker: Worker
     assert violations(body, schema, document["components"]["schemas"]) == ["$.usr_id: not in the schema"]
 
 
-async def test_the_documentation_page_is_there(worker: Worker) -> None:
+class Page(HTMLParser):
+    """What a browser would find in a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.commands: list[str] = []
+        self.text = ""
+        self._in_pre = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self._in_pre |= tag == "pre"
+        self.links += [value for name, value in attrs if name in ("href", "src") and value]
+        self.anchors |= {value for name, value in attrs if name == "id" and value}
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_pre &= tag != "pre"
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        self.commands += [data] if self._in_pre and "curl " in data else []
+
+
+async def docs(worker: Worker) -> Page:
     """`/docs` in a browser."""
     answer = await worker.ask("GET", "/docs")
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    return Page(answer.body.decode())
 
-    assert answer.status == 200
-    assert b"/openapi.json" in answer.body
+
+async def test_the_documentation_page_needs_nobody_else(worker: Worker) -> None:
+    """A service in a closed network has no way to other people's servers."""
+    page = await docs(worker)
+
+    assert page.tags.isdisjoint({"script", "link", "img", "iframe", "object"})
+    assert {link for link in page.links if not link.startswith("#")} == {"/openapi.json"}
+    assert {link[1:] for link in page.links if link.startswith("#")} == page.anchors
+
+
+async def test_the_documentation_page_names_every_field_and_every_problem(worker: Worker) -> None:
+    """A page that knows less than the document would be believed all the same."""
+    document, page = await document_of(worker), await docs(worker)
+
+    names = {name for schema in document["components"]["schemas"].values() for name in schema.get("properties", ())}
+    slugs = {kind.slug for kind in (*KINDS.values(), *REFUSALS)}
+    missing = [word for word in (*document["paths"], *names, *slugs, *CODES) if word not in page.text]
+    assert missing == []
+
+
+async def test_the_commands_of_the_documentation_page_work(worker: Worker) -> None:
+    """They are copied and run, with another address at most."""
+    page = await docs(worker)
+
+    answers = []
+    for command in page.commands:
+        _, _, url, *data = shlex.split(command, comments=True)
+        body = data[1].encode() if data else None
+        form = {"content_type": "application/x-www-form-urlencoded"} if data else {}  # what `curl -d` announces
+        answers.append(await worker.ask("POST" if data else "GET", urlsplit(url).path, body, **form))
+
+    assert len(answers) == 8
+    assert {answer.status for answer in answers} == {200}
 
 
 def contents(node: object) -> Iterator[dict[str, Any]]:
