@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from loadtest.baselines.facts import Baseline
+from loadtest.baselines.onnx_session import open_session
 from loadtest.baselines.serving import Given, run, serve_asgi
 from loadtest.baselines.tuned_rows import LATEST_MS, Read, Rows
 from loadtest.baselines.tuned_wire import (
@@ -42,14 +43,7 @@ class Ranker:
     """Everything a request needs. One per process, used by one event loop."""
 
     def __init__(self, folder: Path, baseline: Baseline) -> None:
-        import onnxruntime  # after `serving.run` has switched off its telemetry
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(
-            str(folder / baseline.files.onnx), options, providers=["CPUExecutionProvider"]
-        )
+        self._session = open_session(folder)
         self._redis = Redis.from_url(baseline.redis_url)
         self._users, self._ads = Rows(baseline.users), Rows(baseline.ads)
         self._context = baseline.context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from loadtest.baselines.matrices import SERVERS, matrices, matrix_bodies
+from loadtest.baselines.onnx_session import open_session
 from loadtest.workload import rank_bodies, read_workload
 from tests.conftest import REPOSITORY
 from tests.e2e.service_process import service
@@ -73,12 +76,24 @@ def baseline(name: str, workload: Path) -> Iterator[tuple[subprocess.Popen[str],
             process.kill()
 
 
-def post(url: str, body: bytes, path: str = "/v1/rank") -> dict[str, Any]:
-    """The answer to a request."""
+def sent(url: str, body: bytes, path: str) -> bytes:
+    """The body of the answer to a request."""
     asked = urllib.request.Request(url + path, body, {"content-type": "application/json"})
     with urllib.request.urlopen(asked, timeout=DEADLINE_S) as answer:
-        found: dict[str, Any] = json.load(answer)
+        found: bytes = answer.read()
         return found
+
+
+def post(url: str, body: bytes) -> dict[str, Any]:
+    """The answer to a ranking request."""
+    found: dict[str, Any] = json.loads(sent(url, body, "/v1/rank"))
+    return found
+
+
+def ran(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What became of a baseline that ends by itself."""
+    command = [sys.executable, "-m", f"loadtest.baselines.{name}", "--workload", str(folder), "--port", "0"]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=DEADLINE_S)
 
 
 def p_clicks(answer: dict[str, Any]) -> dict[str, float]:
@@ -148,6 +163,47 @@ def test_the_tuned_wire_refuses_what_the_service_refuses(body: bytes, status: in
     assert refused.value.status == status
 
 
+def test_ready_made_matrices_are_what_the_service_scores(
+    workload: Path, bodies: list[bytes], wanted: list[dict[str, Any]]
+) -> None:
+    """A model server that is fed other numbers would be asked another question."""
+    session = open_session(workload)
+
+    for matrix, body, own in zip(matrices(workload), bodies, wanted, strict=False):
+        p_click = session.run(["p_click"], {"features": matrix})[0].tolist()
+        assert dict(zip(json.loads(body)["candidates"], p_click, strict=True)) == pytest.approx(
+            p_clicks(own), abs=BOUND
+        )
+
+
+@pytest.mark.parametrize("name", ["mlserver", "bentoml"])
+def test_a_model_server_answers_matrices_with_the_probabilities_of_the_service(
+    name: str, workload: Path, bodies: list[bytes], wanted: list[dict[str, Any]]
+) -> None:
+    """The same rule for servers that are spared the features."""
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed; it wants an environment of its own")
+    server = SERVERS[name]
+
+    with baseline(name, workload) as (_, url):
+        answers = [server.p_click(sent(url, body, server.path)) for body in matrix_bodies(name, workload)[:N_REQUESTS]]
+
+    for answer, body, own in zip(answers, bodies, wanted, strict=True):
+        assert dict(zip(json.loads(body)["candidates"], answer, strict=True)) == pytest.approx(p_clicks(own), abs=BOUND)
+
+
+@pytest.mark.parametrize("name", ["mlserver", "bentoml"])
+def test_a_model_server_that_is_not_installed_says_so(name: str, workload: Path) -> None:
+    """A suite leaves it out, with the reason, and goes on."""
+    if importlib.util.find_spec(name) is not None:
+        pytest.skip(f"{name} is installed")
+
+    ended = ran(name, workload)
+
+    assert ended.returncode == 69
+    assert f"{name} is not installed" in ended.stderr
+
+
 def test_the_echo_reads_the_body_and_answers_nothing(workload: Path, bodies: list[bytes]) -> None:
     """The unit of speed does the least that a server can do."""
     with baseline("echo", workload) as (_, url):
@@ -167,13 +223,7 @@ def test_a_baseline_ends_on_sigterm(name: str, workload: Path) -> None:
 
 def test_a_baseline_without_a_workload_says_how_to_make_one(tmp_path: Path) -> None:
     """Exit 2, and the command that helps."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "loadtest.baselines.echo", "--workload", str(tmp_path), "--port", "0"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-    )
+    ended = ran("echo", tmp_path)
 
     assert ended.returncode == 2
     assert "clickserve bench serve-workload" in ended.stderr
