@@ -10,7 +10,9 @@ weights by accident. Golden values live in `tests/golden/hashes.json`: a change 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +20,21 @@ import xxhash
 
 from feature_store.errors import EntityIdError
 
+try:
+    from feature_store import _ids
+except ImportError:  # no compiler where it was installed
+    COMPILED = False
+else:
+    COMPILED = True
+
 MAX_ENTITY_ID_BYTES = 64
 MISSING_ID = 0
 _FORBIDDEN = (
     frozenset("{} \x7f\u0085\u2028\u2029") | frozenset(map(chr, range(0x20))) | frozenset(map(chr, range(0x80, 0xA0)))
 )
+
+# Visible ASCII without braces: text of these is an entity id whatever its length, also many of them joined.
+_PLAIN = re.compile(r"[!-z|~]*")
 
 
 def entity_id(value: object) -> str:
@@ -50,6 +62,27 @@ def entity_id(value: object) -> str:
     if not _FORBIDDEN.isdisjoint(text):
         raise EntityIdError(f"braces, space and control characters may not be in an id, got {_shown(value)}")
     return text
+
+
+def are_plain_and_distinct(values: list[Any]) -> bool:
+    """Whether all values are ids as `entity_id` would answer them, plain ASCII, and no two are equal.
+
+    "No" means: look closer. It is one look at a whole list for the price of a few entries (100 ids: 1 µs compiled).
+    """
+    return _ids.plain_and_distinct(values) if COMPILED else _plain_and_distinct(values)
+
+
+def _plain_and_distinct(values: list[Any]) -> bool:
+    """What `_ids.plain_and_distinct` does."""
+    if set(map(type, values)) != {str}:
+        return not values
+    texts: list[str] = values
+    return (
+        all(texts)
+        and max(map(len, texts)) <= MAX_ENTITY_ID_BYTES
+        and _PLAIN.fullmatch("".join(texts)) is not None
+        and len(set(texts)) == len(texts)
+    )
 
 
 def canonical_text(value: object) -> str | None:

@@ -18,6 +18,7 @@ from feature_store.online.item_table_source import ItemLimits
 from feature_store.online.redis_store import RedisReadSettings, RedisStore
 from feature_store.online.store import CatalogueReader
 from feature_store.schema import FeatureView
+from models.plans.derivation import PlanChoice
 from models.registry.registry import Registry
 from service.admission import Admission
 from service.answering import Answering
@@ -66,7 +67,11 @@ class Runtime:
         self._slots = ModelSlots()
         self._readiness = Readiness(self._store, self._slots, system_clock)
         self._admission = Admission(settings.admission, self._clock)
-        self._loading = ModelLoading(self._reader_of, self._items_of)
+        self._loading = ModelLoading(
+            self._reader_of,
+            self._items_of,
+            PlanChoice(settings.plan.kind, settings.plan.kernel),  # type: ignore[arg-type]  # checked by the settings
+        )
         self.app = self._application()
 
     @classmethod

@@ -70,6 +70,7 @@ class ChampionWatch:
                 )
             return
         serve(model, self._slots, self._telemetry)
+        self._loading.retire(serving, self._slots)
         logger.info("a promoted model serves now", extra={"model_version": version, "replaced": serving.version})
 
     def _rests(self, version: str | None) -> bool:

@@ -1,8 +1,7 @@
-"""What is known about the entities of one request: the model's columns, and how far they can be trusted.
+"""Rows of users as the store answered them: the model's columns, and how far they can be trusted.
 
-One shape for both sides. Users come from the online store, in one read for all views; ads from the item table in
-process. Where a row is missing its defaults stand in and `found` says so; a row past its time-to-live is used, because
-the last known value beats a default, and `stale` says so.
+Where a row is missing its defaults stand in; a row past its time-to-live is used, because the last known value beats a
+default, and counts as stale.
 """
 
 from __future__ import annotations
@@ -15,18 +14,15 @@ import numpy.typing as npt
 
 from feature_store.errors import CodecError
 from feature_store.online.codec import decode_row, decode_rows
-from feature_store.online.item_table import ItemTable
 from feature_store.rows import Mask, Rows, Times
 from feature_store.schema import FeatureView
 from models.encoder import Block
-
-_NEVER_MS = np.iinfo(np.int64).max
-"""Later than any row: the event time of what is not there, when the oldest is looked for."""
+from service.knowledge import Known, ViewRows, known_rows
 
 
 @dataclass(frozen=True, slots=True)
 class EntityRows:
-    """Rows of V views for m entities; m is 1 where all candidates share the entity.
+    """Rows of V views for m entities.
 
     block: (m, F) numbers and (m, K) hashes, in the order of the views.
     found: (m, V) False where defaults stand in.
@@ -45,10 +41,9 @@ class EntityRows:
         block = Block(self.block.floats[at], self.block.ids[at])
         return EntityRows(self.views, block, self.found[at], self.stale[at], self.event_time_ms[at])
 
-    def age_ms(self, now_ms: int) -> list[int | None]:
-        """Age of the oldest row of each view, None where there is no row."""
-        oldest_ms = np.where(self.found, self.event_time_ms, _NEVER_MS).min(axis=0).tolist()
-        return [None if time_ms == _NEVER_MS else now_ms - time_ms for time_ms in oldest_ms]
+    def known(self, now_ms: int) -> Known:
+        """How well the entities are known."""
+        return known_rows(self.views, self.found, self.stale, self.event_time_ms, now_ms)
 
 
 def unknown_entities(views: tuple[FeatureView, ...], m: int) -> EntityRows:
@@ -70,35 +65,45 @@ def stored_rows(
     rows: list[Rows] = []
     damaged: list[CodecError] = []
     for number, view in enumerate(views):
-        of_view = values[number * m : (number + 1) * m]
         try:
-            rows.append(decode_row(view, of_view[0]) if m == 1 else decode_rows(view, of_view))
+            rows.append(decode_rows(view, values[number * m : (number + 1) * m]))
         except CodecError as error:
             damaged.append(error)
             rows.append(Rows.missing(view, m))
     return _joined(views, rows, m, now_ms), damaged
 
 
-def table_rows(table: ItemTable, ad_ids: Sequence[str], now_ms: int) -> EntityRows:
-    """Rows of m ads from the item table; unknown ads get its row of defaults."""
-    at = table.lookup(ad_ids)
-    rows = table.take(at)
-    return EntityRows(
-        views=table.views,
-        block=Block(rows.floats, rows.ids),
-        found=rows.found,
-        stale=table.stale(at, now_ms),
-        event_time_ms=rows.event_time_ms,
-    )
+def stored_row(
+    views: tuple[FeatureView, ...], values: Sequence[bytes | None], now_ms: int
+) -> tuple[Block, Known, list[CodecError]]:
+    """The one user of a ranking, from what the store answered for each view; `stored_rows` without its set-up cost."""
+    rows: list[Rows] = []
+    known: list[ViewRows] = []
+    damaged: list[CodecError] = []
+    is_incomplete = is_stale = False
+    for view, value in zip(views, values, strict=True):
+        try:
+            row = decode_row(view, value)
+        except CodecError as error:
+            damaged.append(error)
+            row, value = Rows.missing(view, 1), None
+        rows.append(row)
+        if value is None:
+            is_incomplete = True
+            known.append(ViewRows(view.name, present=0, missing=1, stale=0, age_ms=None))
+        else:
+            age_ms = now_ms - row.event_time_ms.item()
+            outlived = age_ms >= view.ttl_ms
+            is_stale |= outlived
+            known.append(ViewRows(view.name, present=not outlived, missing=0, stale=outlived, age_ms=age_ms))
+    block = Block(rows[0].floats, rows[0].ids) if len(rows) == 1 else _side_by_side(rows)
+    return block, Known(known, (0,) if is_incomplete else (), (0,) if is_stale else ()), damaged
 
 
 def _joined(views: tuple[FeatureView, ...], rows: Sequence[Rows], m: int, now_ms: int) -> EntityRows:
     """The rows of all views side by side."""
-    if len(rows) == 1:
-        block = Block(rows[0].floats, rows[0].ids)
-        found, event_time_ms = rows[0].found[:, None], rows[0].event_time_ms[:, None]
-    elif rows:
-        block = Block(np.concatenate([r.floats for r in rows], axis=1), np.concatenate([r.ids for r in rows], axis=1))
+    if rows:
+        block = _side_by_side(rows)
         found = np.stack([r.found for r in rows], axis=1)
         event_time_ms = np.stack([r.event_time_ms for r in rows], axis=1)
     else:
@@ -106,3 +111,7 @@ def _joined(views: tuple[FeatureView, ...], rows: Sequence[Rows], m: int, now_ms
         found, event_time_ms = np.empty((m, 0), np.bool_), np.empty((m, 0), np.int64)
     ttl_ms = np.array([view.ttl_ms for view in views], dtype=np.int64)
     return EntityRows(views, block, found, found & (event_time_ms <= now_ms - ttl_ms), event_time_ms)
+
+
+def _side_by_side(rows: Sequence[Rows]) -> Block:
+    return Block(np.concatenate([r.floats for r in rows], axis=1), np.concatenate([r.ids for r in rows], axis=1))

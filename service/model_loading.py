@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -17,10 +17,12 @@ from feature_store.errors import StoreError
 from feature_store.online.layout import ViewKeys
 from feature_store.online.store import CatalogueReader
 from feature_store.schema import FeatureView
-from models.encoder import ModelInputs
+from models.encoder import Block, ModelInputs, Side
 from models.errors import ModelNotFound, SchemaMismatch
+from models.plans.derivation import PlanChoice
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
+from service.candidates import GivenAds
 from service.entity_rows import unknown_entities
 from service.live_items import LiveItems
 from service.model_slots import ServedModel
@@ -42,8 +44,10 @@ class ModelLoading:
         self,
         reader_of: Callable[[str], CatalogueReader],
         items_of: Callable[[CatalogueReader, Sequence[FeatureView]], LiveItems],
+        choice: PlanChoice,
     ) -> None:
         """`reader_of` makes the catalogue reader of a project, `items_of` the item table of some ad views."""
+        self._choice = choice
         self._reader_of = reader_of
         self._items_of = items_of
         self._readers: dict[str, CatalogueReader] = {}
@@ -56,7 +60,12 @@ class ModelLoading:
             RegistryError: it is damaged or unproven, or trained on features that the store does not serve.
             StoreError: it needs an item table, the store is away and no snapshot can stand in.
         """
-        predictor = await asyncio.to_thread(lambda: Predictor(registry.get(version)))
+        predictor = await asyncio.to_thread(lambda: Predictor(registry.get(version), self._choice))
+        if predictor.fallback is not None:
+            logger.warning(
+                "no fast plan for this model, ONNX Runtime serves it",
+                extra={"model": registry.name, "model_version": version, "reason": predictor.fallback},
+            )
         inputs = predictor.manifest.inputs
         items = None
         if inputs.views:
@@ -64,6 +73,7 @@ class ModelLoading:
             await asyncio.to_thread(_check_schema, f"{registry.name} {version}", inputs, reader)
             if inputs.ad_views:
                 items = await self._loaded_items(reader, inputs.ad_views)
+                await _derive(predictor, items)
         await asyncio.to_thread(_warm_up, predictor)
         return ServedModel(
             name=registry.name,
@@ -73,8 +83,17 @@ class ModelLoading:
             user_views=inputs.user_views,
             user_keys=tuple(ViewKeys(inputs.project, view) for view in inputs.user_views),
             ad_views=inputs.ad_views,
+            ad_keys=tuple(ViewKeys(inputs.project, view) for view in inputs.ad_views),
             items=items,
         )
+
+    def retire(self, model: ServedModel, serving: Iterable[ServedModel]) -> None:
+        """Gives back what was kept for a model that left its slot, unless another still needs it."""
+        if model.items is None:
+            return
+        kept = {other.predictor.manifest.core_sha256 for other in serving if other.items is model.items}
+        if model.predictor.manifest.core_sha256 not in kept:
+            model.items.forget(model.predictor.manifest.core_sha256)
 
     def _reader(self, project: str) -> CatalogueReader:
         if project not in self._readers:
@@ -89,6 +108,18 @@ class ModelLoading:
             await items.load()
             self._items[fingerprints] = items
         return items
+
+
+async def _derive(predictor: Predictor, items: LiveItems) -> None:
+    """Has what the plan keeps of each ad computed ahead of time."""
+    plan = predictor.factorised
+    if plan is not None:
+        await items.derive(
+            predictor.manifest.core_sha256,
+            plan.width,
+            plan.dtype,
+            lambda floats, ids: plan.part(Side.AD, Block(floats, ids)),
+        )
 
 
 def champion_of(registry: Registry) -> str:
@@ -126,5 +157,5 @@ def _warm_up(predictor: Predictor) -> None:
     user = unknown_entities(inputs.user_views, 1).block
     context = predictor.encoder.encode_context({}).block
     for n in WARM_UP_ROWS:
-        scores = predictor.score(user, unknown_entities(inputs.ad_views, n).block, context)
+        scores = predictor.score_ads(user, context, GivenAds(unknown_entities(inputs.ad_views, n).block))
         assert np.isfinite(scores.p_click).all(), "a proven model answered no number for unknown entities"

@@ -29,6 +29,8 @@ class ServedModel:
     user_keys: tuple[ViewKeys, ...]
     """One per user view."""
     ad_views: tuple[FeatureView, ...]
+    ad_keys: tuple[ViewKeys, ...]
+    """One per ad view."""
     items: LiveItems | None
     """None where the model has no features of ads."""
 

@@ -1,10 +1,10 @@
 """From checked ids and context to click probabilities: the middle of every request.
 
-The user's rows come from the store in one read, the ads' rows from the item table in process, the context with the
-request; then the model scores all pairs. Nothing here fails because something is unknown, late or down: defaults stand
-in and a code says so. Only time ends a request: candidates are scored in chunks, in the order of the request, and those
-that the deadline overtakes stay without a score. Between chunks the event loop turns, so that a large request does not
-hold up small ones.
+The user's rows come from the store in one read, together with ads that the item table does not hold; all other ads come
+from the table in process, the context with the request; then the model scores all pairs. Nothing here fails because
+something is unknown, late or down: defaults stand in and a code says so. Only time ends a request: where scoring takes
+long, candidates are scored in chunks, in the order of the request, and those that the deadline overtakes stay without a
+score. Between chunks the event loop turns, so that a large request does not hold up small ones.
 """
 
 from __future__ import annotations
@@ -18,22 +18,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from feature_store.clock import Clock
-from feature_store.errors import StoreDown, StoreTimeout
+from feature_store.errors import CodecError, StoreDown, StoreTimeout
 from feature_store.online.store import OnlineStore
 from models.encoder import Block, EncodedContext
 from models.plans.plan import Scores
+from service.candidates import Candidates, GivenAds
 from service.deadline import Deadline
-from service.entity_rows import EntityRows, stored_rows, table_rows, unknown_entities
+from service.entity_rows import stored_row, stored_rows, unknown_entities
 from service.errors import DeadlinePassed, InvalidRequest
-from service.knowledge import Knowledge, in_order, knowledge_of
+from service.knowledge import Knowledge, Known, in_order, knowledge_of
 from service.model_slots import ServedModel
 from service.telemetry import Telemetry
 from service.wire import DegradedCode, PredictRequest, RankRequest
 
 logger = logging.getLogger(__name__)
 
-CHUNK_ROWS = 128
-"""Rows scored between two looks at the clock: large enough that a usual request is one call of the model."""
+NO_COLUMNS = Block(np.empty((1, 0), dtype=np.float32), np.empty((1, 0), dtype=np.uint32))
+"""Of users, where the model has no features of users."""
+NOBODY = Known(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,9 @@ class Scored:
 class _Pairs:
     """What n pairs are scored from. Users and context have n rows, or one that all pairs share."""
 
-    n: int
-    users: EntityRows
-    ads: EntityRows
+    user: Block
+    known_user: Known
+    ads: Candidates | GivenAds
     context: EncodedContext
     user_is_shared: bool
     """Whether all pairs have one user by the request's nature: its missing row then is no pair's own."""
@@ -84,90 +86,99 @@ class Scoring:
         if request.user_id is None and model.user_views:
             raise _unnamed(model, "user_id", "users")
         started_s = time.perf_counter()
-        users, store_code = await self._users(model, [request.user_id or ""], deadline)
+        now_ms = self._clock()
+        ads = _candidates(model, request.ad_ids, now_ms)
+        user_keys = [keys.row(request.user_id or "") for keys in model.user_keys]
+        values, store_code = await self._read(model, user_keys, ads, request.ad_ids, deadline)
         read_s = time.perf_counter()
-        pairs = _Pairs(
-            n=len(request.ad_ids),
-            users=users,
-            ads=self._ads(model, request.ad_ids),
-            context=model.predictor.encoder.encode_context(request.context),
-            user_is_shared=True,
-            store_code=store_code,
-        )
+        user, known_user = NO_COLUMNS, NOBODY
+        if model.user_views:
+            user, known_user, damaged = stored_row(model.user_views, values, now_ms)
+            self._report(damaged)
+        context = model.predictor.encoder.encode_context(request.context)
+        pairs = _Pairs(user, known_user, ads, context, user_is_shared=True, store_code=store_code)
         return await self._score(model, pairs, deadline, started_s, read_s)
 
     async def predict(self, model: ServedModel, request: PredictRequest, deadline: Deadline) -> Scored:
         """Scores n instances, each with its own user, ad and context. Raises as `rank` does."""
         n = len(request.contexts)
-        user_ids = _named(model, request.user_ids, "user_id", "users") if model.user_views else [""]
+        user_ids = _named(model, request.user_ids, "user_id", "users") if model.user_views else []
         ad_ids = _named(model, request.ad_ids, "ad_id", "ads") if model.ad_views else [""] * n
         started_s = time.perf_counter()
+        now_ms = self._clock()
+        ads = _candidates(model, ad_ids, now_ms)
         distinct = list(dict.fromkeys(user_ids))
-        users, store_code = await self._users(model, distinct, deadline)
+        user_keys = [key for keys in model.user_keys for key in keys.rows(distinct)]
+        values, store_code = await self._read(model, user_keys, ads, ad_ids, deadline)
         read_s = time.perf_counter()
-        place = {user_id: row for row, user_id in enumerate(distinct)}
-        pairs = _Pairs(
-            n=n,
-            users=users.take(np.array([place[user_id] for user_id in user_ids], dtype=np.intp)),
-            ads=self._ads(model, ad_ids),
-            context=_stacked([model.predictor.encoder.encode_context(context) for context in request.contexts]),
-            user_is_shared=False,
-            store_code=store_code,
-        )
+        users = unknown_entities((), n)
+        if model.user_views:
+            rows, damaged = stored_rows(model.user_views, values, now_ms)
+            self._report(damaged)
+            place = {user_id: row for row, user_id in enumerate(distinct)}
+            users = rows.take(np.array([place[user_id] for user_id in user_ids], dtype=np.intp))
+        context = _stacked([model.predictor.encoder.encode_context(context) for context in request.contexts])
+        pairs = _Pairs(users.block, users.known(now_ms), ads, context, user_is_shared=False, store_code=store_code)
         return await self._score(model, pairs, deadline, started_s, read_s)
 
-    async def _users(
-        self, model: ServedModel, user_ids: Sequence[str], deadline: Deadline
-    ) -> tuple[EntityRows, DegradedCode | None]:
-        """Rows of the users, or defaults and the code that says why."""
-        if not model.user_views:
-            return unknown_entities((), len(user_ids)), None
+    async def _read(
+        self,
+        model: ServedModel,
+        user_keys: list[bytes],
+        ads: Candidates | GivenAds,
+        ad_ids: Sequence[str],
+        deadline: Deadline,
+    ) -> tuple[Sequence[bytes | None], DegradedCode | None]:
+        """Values of the users' keys, and why there are none. Ads that the table does not hold are read along."""
+        unlisted = ads.unlisted()
+        keys = user_keys
+        if unlisted:
+            wanted = [ad_ids[place] for place in unlisted]
+            keys = user_keys + [key for view_keys in model.ad_keys for key in view_keys.rows(wanted)]
+        if not keys:
+            return (), None
         timeout_ms = min(self._features_ms, deadline.remaining_ms())
         if timeout_ms <= 0:
             raise DeadlinePassed(deadline.total_ms)
-        keys = [key for view_keys in model.user_keys for key in view_keys.rows(user_ids)]
         try:
             values = await self._store.get_many(keys, timeout_ms=timeout_ms)
         except StoreTimeout:
-            return unknown_entities(model.user_views, len(user_ids)), "store_timeout"
+            return [None] * len(user_keys), "store_timeout"
         except StoreDown:
-            return unknown_entities(model.user_views, len(user_ids)), "store_down"
-        rows, damaged = stored_rows(model.user_views, values, self._clock())
+            return [None] * len(user_keys), "store_down"
+        if unlisted and isinstance(ads, Candidates):
+            rows, damaged = stored_rows(model.ad_views, values[len(user_keys) :], ads.now_ms)
+            self._report(damaged)
+            ads.add_read(unlisted, rows)
+        return values[: len(user_keys)], None
+
+    def _report(self, damaged: Sequence[CodecError]) -> None:
         for error in damaged:
             self._telemetry.store_error("decode")
             logger.warning("a stored row cannot be read, defaults stand in", extra={"error": str(error)})
-        return rows, None
-
-    def _ads(self, model: ServedModel, ad_ids: Sequence[str]) -> EntityRows:
-        if model.items is None:
-            return unknown_entities((), len(ad_ids))
-        return table_rows(model.items.table, ad_ids, self._clock())
 
     async def _score(
         self, model: ServedModel, pairs: _Pairs, deadline: Deadline, started_s: float, read_s: float
     ) -> Scored:
-        now_ms = self._clock()
         knowledge = knowledge_of(
-            pairs.users,
-            pairs.ads,
-            now_ms=now_ms,
-            user_is_shared=pairs.user_is_shared,
-            store_code=pairs.store_code,
+            pairs.known_user, pairs.ads.known(), user_is_shared=pairs.user_is_shared, store_code=pairs.store_code
         )
-        self._observe(knowledge)
-        codes = set(knowledge.codes)
+        self._telemetry.views(knowledge.views)
+        codes = knowledge.codes
         if pairs.context.missing:
             codes.add("context_missing")
         if pairs.context.unknown:
             codes.add("context_unknown")
-        if model.items is not None and model.items.is_stale(now_ms):
+        if model.items is not None and model.items.is_stale(self._clock()):
             codes.add("items_stale")
+        if model.predictor.fallback is not None:
+            codes.add("plan_fallback")
         assembled_s = time.perf_counter()
         scores = await _score_chunks(model, pairs, deadline)
-        if len(scores.p_click) < pairs.n:
+        if len(scores.p_click) < len(pairs.ads):
             codes.add("deadline_partial")
         return Scored(
-            n=pairs.n,
+            n=len(pairs.ads),
             scores=scores,
             degraded=in_order(codes),
             knowledge=knowledge,
@@ -176,37 +187,32 @@ class Scoring:
             model_s=time.perf_counter() - assembled_s,
         )
 
-    def _observe(self, knowledge: Knowledge) -> None:
-        for view in knowledge.views:
-            self._telemetry.feature_rows(view.view, "present", view.present)
-            self._telemetry.feature_rows(view.view, "missing", view.missing)
-            self._telemetry.feature_rows(view.view, "stale", view.stale)
-            if view.age_ms is not None:
-                self._telemetry.feature_age(view.view, view.age_ms / 1000)
+
+def _candidates(model: ServedModel, ad_ids: Sequence[str], now_ms: int) -> Candidates | GivenAds:
+    if model.items is None:
+        return GivenAds.without_columns(len(ad_ids))
+    return Candidates(model.items.table, ad_ids, model.predictor.manifest.core_sha256, now_ms)
 
 
 async def _score_chunks(model: ServedModel, pairs: _Pairs, deadline: Deadline) -> Scores:
-    """Scores of the first m pairs, as many as the deadline allows.
+    """Scores as many pairs as the deadline allows.
 
     Raises:
-        DeadlinePassed: it allows none.
+        DeadlinePassed: it had passed before the first.
     """
-    chunks: list[Scores] = []
-    for start in range(0, pairs.n, CHUNK_ROWS):
+    n, step, chunks = len(pairs.ads), model.predictor.chunk_rows, []
+    for start in range(0, n, step):
         if start:
             await asyncio.sleep(0)
         if deadline.passed():
             break
-        rows = slice(start, start + CHUNK_ROWS)
-        chunks.append(
-            model.predictor.score(
-                _part(pairs.users.block, rows), _part(pairs.ads.block, rows), _part(pairs.context.block, rows)
-            )
-        )
+        if n <= step:
+            return model.predictor.score_ads(pairs.user, pairs.context.block, pairs.ads)
+        rows = slice(start, start + step)
+        user, context = _part(pairs.user, rows), _part(pairs.context.block, rows)
+        chunks.append(model.predictor.score_ads(user, context, pairs.ads.part(rows)))
     if not chunks:
         raise DeadlinePassed(deadline.total_ms)
-    if len(chunks) == 1:
-        return chunks[0]
     return Scores(
         np.concatenate([chunk.raw_logit for chunk in chunks]), np.concatenate([chunk.p_click for chunk in chunks])
     )

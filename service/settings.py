@@ -163,6 +163,17 @@ class ItemsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanSettings:
+    """How models are scored. The defaults are right unless somebody measures or hunts a fault."""
+
+    kind: str = "auto"
+    """`auto` derives a fast plan from the ONNX graph where it has one; `generic` always runs ONNX Runtime."""
+
+    kernel: str = "auto"
+    """`auto` uses the compiled kernels where they were built; `compiled` insists on them, `numpy` does without."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """JSON lines on stderr."""
 
@@ -184,6 +195,7 @@ class Settings:
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     registry: RegistrySettings = field(default_factory=RegistrySettings)
     items: ItemsSettings = field(default_factory=ItemsSettings)
+    plan: PlanSettings = field(default_factory=PlanSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
     def __post_init__(self) -> None:
@@ -248,6 +260,7 @@ _SECTIONS: dict[str, Callable[..., Any]] = {
     "admission": AdmissionSettings,
     "registry": RegistrySettings,
     "items": ItemsSettings,
+    "plan": PlanSettings,
     "log": LogSettings,
 }
 _TYPES: dict[str, dict[str, str]] = {
@@ -393,6 +406,9 @@ def _contradictions(settings: Settings) -> Iterable[tuple[bool, str]]:
         settings.log.level not in ("debug", "info", "warning", "error"),
         f"log.level = {settings.log.level!r} must be debug, info, warning or error",
     )
+    for key, choices in (("kind", ("auto", "generic")), ("kernel", ("auto", "compiled", "numpy"))):
+        chosen = getattr(settings.plan, key)
+        yield chosen not in choices, f"plan.{key} = {chosen!r} must be {', '.join(choices[:-1])} or {choices[-1]}"
     yield (
         bool(settings.redis.url) and not _is_redis_url(settings.redis.url),
         (

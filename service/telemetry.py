@@ -23,8 +23,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
+from service.knowledge import ViewRows
+
 Stage = Literal["parse", "features", "assemble", "model", "rank", "encode"]
-RowStatus = Literal["present", "missing", "stale"]
+ROW_STATUSES = ("present", "missing", "stale")
 Reals = npt.NDArray[np.float64]
 
 MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -97,6 +99,8 @@ class Telemetry:
             "store_errors": self._counter("store_errors_total", "Operations of the online store that failed.", "op"),
         }
         self._tally: Tally[tuple[str, tuple[str, ...]]] = Tally()
+        self._rows: dict[str, list[int]] = {}
+        """Rows present, missing and stale of each view."""
         self._histograms = {
             "stage": self._histogram(
                 "stage_duration_seconds", "Time a request spent in one stage.", STAGE_BUCKETS_S, "stage"
@@ -152,14 +156,18 @@ class Telemetry:
         for code in codes:
             self._tally["degraded", (code,)] += 1
 
-    def feature_rows(self, view: str, status: RowStatus, rows: int) -> None:
-        """Rows of one view that a request asked for."""
-        if rows:
-            self._tally["rows", (view, status)] += rows
-
-    def feature_age(self, view: str, seconds: float) -> None:
-        """Age of the oldest row of a view that a request used."""
-        self._batch("age", view).add(seconds)
+    def views(self, views: Sequence[ViewRows]) -> None:
+        """Rows that a request asked for, view by view, and the age of the oldest."""
+        rows = self._rows
+        for view in views:
+            counts = rows.get(view.view)
+            if counts is None:
+                counts = rows[view.view] = [0, 0, 0]
+            counts[0] += view.present
+            counts[1] += view.missing
+            counts[2] += view.stale
+            if view.age_ms is not None:
+                self._batch("age", view.view).add(view.age_ms / 1000)
 
     def store_error(self, operation: str, amount: int = 1) -> None:
         """A failed operation of the online store."""
@@ -181,6 +189,11 @@ class Telemetry:
 
     def flush(self) -> None:
         """Adds everything collected since the last call."""
+        rows, self._rows = self._rows, {}
+        for view, counts in rows.items():
+            for status, amount in zip(ROW_STATUSES, counts, strict=True):
+                if amount:
+                    self._tally["rows", (view, status)] += amount
         tally, self._tally = self._tally, Tally()
         for (name, labels), amount in tally.items():
             counter = self._tallies[name]

@@ -8,7 +8,6 @@ array; no object per candidate survives. The structs also are the schemas in `/o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from feature_store.errors import EntityIdError
-from feature_store.ids import MAX_ENTITY_ID_BYTES, entity_id
+from feature_store.ids import are_plain_and_distinct, entity_id
 from service import rejection
 from service.errors import InvalidRequest
 
@@ -168,9 +167,6 @@ _RANK = msgspec.json.Decoder(RankBody)
 _PREDICT = msgspec.json.Decoder(PredictBody)
 _ENCODER = msgspec.json.Encoder()
 
-# ASCII text that is an entity id whatever its length, many of them joined: no space, control character or brace.
-_PLAIN = re.compile(r"[!-z|~]*")
-
 
 def rank_request(body: bytes | bytearray, max_candidates: int) -> RankRequest:
     """A body of `/v1/rank`, checked.
@@ -187,9 +183,12 @@ def rank_request(body: bytes | bytearray, max_candidates: int) -> RankRequest:
     if rank.top_k is not UNSET and rank.top_k < 1:
         raise InvalidRequest(f"expected at least 1, got {rank.top_k}", "top_k")
     raw_ids, bids = _columns(rank.candidates)
-    ad_ids = _entity_ids(raw_ids, lambda i: _candidate_path(rank.candidates, i))
-    if len(set(ad_ids)) < len(ad_ids):
-        _refuse_duplicates(rank.candidates, ad_ids)
+    if are_plain_and_distinct(raw_ids):
+        ad_ids: list[str] = raw_ids  # type: ignore[assignment]
+    else:
+        ad_ids = _entity_ids(raw_ids, lambda i: _candidate_path(rank.candidates, i))
+        if len(set(ad_ids)) < len(ad_ids):
+            _refuse_duplicates(rank.candidates, ad_ids)
     return RankRequest(
         model=rank.model,
         user_id=None if rank.user_id is UNSET else _entity_ids([rank.user_id], lambda _: "user_id")[0],
@@ -246,10 +245,6 @@ def _columns(candidates: Sequence[str | int | Candidate]) -> tuple[list[str | in
 
 def _entity_ids(values: Sequence[str | int], path_of: rejection.PathOf) -> list[str]:
     """The values as entity ids; `path_of(i)` names the i-th in an error."""
-    if set(map(type, values)) == {str} and all(values):
-        texts: list[str] = list(values)  # type: ignore[arg-type]
-        if max(map(len, texts)) <= MAX_ENTITY_ID_BYTES and _PLAIN.fullmatch("".join(texts)):
-            return texts
     checked = []
     for i, value in enumerate(values):
         try:

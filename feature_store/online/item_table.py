@@ -67,7 +67,7 @@ class ItemTable:
         """Rows of ads that the base does not know."""
         self._n_ads = len(origin)
         self._derived: dict[str, tuple[Compute, Derived]] = {}
-        self._ttl_ms = np.array([view.ttl_ms for view in origin.views], dtype=np.int64)
+        self.ttl_ms = np.array([view.ttl_ms for view in origin.views], dtype=np.int64)
 
     def __len__(self) -> int:
         """Ads that any view knows."""
@@ -106,7 +106,7 @@ class ItemTable:
     def stale(self, rows: Indices, now_ms: int) -> Mask:
         """(m, V) True where a found row has outlived its view's time-to-live."""
         taken = self.take(rows)
-        return taken.found & (taken.event_time_ms <= now_ms - self._ttl_ms)
+        return taken.found & (taken.event_time_ms <= now_ms - self.ttl_ms)
 
     def derived(self, key: str) -> Derived | None:
         """What `derive` stored under that key; None where it was never asked for or is over its budget."""

@@ -14,6 +14,12 @@ from models.plans.generic import GenericPlan
 from models.plans.parts import AdParts
 from models.plans.plan import ScorePlan, Scores
 from models.registry.artifact import ModelArtifact
+from models.specs import Int64s
+
+GENERIC_CHUNK_ROWS = 128
+"""Rows of one run of ONNX Runtime: large enough that a usual request is one run, small enough to be called off."""
+FACTORISED_CHUNK_ROWS = 1_024
+"""Pairs of one call of a factorised plan: a fraction of a millisecond."""
 
 
 class AdColumns(Protocol):
@@ -24,6 +30,9 @@ class AdColumns(Protocol):
 
     def parts(self) -> AdParts | None:
         """What the plan keeps of them, where it was computed before."""
+
+    def unlisted_rows(self) -> tuple[Int64s, Block] | None:
+        """Places and columns of those that `parts` knows nothing of, where there are any."""
 
 
 class Predictor:
@@ -60,6 +69,11 @@ class Predictor:
                 self.fallback = str(error)
 
     @property
+    def chunk_rows(self) -> int:
+        """Pairs to score in one go, between two looks at the clock."""
+        return GENERIC_CHUNK_ROWS if self.factorised is None else FACTORISED_CHUNK_ROWS
+
+    @property
     def plan(self) -> ScorePlan:
         """What scores whole rows."""
         return self.factorised or self.generic
@@ -78,14 +92,22 @@ class Predictor:
         if plan is None:
             return self.generic.score(*self.encoder.encode(user, ads.block(), context))
         shared = plan.part(Side.CONTEXT, context, onto=plan.part(Side.USER, user))
+        return plan.join(shared, self._ad_parts(plan, user, context, ads))
+
+    def _ad_parts(self, plan: FactorisedPlan, user: Block, context: Block, ads: AdColumns) -> AdParts:
+        """What was kept of the ads, completed by what has to be worked out for this request."""
         parts = ads.parts()
-        if self.encoder.layout.has_pairs:
-            block = ads.block()
-            onto = plan.part(Side.AD, block) if parts is None else parts.copied()
-            parts = AdParts.of(plan.part(Side.PAIR, self.encoder.encode_pairs(user, block, context), onto=onto))
-        elif parts is None:
+        if parts is None:
             parts = AdParts.of(plan.part(Side.AD, ads.block()))
-        return plan.join(shared, parts)
+        elif (unlisted := ads.unlisted_rows()) is not None:
+            places, block = unlisted
+            copied = parts.copied()
+            copied[places] = plan.part(Side.AD, block)
+            parts = AdParts.of(copied)
+        if self.encoder.layout.has_pairs:
+            pairs = self.encoder.encode_pairs(user, ads.block(), context)
+            parts = AdParts.of(plan.part(Side.PAIR, pairs, onto=parts.copied()))
+        return parts
 
 
 def _replay_golden(artifact: ModelArtifact, plan: ScorePlan) -> None:

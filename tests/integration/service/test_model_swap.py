@@ -101,7 +101,7 @@ async def test_a_damaged_model_is_not_promoted_over_a_good_one(
         (lambda folder: flip_a_byte(folder / "model.onnx"), ArtifactDamaged, "model.onnx is not the file"),
         (lambda folder: (folder / "model.onnx").write_bytes(b""), ArtifactDamaged, "model.onnx is not the file"),
         (lambda folder: (folder / "golden.npz").unlink(), ArtifactDamaged, "golden.npz is missing"),
-        (lambda folder: (folder / "manifest.json").unlink(), ModelNotFound, "holds no version"),
+        (lambda folder: (folder / "manifest.json").unlink(), ArtifactDamaged, "manifest.json is missing"),
         (lambda folder: shutil.rmtree(folder), ModelNotFound, "holds no version"),
     ],
 )

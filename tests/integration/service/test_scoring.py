@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain, repeat
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,13 +13,15 @@ import pytest
 from feature_store.clock import Clock
 from feature_store.online.memory_store import MemoryStore
 from feature_store.online.store import RowWriter
+from models.plans.derivation import PlanChoice
+from models.registry.predictor import GENERIC_CHUNK_ROWS
 from models.registry.registry import Registry
 from service.deadline import Deadline
 from service.errors import DeadlinePassed, InvalidRequest
 from service.live_items import LiveItems
 from service.model_loading import ModelLoading
 from service.model_slots import ServedModel
-from service.scoring import CHUNK_ROWS, Scoring
+from service.scoring import Scoring
 from service.telemetry import Telemetry
 from service.wire import PredictRequest, RankRequest
 from tests.artifacts import DAY_MS, Entities, ServedProject
@@ -46,7 +49,7 @@ class Bench:
         self._telemetry = Telemetry()
         self.scoring = Scoring(self.store, features_ms=10.0, clock=self.clock, telemetry=self._telemetry)
 
-    async def model(self) -> ServedModel:
+    async def model(self, kind: Literal["auto", "generic"] = "auto") -> ServedModel:
         """The champion, with its item table read from the store."""
         loading = ModelLoading(
             lambda project: self.store,
@@ -58,6 +61,7 @@ class Bench:
                 clock=self.clock,
                 telemetry=self._telemetry,
             ),
+            PlanChoice(kind),
         )
         return await loading.load(Registry(self.shop.registry_dir), self.shop.version)
 
@@ -87,13 +91,13 @@ def passing_after(looks: int) -> Deadline:
 
 async def test_the_deadline_keeps_what_was_scored(bench: Bench) -> None:
     """Whole chunks, in the order of the request; the same numbers as with all the time in the world."""
-    model = await bench.model()
+    model = await bench.model("generic")
     everything = await bench.scoring.rank(model, rank(300), in_time())
 
     some = await bench.scoring.rank(model, rank(300), passing_after(looks=3))
 
-    assert len(some.scores.p_click) == 2 * CHUNK_ROWS < some.n == 300
-    np.testing.assert_allclose(some.scores.p_click, everything.scores.p_click[: 2 * CHUNK_ROWS], rtol=1e-12)
+    assert len(some.scores.p_click) == 2 * GENERIC_CHUNK_ROWS < some.n == 300
+    np.testing.assert_allclose(some.scores.p_click, everything.scores.p_click[: 2 * GENERIC_CHUNK_ROWS], rtol=1e-12)
     assert some.degraded == ["deadline_partial"]
     assert everything.degraded == []
 
@@ -139,3 +143,32 @@ async def test_an_instance_without_an_ad_is_named(bench: Bench) -> None:
 
     with pytest.raises(InvalidRequest, match=r"instances\[1\]\.ad_id: required, but missing"):
         await bench.scoring.predict(model, request, in_time())
+
+
+@pytest.mark.parametrize("kind", ["auto", "generic"])
+async def test_an_ad_that_the_table_does_not_hold_is_read_with_the_user(
+    bench: Bench, kind: Literal["auto", "generic"]
+) -> None:
+    """A new ad is ranked by its own row at once, not by defaults until the next refresh."""
+    model = await bench.model(kind)
+    newcomer = Entities(bench.shop.ads.view, ["new"], bench.shop.ads.floats[:1], bench.shop.ads.ids[:1])
+    fill(bench.store, bench.clock, newcomer)
+
+    request = RankRequest("default", "u1", ["nowhere", "new", bench.shop.ads.entity_ids[0]], None, {"device": "pc"}, 3)
+    scored = await bench.scoring.rank(model, request, in_time())
+
+    assert scored.knowledge.own_codes == {0: ["ad_missing"]}
+    assert scored.scores.p_click[1] == pytest.approx(scored.scores.p_click[2], rel=1e-6)
+
+
+async def test_the_fast_plan_answers_as_onnx_runtime(bench: Bench) -> None:
+    """Known and unknown ads, from parts kept beside the table and from rows."""
+    fast, slow = await bench.model("auto"), await bench.model("generic")
+
+    answers = [await bench.scoring.rank(model, rank(300), in_time()) for model in (fast, slow)]
+
+    assert fast.predictor.factorised is not None
+    assert fast.predictor.fallback is None
+    assert slow.predictor.factorised is None
+    np.testing.assert_allclose(answers[0].scores.p_click, answers[1].scores.p_click, atol=1e-6)
+    assert answers[0].knowledge == answers[1].knowledge

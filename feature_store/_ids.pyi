@@ -1,0 +1,3 @@
+from typing import Any
+
+def plain_and_distinct(ids: list[Any], /) -> bool: ...
