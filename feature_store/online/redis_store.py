@@ -31,6 +31,7 @@ from redis.exceptions import RedisError
 
 from feature_store.errors import StoreDown, StoreError, StoreTimeout
 from feature_store.online.breaker import CircuitBreaker
+from feature_store.online.redis_errors import described
 from feature_store.online.redis_url import async_pool, shown_url
 from feature_store.online.store import StoreObserver, ignore_events
 
@@ -234,7 +235,7 @@ class RedisStore:
                 f"{self._shown}: no answer within socket_timeout_ms = {self._settings.socket_timeout_ms:g}"
             ) from None
         except RedisError as error:
-            raise StoreDown(f"{self._shown}: {error}") from None
+            raise StoreDown(described(self._shown, error)) from None
 
     async def _exchange(self, connection: Connection, command: tuple[str | bytes, ...]) -> Values:
         """Sends and reads. Only a connection whose answer was read whole is used again."""
