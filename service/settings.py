@@ -90,7 +90,8 @@ class RedisSettings:
     """The online store."""
 
     url: str = field(default="", repr=False)
-    """`redis://`, `rediss://` or `unix://`; empty starts the embedded Valkey server."""
+    """`redis://`, `rediss://` (TLS; `?ssl_ca_certs=FILE` where the authority is your own) or `unix://`; empty starts
+    the embedded Valkey server."""
 
     embedded_dir: Path = Path(".clickserve/valkey")
     """Where the embedded server keeps socket, log and data."""
