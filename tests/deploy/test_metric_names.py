@@ -13,6 +13,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from service.knowledge import ViewRows
 from service.telemetry import SupervisorTelemetry, Telemetry
 from tests.conftest import REPOSITORY
 
@@ -48,8 +49,7 @@ def told() -> dict[str, dict[str, set[str]]]:
     telemetry.scored("default", np.array([0.01]))
     telemetry.shed("queue_full")
     telemetry.degraded(["store_timeout"])
-    telemetry.feature_rows("user_profile", "present", 1)
-    telemetry.feature_age("user_profile", 1.0)
+    telemetry.views([ViewRows("user_profile", present=1, missing=0, stale=0, age_ms=1_000)])
     telemetry.store_error("get")
     telemetry.event_loop_lag(0.001)
     telemetry.model_serves(name="default", version="1", variant="champion", core_sha256="0" * 64, serves=True)
