@@ -57,7 +57,7 @@ class RedisCatalogue:
         keys = ViewKeys(self._project, view)
         with store_errors(self._shown_url):
             head = self._head(view, keys)
-            if head.version != since.version:
+            if head.version != since.version or head.n_changes < since.sequence:  # the server lost what we have seen
                 return None
             try:
                 changed = read_changes(self._client, view, keys, head, after=since.sequence)
@@ -78,16 +78,19 @@ class RedisCatalogue:
         return head
 
     def _load_version(self, view: FeatureView, keys: ViewKeys, head: CatalogueHead) -> CatalogueRows:
-        chunks = list(read_chunks(self._client, view, keys, head))
         newest = dict(read_changes(self._client, view, keys, head, after=0))
-        entity_ids = [text for ids, _ in chunks for text in ids]
-        rows = Rows.concatenate(view, [rows for _, rows in chunks])
-        if newest:
-            kept = [row for row, text in enumerate(entity_ids) if text not in newest]
-            changed = {text: value for text, value in newest.items() if value is not None}
-            entity_ids = [entity_ids[row] for row in kept] + list(changed)
-            rows = Rows.concatenate(view, [rows.take(kept), decode_rows(view, list(changed.values()))])
-        return CatalogueRows(CataloguePosition(head.version, head.n_changes), entity_ids, rows)
+        entity_ids: list[str] = []
+        rows: list[Rows] = []
+        for ids, of_chunk in read_chunks(self._client, view, keys, head):
+            if not newest.keys().isdisjoint(ids):
+                kept = [row for row, text in enumerate(ids) if text not in newest]
+                ids, of_chunk = [ids[row] for row in kept], of_chunk.take(kept)
+            entity_ids += ids
+            rows.append(of_chunk)
+        changed = {text: value for text, value in newest.items() if value is not None}
+        entity_ids += changed
+        rows.append(decode_rows(view, list(changed.values())))
+        return CatalogueRows(CataloguePosition(head.version, head.n_changes), entity_ids, Rows.concatenate(view, rows))
 
 
 def read_states(client: BlockingClient, project: str) -> list[ViewState]:

@@ -18,6 +18,8 @@ from feature_store.schema import FeatureView
 
 CHUNKS_PER_READ = 16
 """Some megabytes an answer, so that one reader does not hold the server for long."""
+CHANGES_PER_READ = 512
+"""About a millisecond of decoding; a thread of a serving process lets others run between two answers."""
 _LAST = 2**64 - 1
 
 
@@ -72,12 +74,14 @@ def read_changes(
     Raises:
         CodecError: an entry is missing.
     """
-    if after == head.n_changes:
-        return []
-    entries = client.xrange(keys.changes, min=f"{head.version}-{after + 1}", max=f"{head.version}-{head.n_changes}")
-    if [_sequence(name) for name, _ in entries] != list(range(after + 1, head.n_changes + 1)):
-        raise CodecError(f"view {view.name!r}: {keys.changes.decode()} has a gap; materialize the view again")
-    return [(entry[b"id"].decode(), entry[b"row"] or None) for _, entry in entries]
+    changes: list[tuple[str, bytes | None]] = []
+    for first in range(after + 1, head.n_changes + 1, CHANGES_PER_READ):
+        last = min(first + CHANGES_PER_READ - 1, head.n_changes)
+        entries = client.xrange(keys.changes, min=f"{head.version}-{first}", max=f"{head.version}-{last}")
+        if [_sequence(name) for name, _ in entries] != list(range(first, last + 1)):
+            raise CodecError(f"view {view.name!r}: {keys.changes.decode()} has a gap; materialize the view again")
+        changes += [(entry[b"id"].decode(), entry[b"row"] or None) for _, entry in entries]
+    return changes
 
 
 def last_sequence(client: BlockingClient, keys: ViewKeys, version: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Derivation:
 def derived_array(base: ItemBase, derivation: Derivation) -> npt.NDArray[Any]:
     """(n + 1, width) `compute` of every row of a base: mapped where the base is, else in memory."""
     if base.folder is None:
-        return _computed(base, derivation, _in_memory)
+        return _in_memory(base, derivation)
     try:
         with process_lock(base.folder / "derived.lock", wait_s=WAIT_S) as held:
             found = _stored(base, derivation)
@@ -79,7 +79,7 @@ def derived_array(base: ItemBase, derivation: Derivation) -> npt.NDArray[Any]:
                 return _made(base, base.folder, derivation)
     except OSError:  # a full disk, or the folder was removed because a newer base took its place
         pass
-    return _computed(base, derivation, _in_memory)
+    return _in_memory(base, derivation)
 
 
 def _stored(base: ItemBase, derivation: Derivation) -> npt.NDArray[Any] | None:
@@ -99,34 +99,28 @@ def _stored(base: ItemBase, derivation: Derivation) -> npt.NDArray[Any] | None:
 def _made(base: ItemBase, folder: Path, derivation: Derivation) -> npt.NDArray[Any]:
     path = _path(folder, derivation.key)
     aside = path.with_name(f"{path.name}.{os.getpid()}.new")
-
-    def on_disk(shape: tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        return np.lib.format.open_memmap(aside, mode="w+", dtype=dtype, shape=shape)
-
-    array = _computed(base, derivation, on_disk)
-    described = _Described(shape=(len(array), derivation.width), dtype=str(array.dtype), checksum="")
-    del array  # written back before the checksum reads it
+    shape = (len(base) + 1, derivation.width)
+    header = {"descr": derivation.dtype.str, "fortran_order": False, "shape": shape}
+    with aside.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in _chunks(base):
+            file.write(np.ascontiguousarray(derivation.values(part, base)).data)
     flush(aside)
-    described = msgspec.structs.replace(described, checksum=checksum(aside))
+    described = _Described(shape=shape, dtype=derivation.dtype.str, checksum=checksum(aside))
     aside.replace(path)
     write_whole(path.with_suffix(".json"), msgspec.json.encode(described))
     return mapped(path)
 
 
-def _computed(
-    base: ItemBase,
-    derivation: Derivation,
-    room: Callable[[tuple[int, int], np.dtype[Any]], npt.NDArray[Any]],
-) -> npt.NDArray[Any]:
-    array = room((len(base) + 1, derivation.width), derivation.dtype)
-    for start in range(0, len(array), CHUNK_ROWS):
-        part = slice(start, start + CHUNK_ROWS)
+def _in_memory(base: ItemBase, derivation: Derivation) -> npt.NDArray[Any]:
+    array = np.empty((len(base) + 1, derivation.width), derivation.dtype)
+    for part in _chunks(base):
         array[part] = derivation.values(part, base)
     return array
 
 
-def _in_memory(shape: tuple[int, int], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    return np.empty(shape, dtype)
+def _chunks(base: ItemBase) -> Iterator[slice]:
+    return (slice(start, start + CHUNK_ROWS) for start in range(0, len(base) + 1, CHUNK_ROWS))
 
 
 def _path(folder: Path, key: str) -> Path:

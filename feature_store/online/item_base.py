@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from feature_store.errors import CodecError, TooManyItems
-from feature_store.online.id_index import DuplicateId, IdIndex, Indices, build_id_index
+from feature_store.online.id_index import DuplicateId, IdIndex, Indices, build_id_index, let_go
 from feature_store.online.item_rows import ItemRows, columns_of
 from feature_store.online.store import CataloguePosition, CatalogueRows
 from feature_store.schema import FeatureView
@@ -39,6 +41,19 @@ class ItemBase:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All that it consists of, by name."""
+        rows, index = self.rows, self.index
+        return {
+            "floats": rows.floats,
+            "ids": rows.ids,
+            "event_time_ms": rows.event_time_ms,
+            "found": rows.found,
+            "slots": index.slots,
+            "offsets": index.offsets,
+            "blob": index.blob,
+        }
 
 
 def build_item_base(
@@ -71,7 +86,8 @@ def build_item_base(
             raise CodecError(
                 f"view {view.name!r}: its catalogue names the ad {error.text!r} twice; materialize the view again"
             ) from None
-    rows = ItemRows.of_defaults(views, len(ad_ids) + 1)
+    let_go(ad_ids)
+    rows = ItemRows.of_defaults(views, len(index) + 1)
     for number, ((at, held), catalogue) in enumerate(zip(joins, catalogues, strict=True)):
         float_columns, id_columns = columns_of(views, number)
         rows.floats[at, float_columns] = catalogue.rows.floats[held]

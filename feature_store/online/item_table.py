@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from feature_store.online.array_files import release
 from feature_store.online.id_index import Indices
 from feature_store.online.item_base import ItemBase
 from feature_store.online.item_rows import ItemRows, columns_of
@@ -128,6 +129,12 @@ class ItemTable:
     def forget(self, key: str) -> None:
         """Drops a derived array; the requests that hold it keep it."""
         self._derived.pop(key, None)
+
+    def release(self) -> None:
+        """Gives the memory of mapped arrays back, slowly; for the thread that replaced the table, when no request is
+        left that reads it. The event loop would stand still while the last of them let go of it all at once."""
+        for array in (*self.origin.arrays().values(), *(derived.base for _, derived in self._derived.values())):
+            release(array)
 
     def apply(self, view_number: int, changes: CatalogueRows) -> None:
         """Follows the catalogue of one view; `free_rows` must be at least the number of changes.

@@ -129,9 +129,7 @@ class SnapshotFolder:
 
     def _write(self, base: ItemBase) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="items-", dir=self._directory))
-        arrays = {name: getattr(base.rows, name) for name in _ROWS} | {
-            name: getattr(base.index, name) for name in _INDEX
-        }
+        arrays = base.arrays()
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
             flush(folder / f"{name}.npy")

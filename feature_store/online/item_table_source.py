@@ -21,6 +21,7 @@ from pathlib import Path
 from feature_store.clock import Clock
 from feature_store.errors import SnapshotError
 from feature_store.online.derived_arrays import Derivation, derived_array
+from feature_store.online.id_index import let_go
 from feature_store.online.item_base import ItemBase, build_item_base, check_size
 from feature_store.online.item_compaction import compacted
 from feature_store.online.item_table import ItemTable
@@ -30,6 +31,9 @@ from feature_store.schema import FeatureView
 
 COMPACT_AFTER_MS = 10 * 60_000
 """Changes lie no longer in the delta alone: a start without the store would not know them."""
+
+RETIRED_MS = 30_000
+"""No request is older than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class ItemTableSource:
         self._derivations: dict[str, Derivation] = {}
         self._seen: Path | None = None
         """The snapshot that was current when we last looked."""
+        self._retired: list[tuple[int, ItemTable]] = []
+        """Tables that were replaced, and when."""
         self._turn = threading.Lock()
         """Refreshing and deriving come from different threads."""
 
@@ -92,11 +98,14 @@ class ItemTableSource:
             TooManyItems: the catalogue is larger than the limit.
         """
         with self._turn:
+            self._release_retired()
             table = self._shared_by_others() or self._followed(self.table) or self._rebuilt()
             if table is None:
                 return False
             if table.n_changed and self._clock() - table.origin.loaded_ms >= COMPACT_AFTER_MS:
                 table = self._compacted(table) or table
+            if self.table is not None and table is not self.table:
+                self._retired.append((self._clock(), self.table))
             self.table = table
             return True
 
@@ -116,6 +125,11 @@ class ItemTableSource:
         self._derivations.pop(key, None)
         if self.table is not None:
             self.table.forget(key)
+
+    def _release_retired(self) -> None:
+        """Lets go of tables that were replaced so long ago that no request reads them."""
+        while self._retired and self._clock() - self._retired[0][0] >= RETIRED_MS:
+            self._retired.pop(0)[1].release()
 
     def _shared_by_others(self) -> ItemTable | None:
         """A table over a base that another process has made, brought up to date; None where there is nothing new."""
@@ -162,6 +176,8 @@ class ItemTableSource:
             now_ms = self._clock()
             catalogues = [self._reader.load(view) for view in self._views]
             base = build_item_base(self._views, catalogues, now_ms, max_ads=self._limits.max_ads)
+            for catalogue in catalogues:
+                let_go(catalogue.entity_ids)
             return self._table_of(self._shared(base))
 
     @contextmanager

@@ -14,6 +14,7 @@ from feature_store.errors import CodecError, SchemaError, ViewNotMaterialized
 from feature_store.online import catalogue_writer
 from feature_store.online.blocking_client import BlockingClient, blocking_client
 from feature_store.online.catalogue import RedisCatalogue, require_materialized
+from feature_store.online.catalogue_version import CHANGES_PER_READ
 from feature_store.online.item_table_source import ItemTableSource
 from feature_store.online.layout import ViewKeys
 from feature_store.online.redis_writer import RedisRowWriter
@@ -203,6 +204,34 @@ def test_a_gap_in_the_changes_asks_for_a_new_load(
     client.delete(ViewKeys(project, ADS).changes)
 
     assert catalogue.changes(ADS, position) is None
+
+
+def test_a_server_that_went_back_in_time_asks_for_a_new_load(
+    writer: RedisRowWriter, catalogue: RedisCatalogue, client: BlockingClient, project: str
+) -> None:
+    """Restored from an older file, it will use the numbers of lost changes again for other ones."""
+    write(writer, ADS, {"a1": 1, "a2": 2})
+    keys = ViewKeys(project, ADS)
+    head = client.get(keys.catalogue)
+    write(writer, ADS, {"a1": 3})
+    seen = catalogue.load(ADS).position
+    client.set(keys.catalogue, head)
+
+    assert catalogue.changes(ADS, seen) is None
+
+
+def test_more_changes_than_one_read_arrive_whole(writer: RedisRowWriter, catalogue: RedisCatalogue) -> None:
+    """They are read in parts, so that other threads get their turns."""
+    write(writer, ADS, {"a0": 0})
+    start = catalogue.load(ADS).position
+    many = {f"a{i}": i for i in range(CHANGES_PER_READ + 1)}
+    write(writer, ADS, many)
+
+    changed = catalogue.changes(ADS, start)
+
+    assert changed is not None
+    assert changed.entity_ids == list(many)
+    assert catalogue.load(ADS).entity_ids == list(many)
 
 
 def test_a_lost_stream_is_an_error_and_materializing_again_mends_it(

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from feature_store.online.item_table import ItemTable
 from feature_store.online.item_table_snapshot import SnapshotFolder
-from feature_store.online.item_table_source import ItemTableSource
+from feature_store.online.item_table_source import COMPACT_AFTER_MS, RETIRED_MS, ItemTableSource
 from feature_store.online.memory_store import MemoryStore
 from tests.conftest import REPOSITORY
 from tests.stores import Now, make_view, numbered
@@ -89,22 +91,31 @@ def told(child: subprocess.Popen[str]) -> str:
     return line
 
 
-def source_of(folder: Path, n_ads: int) -> ItemTableSource:
-    """A worker's tables over a store of its own."""
-    clock = Now()
-    store = MemoryStore("shop", clock)
-    with store.session(VIEW) as session:
-        session.write([f"a{i}" for i in range(n_ads)], *numbered(VIEW, [float(i) for i in range(n_ads)], clock()))
-        session.finish()
-    return ItemTableSource(store, [VIEW], clock, folder)
+class Worker:
+    """Item tables over a store of its own, with a clock to turn."""
+
+    def __init__(self, folder: Path, n_ads: int) -> None:
+        self.clock = Now()
+        self._store = MemoryStore("shop", self.clock)
+        self.write({f"a{i}": float(i) for i in range(n_ads)})
+        self.source = ItemTableSource(self._store, [VIEW], self.clock, folder)
+
+    def write(self, ads: dict[str, float]) -> None:
+        with self._store.session(VIEW) as session:
+            session.write(list(ads), *numbered(VIEW, list(ads.values()), self.clock()))
+            session.finish()
+
+    def table(self) -> ItemTable:
+        """The newest, after a refresh."""
+        assert self.source.refresh()
+        assert self.source.table is not None
+        return self.source.table
 
 
 def test_two_processes_share_the_memory_of_one_base(tmp_path: Path) -> None:
     """A million ads with their masks are hundreds of megabytes; workers must not each have their own."""
-    source = source_of(tmp_path, 10_000)
-    source.refresh()
-    assert source.table is not None
-    source.table.base.floats.sum()
+    table = Worker(tmp_path, 10_000).table()
+    table.base.floats.sum()
 
     with process(READER, tmp_path) as reader:
         inode = told(reader)
@@ -117,18 +128,17 @@ def test_two_processes_share_the_memory_of_one_base(tmp_path: Path) -> None:
 
 def test_the_turn_of_a_killed_builder_goes_to_the_next(tmp_path: Path) -> None:
     """Kill -9 while it holds the lock: the kernel takes it back, and what it had begun is cleared away."""
-    source = source_of(tmp_path, 10)
+    worker = Worker(tmp_path, 10)
     with process(BUILDER, tmp_path) as builder:
         begun = Path(told(builder))
-        while_it_builds = source.refresh()
+        is_followed = worker.source.refresh()
         builder.kill()
         builder.wait()
 
-        after_its_death = source.refresh()
+        table = worker.table()
 
-    assert (while_it_builds, after_its_death) == (False, True)
-    assert source.table is not None
-    assert len(source.table) == 10
+    assert not is_followed
+    assert len(table) == 10
     assert not begun.exists()
 
 
@@ -149,6 +159,24 @@ def test_a_writer_killed_anywhere_leaves_a_whole_snapshot(tmp_path: Path, n_save
     assert is_mine
     assert len(base) == 20_000
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == [folder.current()]
+
+
+def test_a_replaced_base_gives_its_memory_back(tmp_path: Path) -> None:
+    """In small steps and by the thread that replaced it, or the last request to let go would stand still for it."""
+    worker = Worker(tmp_path, 10_000)
+    old = worker.table()
+    total = np.nansum(old.base.floats)
+    held_bytes = int(_mapping("floats.npy")["Rss"])
+    worker.write({"a1": 100.0})
+    worker.clock.ahead_ms += COMPACT_AFTER_MS
+    assert worker.table() is not old
+
+    worker.clock.ahead_ms += RETIRED_MS
+    worker.table()
+    left_bytes = int(_mapping("floats.npy (deleted)")["Rss"])
+
+    assert held_bytes > left_bytes == 0
+    assert np.nansum(old.base.floats) == total
 
 
 def _mapping(name: str) -> dict[str, str]:
