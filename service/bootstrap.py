@@ -45,8 +45,8 @@ FLUSH_MS = 250.0
 LAG_SAMPLE_MS = 100.0
 """How often the event loop is timed."""
 SWITCH_INTERVAL_S = 0.0002
-"""How long a worker thread that computes in Python may keep the event loop waiting for its turn. Python's own 5 ms would
-show in the answers while item tables refresh or a model loads."""
+"""How long a worker thread that computes in Python may keep the event loop waiting for its turn. Python's own 5 ms
+would show in the answers while item tables refresh or a model loads."""
 CATALOGUE_TIMEOUT_MS = 3_000.0
 """One command of the item table's reader; a frozen store may hold up the end of the process for no longer."""
 
