@@ -68,8 +68,7 @@ class ModelInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(view for view in self.views if view.entity == "ad")
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """Columns of one origin. floats: (m, F) float32; ids: (m, K) uint32; m is 1 or the number of rows."""
 
     floats: Floats
@@ -158,7 +157,7 @@ class Encoder:
     def __init__(self, inputs: ModelInputs) -> None:
         """Raises EncodingError where a pair names a column that does not exist or has the wrong dtype."""
         self.inputs = inputs
-        self._context_dtype = {feature.name: feature.dtype for feature in inputs.context}
+        self._context_names = frozenset(feature.name for feature in inputs.context)
         self._context_floats = tuple(f for f in inputs.context if f.dtype == "float32")
         self._context_ids = tuple(f for f in inputs.context if f.dtype == "id")
         float_blocks = (
@@ -184,21 +183,20 @@ class Encoder:
 
     def encode_context(self, context: Mapping[str, object]) -> EncodedContext:
         """One request's context; absent or unusable values become the declared default, or missing."""
-        floats = np.empty((1, len(self._context_floats)), dtype=np.float32)
-        ids = np.empty((1, len(self._context_ids)), dtype=np.uint32)
+        floats, ids = [], []
         missing = False
-        for i, feature in enumerate(self._context_floats):
+        for feature in self._context_floats:
             number = context_number(context.get(feature.name))
             if number is None:
                 missing, number = True, math.nan if feature.default is None else float(feature.default)
-            floats[0, i] = number
-        for i, feature in enumerate(self._context_ids):
+            floats.append(number)
+        for feature in self._context_ids:
             hashed = hash_id(context.get(feature.name), self.inputs.hash_seed)
             if hashed == MISSING_ID:
                 missing, hashed = True, hash_id(feature.default, self.inputs.hash_seed)
-            ids[0, i] = hashed
-        unknown = any(key not in self._context_dtype for key in context)
-        return EncodedContext(Block(floats, ids), missing, unknown)
+            ids.append(hashed)
+        block = Block(np.array([floats], dtype=np.float32), np.array([ids], dtype=np.uint32))
+        return EncodedContext(block, missing, not context.keys() <= self._context_names)
 
     def encode(self, user: Block, ads: Block, context: Block) -> Encoded:
         """The model's matrices for n rows, n being the longest block (0 where one has no rows); one row is broadcast.
@@ -242,13 +240,15 @@ class Encoder:
 
 def context_number(value: object) -> float | None:
     """The number a float32 context feature reads: numbers and booleans; None for anything else, NaN and infinities."""
+    if type(value) is float:  # what JSON mostly brings; the rest is the same, slower
+        return value if abs(value) <= _LARGEST_FLOAT32 else None
     if isinstance(value, (bool, int, float, np.bool_, np.integer, np.floating)):
         try:
             number = float(value)
         except OverflowError:
             return None
         # Also false for NaN. Compared before the cast, because a cast that overflows warns at every request.
-        return float(np.float32(number)) if abs(number) <= _LARGEST_FLOAT32 else None
+        return number if abs(number) <= _LARGEST_FLOAT32 else None
     return None
 
 

@@ -6,13 +6,13 @@ Knows no HTTP: the hot path around it reads bytes and sends bytes.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
 from service.deadline import Deadline
 from service.model_slots import ModelSlots, ServedModel
 from service.ranking import ranked
+from service.results_json import results_json
 from service.scoring import Scored, Scoring
 from service.telemetry import Reals, Telemetry
 from service.wire import (
@@ -21,15 +21,13 @@ from service.wire import (
     PredictAnswer,
     Prediction,
     RankAnswer,
-    Result,
     encode,
     predict_request,
     rank_request,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What goes back to the caller."""
 
     body: bytes
@@ -57,17 +55,13 @@ class Answering:
         scored_s = time.perf_counter()
         raw_logit, p_click = scored.scores
         value = p_click if request.bids is None else p_click * request.bids[: len(p_click)]
-        order = ranked(value, raw_logit, scored.n, request.top_k).tolist()
+        order = ranked(value, raw_logit, scored.n, request.top_k)
         ranked_s = time.perf_counter()
-        self._telemetry.stage("rank", ranked_s - scored_s)
-        ids, own_codes, p_clicks = request.ad_ids, scored.knowledge.own_codes, _with_gaps(p_click, scored.n)
-        if request.bids is None:
-            results = [Result(ids[i], p_clicks[i], UNSET, own_codes.get(i, UNSET)) for i in order]
-        else:
-            scores = _with_gaps(value, scored.n)
-            results = [Result(ids[i], p_clicks[i], scores[i], own_codes.get(i, UNSET)) for i in order]
-        answer = encode(RankAnswer(request_id, _reference(model), results, scored.degraded, _counts(scored)))
-        return self._answer(model, scored, answer, started_s, parsed_s, ranked_s)
+        scores = None if request.bids is None else value
+        results = results_json(request.ad_ids, order, p_click, scores, scored.knowledge.own_codes)
+        # The results are JSON already; the struct is what they say, and what OpenAPI shows.
+        shaped = RankAnswer(request_id, _reference(model), results, scored.degraded, _counts(scored))  # type: ignore[arg-type]
+        return self._answer(model, scored, encode(shaped), started_s, parsed_s, scored_s, ranked_s)
 
     async def predict(self, body: bytes | bytearray, deadline: Deadline, request_id: str) -> Answer:
         """Answers `/v1/predict`. Raises as `rank` does."""
@@ -83,19 +77,31 @@ class Answering:
             for i, p_click in enumerate(_with_gaps(scored.scores.p_click, scored.n))
         ]
         answer = encode(PredictAnswer(request_id, _reference(model), predictions, scored.degraded, _counts(scored)))
-        return self._answer(model, scored, answer, started_s, parsed_s, scored_s)
+        return self._answer(model, scored, answer, started_s, parsed_s, scored_s, scored_s)
 
     def _answer(
-        self, model: ServedModel, scored: Scored, body: bytes, started_s: float, parsed_s: float, shaping_s: float
+        self,
+        model: ServedModel,
+        scored: Scored,
+        body: bytes,
+        started_s: float,
+        parsed_s: float,
+        scored_s: float,
+        ranked_s: float,
     ) -> Answer:
-        """Counts what happened and closes the books on time; shaping began at `shaping_s`."""
+        """Counts what happened and closes the books on time."""
         ended_s = time.perf_counter()
         telemetry = self._telemetry
-        telemetry.stage("parse", parsed_s - started_s)
-        telemetry.stage("features", scored.features_s)
-        telemetry.stage("assemble", scored.assemble_s)
-        telemetry.stage("model", scored.model_s)
-        telemetry.stage("encode", ended_s - shaping_s)
+        telemetry.stages(
+            (
+                parsed_s - started_s,
+                scored.features_s,
+                scored.assemble_s,
+                scored.model_s,
+                ranked_s - scored_s,
+                ended_s - ranked_s,
+            )
+        )
         telemetry.scored(model.name, scored.scores.p_click)
         telemetry.degraded(scored.degraded)
         server_timing = (

@@ -150,7 +150,8 @@ class HotPath:
 
 def _check_media(headers: dict[bytes, bytes]) -> None:
     """Raises UnsupportedMedia where the body is announced as something that is never plain JSON."""
-    media = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    announced = headers.get(b"content-type", b"")
+    media = announced if announced in TAKEN_FOR_JSON else announced.partition(b";")[0].strip().lower()
     if media not in TAKEN_FOR_JSON:
         raise UnsupportedMedia(f"expected application/json, got {media[:40].decode('latin-1')!r}", "Content-Type")
     coding = headers.get(b"content-encoding", b"").strip().lower()

@@ -10,10 +10,10 @@ is looked for only where something is lacking. Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
+from msgspec import Struct
 
 from feature_store.rows import Mask, Times
 from feature_store.schema import FeatureView
@@ -26,8 +26,7 @@ _NEVER_MS = np.iinfo(np.int64).max
 """Later than any row: the event time of what is not there, when the oldest is looked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class ViewRows:
+class ViewRows(Struct, frozen=True):
     """How many rows of one view were present and in time, missing, or stale, and the age of the oldest."""
 
     view: str
@@ -37,8 +36,7 @@ class ViewRows:
     age_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(Struct, frozen=True):
     """What is known of the entities of one side.
 
     incomplete: places of the entities that lack a row of some view; stale: of those with a row past its time-to-live.
@@ -49,8 +47,7 @@ class Known:
     stale: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Knowledge:
+class Knowledge(Struct, frozen=True):
     """All that an answer says about what it was made from."""
 
     codes: set[DegradedCode]

@@ -13,9 +13,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from feature_store.clock import Clock
 from feature_store.errors import CodecError, StoreDown, StoreTimeout
@@ -38,8 +38,7 @@ NO_COLUMNS = Block(np.empty((1, 0), dtype=np.float32), np.empty((1, 0), dtype=np
 NOBODY = Known(())
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(Struct, frozen=True):
     """n candidates or instances, the first m of them scored in time."""
 
     n: int
@@ -52,8 +51,7 @@ class Scored:
     model_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Pairs:
+class _Pairs(Struct, frozen=True):
     """What n pairs are scored from. Users and context have n rows, or one that all pairs share."""
 
     user: Block

@@ -25,7 +25,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from service.knowledge import ViewRows
 
-Stage = Literal["parse", "features", "assemble", "model", "rank", "encode"]
+STAGES = ("parse", "features", "assemble", "model", "rank", "encode")
 ROW_STATUSES = ("present", "missing", "stale")
 Reals = npt.NDArray[np.float64]
 
@@ -86,7 +86,7 @@ class Telemetry:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         """Metrics go to `registry`, a new one where None; in multiprocess mode also to the shared files."""
         self.registry = registry if registry is not None else CollectorRegistry()
-        self._requests: dict[tuple[str, int], tuple[Any, Any]] = {}
+        self._requests: dict[tuple[str, int], tuple[Any, BatchedHistogram]] = {}
         self._request_seconds = self._histogram(
             "request_duration_seconds", "Time from a request's head to its answer.", REQUEST_BUCKETS_S, "route", "code"
         )
@@ -99,6 +99,7 @@ class Telemetry:
             "store_errors": self._counter("store_errors_total", "Operations of the online store that failed.", "op"),
         }
         self._tally: Tally[tuple[str, tuple[str, ...]]] = Tally()
+        self._stages: list[tuple[float, ...]] = []
         self._rows: dict[str, list[int]] = {}
         """Rows present, missing and stale of each view."""
         self._histograms = {
@@ -126,10 +127,10 @@ class Telemetry:
         children = self._requests.get((route, code))
         if children is None:
             labels = (route, str(code))
-            children = self._requests_total.labels(*labels), self._request_seconds.labels(*labels)
+            children = self._requests_total.labels(*labels), BatchedHistogram(self._request_seconds.labels(*labels))
             self._requests[route, code] = children
         children[0].inc()
-        children[1].observe(seconds)
+        children[1].add(seconds)
 
     def refused(self, code: int) -> None:
         """One request that the server answered itself, because it was no HTTP, too large, too slow or never ended.
@@ -138,9 +139,9 @@ class Telemetry:
         """
         self._requests_total.labels(REFUSED, str(code)).inc()
 
-    def stage(self, stage: Stage, seconds: float) -> None:
-        """Time that a request spent in one stage."""
-        self._batch("stage", stage).add(seconds)
+    def stages(self, seconds: tuple[float, float, float, float, float, float]) -> None:
+        """Time that a request spent in each of `STAGES`."""
+        self._stages.append(seconds)
 
     def scored(self, model: str, p_click: Reals) -> None:
         """(n,) probabilities that were answered."""
@@ -198,7 +199,10 @@ class Telemetry:
         for (name, labels), amount in tally.items():
             counter = self._tallies[name]
             (counter.labels(*labels) if labels else counter).inc(amount)
-        for histogram in self._batched.values():
+        stages, self._stages = self._stages, []
+        for stage, seconds in zip(STAGES, np.array(stages, dtype=np.float64).reshape(-1, len(STAGES)).T, strict=True):
+            self._batch("stage", stage).add_all(seconds)
+        for histogram in (*self._batched.values(), *(seconds for _, seconds in self._requests.values())):
             histogram.flush()
 
     def _batch(self, name: str, label: str) -> BatchedHistogram:

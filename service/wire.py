@@ -9,7 +9,6 @@ array; no object per candidate survives. The structs also are the schemas in `/o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import msgspec
@@ -141,8 +140,7 @@ class PredictAnswer(Struct, frozen=True):
     features: FeatureCounts
 
 
-@dataclass(frozen=True, slots=True)
-class RankRequest:
+class RankRequest(Struct, frozen=True):
     """A checked request of n candidates. bids: (n,) float64, or None where none has one."""
 
     model: str
@@ -153,8 +151,7 @@ class RankRequest:
     top_k: int
 
 
-@dataclass(frozen=True, slots=True)
-class PredictRequest:
+class PredictRequest(Struct, frozen=True):
     """A checked request of n instances; each list has n entries."""
 
     model: str

@@ -147,9 +147,9 @@ def decode_row(view: FeatureView, value: bytes | None) -> Rows:
     ):
         raise _wrong_row(view, value)
     return Rows(
-        floats=np.frombuffer(value, "<f4", n_float, HEADER_BYTES).reshape(1, n_float),
-        ids=np.frombuffer(value, "<u4", n_id, HEADER_BYTES + 4 * n_float).reshape(1, n_id),
-        event_time_ms=np.frombuffer(value, "<i8", 1, _EVENT_TIME_AT),
+        floats=np.ndarray((1, n_float), _FLOAT, value, HEADER_BYTES),
+        ids=np.ndarray((1, n_id), _ID, value, HEADER_BYTES + 4 * n_float),
+        event_time_ms=np.ndarray((1,), _TIME, value, _EVENT_TIME_AT),
         found=_FOUND,
     )
 
@@ -160,6 +160,7 @@ def event_time_of(value: bytes) -> int:
     return time_ms
 
 
+_FLOAT, _ID, _TIME = np.dtype("<f4"), np.dtype("<u4"), np.dtype("<i8")
 _FOUND = np.ones(1, dtype=np.bool_)
 _FOUND.flags.writeable = False
 

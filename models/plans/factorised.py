@@ -15,7 +15,7 @@ import numpy.typing as npt
 from models.encoder import Block, Layout, Side
 from models.plans.kernel import Kernel, KernelName, linear_kernel, tree_kernel
 from models.plans.parts import AdParts, Part
-from models.plans.plan import Scores
+from models.plans.plan import Scores, check_matrices
 from models.plans.source import PlanSource
 from models.plans.tree_tables import tree_tables
 from models.specs import TreeEnsembleSpec
@@ -43,7 +43,7 @@ class FactorisedPlan:
 
     def part(self, side: Side, block: Block, onto: Part | None = None) -> Part:
         """(m, width) the part of m rows of one side; with `onto`, that part is added to and answered."""
-        part = np.full((len(block), self.width), self._neutral, dtype=self.dtype) if onto is None else onto
+        part = self.empty(len(block)) if onto is None else onto
         columns = self._layout[side]
         self._kernel.partial(block.floats, columns.first_float, block.ids, columns.first_id, part)
         return part
@@ -57,17 +57,17 @@ class FactorisedPlan:
 
     def score(self, features: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> Scores:
         """See `ScorePlan.score`. All columns count as one side's; nothing is shared."""
+        check_matrices(features, ids, self._layout.n_floats, self._layout.n_ids)
         block = Block(np.ascontiguousarray(features), ids.astype(np.uint32))
-        part = self._whole(block)
-        return self.join(self._nothing(), AdParts.of(part))
-
-    def _whole(self, block: Block) -> Part:
-        part = np.full((len(block), self.width), self._neutral, dtype=self.dtype)
+        part = self.empty(len(features))
         self._kernel.partial(block.floats, 0, block.ids, 0, part)
-        return part
+        return self.join(self.empty(1), AdParts.of(part))
 
-    def _nothing(self) -> Part:
-        return np.full((1, self.width), self._neutral, dtype=self.dtype)
+    def empty(self, m: int) -> Part:
+        """(m, width) parts that no column has touched yet."""
+        part = np.empty((m, self.width), dtype=self.dtype)
+        part.fill(self._neutral)
+        return part
 
 
 def factorised_plan(source: PlanSource, layout: Layout, kernel: KernelName) -> FactorisedPlan:

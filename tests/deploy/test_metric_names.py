@@ -45,7 +45,7 @@ def told() -> dict[str, dict[str, set[str]]]:
     registry = CollectorRegistry()
     telemetry, supervisor = Telemetry(registry), SupervisorTelemetry(registry)
     telemetry.answered("/v1/rank", 200, 0.001)
-    telemetry.stage("features", 0.001)
+    telemetry.stages((0.001,) * 6)
     telemetry.scored("default", np.array([0.01]))
     telemetry.shed("queue_full")
     telemetry.degraded(["store_timeout"])

@@ -1,0 +1,7 @@
+from typing import Any
+
+import numpy.typing as npt
+
+_Array = npt.NDArray[Any]
+
+def results(ids: list[str], order: _Array, p_click: _Array, scores: _Array | None, /) -> bytes: ...

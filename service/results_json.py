@@ -1,0 +1,61 @@
+"""The results of a ranking as JSON, without an object per candidate.
+
+Usually no result has codes of its own, and all of them are written in one go: 100 results take 5 µs compiled
+(`_results.c`), against 27 for 100 structs and their encoding. Numbers have 12 significant digits. Results with codes of
+their own go the general way, so do all where no compiler was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import UNSET
+
+from service.telemetry import Reals
+from service.wire import DegradedCode, Result
+
+try:
+    from service import _results
+except ImportError:  # no compiler where it was installed
+    COMPILED = False
+else:
+    COMPILED = True
+
+DIGITS = 12
+
+
+def results_json(
+    ad_ids: list[str],
+    order: npt.NDArray[np.intp],
+    p_click: Reals,
+    scores: Reals | None,
+    own_codes: Mapping[int, list[DegradedCode]],
+    *,
+    compiled: bool = COMPILED,
+) -> msgspec.Raw:
+    """The value of `results` in an answer.
+
+    Args:
+        ad_ids: the n candidates.
+        order: (k,) places of those to answer, best first.
+        p_click: (m,) of the first m candidates; the others were not scored in time and get null.
+        scores: (m,) bid x p_click, None where no bids were sent.
+        own_codes: codes of single candidates, by place.
+    """
+    if compiled and not own_codes:
+        return msgspec.Raw(_results.results(ad_ids, order, p_click, scores))
+    p_clicks, values = _shown(p_click, len(ad_ids)), None if scores is None else _shown(scores, len(ad_ids))
+    results = [
+        Result(ad_ids[i], p_clicks[i], UNSET if values is None else values[i], own_codes.get(i, UNSET))
+        for i in order.tolist()
+    ]
+    return msgspec.Raw(msgspec.json.encode(results))
+
+
+def _shown(numbers: Reals, n: int) -> list[float | None]:
+    """n numbers of 12 digits, null where there is none."""
+    shown: list[float | None] = [float(f"{number:.{DIGITS}g}") for number in numbers.tolist()]
+    return shown + [None] * (n - len(shown))
