@@ -157,7 +157,7 @@ class ItemTableSource:
         roomy = table if n_changes <= table.free_rows else table.grown(n_changes)
         for number, of_view in enumerate(changes):
             roomy.apply(number, of_view)
-        check_size(len(roomy), self._limits.max_ads)
+        check_size(len(roomy), self._limits.max_ads)  # after the fact: a delta is too small to matter
         return table if roomy is table else self._compacted(roomy)
 
     def _compacted(self, table: ItemTable) -> ItemTable | None:
