@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 Message = MutableMapping[str, Any]
@@ -11,6 +11,14 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
+
+Headers = Sequence[tuple[bytes, bytes]]
+SendWhole = Callable[[int, Headers, bytes], bool]
+"""Sends status, headers and body in one piece; False where it cannot, and nothing was sent."""
+
+WHOLE_ANSWER = "clickserve.whole_answer"
+"""Key in the extensions of a scope: a `SendWhole` of the server, for answers that are complete and whose headers are
+safe (lower-case names, no line breaks, a content-length). Other servers do not have it."""
 
 REFUSED_STATUS = "refused_status"
 """Key in the state of a scope: the status with which the server gave up a request whose body did not arrive."""

@@ -21,6 +21,7 @@ import secrets
 import termios
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from itertools import takewhile
 
@@ -28,10 +29,10 @@ import httptools
 import msgspec
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service.asgi import REFUSED_STATUS, AsgiApp, Message, Receive, Send
+from service.asgi import REFUSED_STATUS, WHOLE_ANSWER, AsgiApp, Headers, Message, Receive, Send
 from service.connection_shares import ConnectionShares
 from service.http_errors import (
     CONTENT_TYPE,
@@ -197,6 +198,8 @@ class Connection(HttpToolsProtocol):
         self._answering = cycle
         if cycle.waiting_for_100_continue:
             app = _closing_if_answered_early(app, cycle)  # type: ignore[assignment,arg-type]
+        else:
+            cycle.scope["extensions"] = {WHOLE_ANSWER: partial(_send_whole, cycle)}  # type: ignore[dict-item]
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
@@ -265,6 +268,33 @@ class Connection(HttpToolsProtocol):
         with suppress(OSError):  # the descriptor may be closing under us: then nothing can be lost any more
             fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.FIONREAD, unread)
         return unread[0] > 0
+
+
+def _send_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
+    """Answer in one write, as `cycle.send` does in two.
+
+    The application's own names and values need no check for line breaks, and a length that is known needs no counting:
+    together 25 µs of a request (cProfile of a busy server: 31 of 217 µs, and 6).
+    """
+    if cycle.disconnected or cycle.flow.write_paused or cycle.response_started or cycle.scope["method"] == "HEAD":
+        return False
+    lines = [STATUS_LINE[status]]
+    says_close = False
+    for name, value in (*cycle.default_headers, *headers):
+        lines += (name, b": ", value, b"\r\n")
+        says_close |= name == b"connection"
+    if says_close:
+        cycle.keep_alive = False
+    elif not cycle.keep_alive:
+        lines.append(b"connection: close\r\n")
+    lines += (b"\r\n", body)
+    cycle.response_started = cycle.response_complete = True
+    cycle.transport.write(b"".join(lines))
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True
 
 
 def _head_too_large() -> _Refused:

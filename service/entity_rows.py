@@ -95,7 +95,7 @@ def stored_row(
             age_ms = now_ms - row.event_time_ms.item()
             outlived = age_ms >= view.ttl_ms
             is_stale |= outlived
-            known.append(ViewRows(view.name, present=not outlived, missing=0, stale=outlived, age_ms=age_ms))
+            known.append(ViewRows(view.name, present=int(not outlived), missing=0, stale=int(outlived), age_ms=age_ms))
     block = Block(rows[0].floats, rows[0].ids) if len(rows) == 1 else _side_by_side(rows)
     return block, Known(known, (0,) if is_incomplete else (), (0,) if is_stale else ()), damaged
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from service import http_errors
 from service.admission import Admission
 from service.answering import Answer
-from service.asgi import REFUSED_STATUS, Message, Receive, Send
+from service.asgi import REFUSED_STATUS, WHOLE_ANSWER, Message, Receive, Send, SendWhole
 from service.deadline import HEADER as DEADLINE_HEADER
 from service.deadline import Deadline, MonotonicClock, deadline_of
 from service.errors import BodyTooLarge, Overloaded, ServiceError, UnsupportedMedia, WrongMethod
@@ -105,8 +105,10 @@ class HotPath:
             headers_out.append((b"connection", b"close"))
         # Counted before it is sent: whoever has an answer finds it in the count.
         self._telemetry.answered(self.route, status, self._clock() - started_s)
-        await send({"type": "http.response.start", "status": status, "headers": headers_out})
-        await send({"type": "http.response.body", "body": body})
+        send_whole: SendWhole | None = scope.get("extensions", {}).get(WHOLE_ANSWER)
+        if send_whole is None or not send_whole(status, headers_out, body):
+            await send({"type": "http.response.start", "status": status, "headers": headers_out})
+            await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, method: str, headers: dict[bytes, bytes], receive: Receive, request_id: str) -> Answer:
         """Checks the head, reads the body, waits at the door, and hands over."""

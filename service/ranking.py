@@ -22,10 +22,7 @@ def ranked(value: Reals, raw_logit: Reals, n_candidates: int, top_k: int) -> npt
         n_candidates: m or more.
         top_k: how many to answer, at most `n_candidates`.
     """
-    order = np.argsort(-value, kind="stable")
-    ordered = value[order]
-    if (ordered[1:] == ordered[:-1]).any():
-        order = np.lexsort((-raw_logit, -value))  # stable as well: equal pairs keep the order of the request
+    order = np.lexsort((-raw_logit, -value))  # stable: equal pairs keep the order of the request
     if len(order) < n_candidates:
         order = np.concatenate([order, np.arange(len(order), n_candidates)])
     return order[:top_k]
