@@ -13,7 +13,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from models.errors import PlanError
-from models.plans.plan import Scores
+from models.plans.plan import Scores, check_matrices
 
 CHUNK_ROWS = 16_384
 
@@ -55,7 +55,7 @@ class GenericPlan:
 
     def score(self, features: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> Scores:
         """Scores n rows; see `ScorePlan.score`."""
-        self._check(features, ids)
+        check_matrices(features, ids, self.n_features, self.n_ids)
         n = len(features)
         if n <= CHUNK_ROWS:
             return self._run(features, ids) if n else Scores(np.empty(0), np.empty(0))
@@ -72,12 +72,3 @@ class GenericPlan:
         answers = self._session.run(["raw_logit", "p_click"], {name: matrices[name] for name in self._inputs})
         raw_logit, p_click = (np.asarray(answer, dtype=np.float64) for answer in answers)
         return Scores(raw_logit, p_click)
-
-    def _check(self, features: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> None:
-        wanted = ((self.n_features, np.dtype(np.float32)), (self.n_ids, np.dtype(np.int64)))
-        given = tuple((matrix.shape[1] if matrix.ndim == 2 else -1, matrix.dtype) for matrix in (features, ids))
-        if given != wanted or len(features) != len(ids):
-            raise PlanError(
-                f"the model reads features float32 (n, {self.n_features}) and ids int64 (n, {self.n_ids}), "
-                f"got {features.dtype} {features.shape} and {ids.dtype} {ids.shape}"
-            )

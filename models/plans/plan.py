@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from models.errors import PlanError
+
 
 class Scores(NamedTuple):
     """Answers for n rows. raw_logit: (n,) float64, only orders; p_click: (n,) float64, may meet a bid."""
@@ -28,3 +30,14 @@ class ScorePlan(Protocol):
             PlanError: the matrices are not the model's.
         """
         ...
+
+
+def check_matrices(features: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], n_features: int, n_ids: int) -> None:
+    """Raises PlanError unless the matrices are those of a model that reads so many numbers and hashes."""
+    wanted = ((n_features, np.dtype(np.float32)), (n_ids, np.dtype(np.int64)))
+    given = tuple((matrix.shape[1] if matrix.ndim == 2 else -1, matrix.dtype) for matrix in (features, ids))
+    if given != wanted or len(features) != len(ids):
+        raise PlanError(
+            f"the model reads features float32 (n, {n_features}) and ids int64 (n, {n_ids}), "
+            f"got {features.dtype} {features.shape} and {ids.dtype} {ids.shape}"
+        )
