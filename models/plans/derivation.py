@@ -41,14 +41,14 @@ def derived_plan(
         reference: the same graph in ONNX Runtime.
         examples: some ordinary rows, the golden ones.
     Raises:
-        PlanError: the graph has no factorised form, or the plan does not answer as ONNX Runtime does.
+        PlanError: the graph has no factorised form, or the plan does not answer as ONNX Runtime does, or there are no
+            examples to see it on.
     """
+    if not len(examples.features):
+        raise PlanError("there are no golden rows to hold a plan against ONNX Runtime on")
     source = plan_source(graph)
     plan = factorised_plan(source, layout, kernel_name(kernel))
-    rows = [examples]
-    if len(examples.features):
-        rows.append(jump_rows(examples, source.spec, np.random.default_rng(0)))
-    for some in rows:
+    for some in (examples, jump_rows(examples, source.spec, np.random.default_rng(0))):
         found = agreement(reference.score(some.features, some.ids), plan.score(some.features, some.ids))
         if not found.holds:
             raise PlanError(

@@ -35,6 +35,6 @@ def jump_rows(examples: Encoded, spec: ModelSpec, random: np.random.Generator) -
 
 def _with_neighbours(cuts: Float64s) -> npt.NDArray[np.float32]:
     """Each cut as float32, and one step to either side."""
-    nearest = cuts.astype(np.float32)
+    nearest = cuts.clip(-LARGEST, LARGEST).astype(np.float32)
     around = [np.nextafter(nearest, np.float32(-np.inf)), nearest, np.nextafter(nearest, np.float32(np.inf))]
     return np.concatenate(around).clip(-LARGEST, LARGEST)

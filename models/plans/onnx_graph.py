@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -42,15 +42,69 @@ class Node:
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
 
+    def input(self, at: int) -> str:
+        """The name of one input.
+
+        Raises:
+            PlanError: there are fewer.
+        """
+        if at >= len(self.inputs):
+            raise PlanError(f"operator {self.op} reads {len(self.inputs)} values, a plan expects {at + 1} or more")
+        return self.inputs[at]
+
+    def array(self, name: str, kind: Literal["i", "f"]) -> Array:
+        """(n,) whole or real numbers that the operator must have.
+
+        Raises:
+            PlanError: it has none of that name, or of another kind.
+        """
+        values = self.attributes.get(name)
+        if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind != kind:
+            raise PlanError(f"operator {self.op} has no list of numbers {name!r}")
+        return values
+
+    def whole(self, name: str, default: int) -> int:
+        """A whole number that the operator may leave out.
+
+        Raises:
+            PlanError: it has something else of that name.
+        """
+        value = self.attributes.get(name, default)
+        if not isinstance(value, int):
+            raise PlanError(f"{name!r} of operator {self.op} is no whole number")
+        return value
+
+    def text(self, name: str, default: str) -> str:
+        """A text that the operator may leave out.
+
+        Raises:
+            PlanError: it has something else of that name.
+        """
+        value = self.attributes.get(name, default)
+        if not isinstance(value, str):
+            raise PlanError(f"{name!r} of operator {self.op} is no text")
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Texts that the operator must have.
+
+        Raises:
+            PlanError: it has none of that name, or of another kind.
+        """
+        values = self.attributes.get(name)
+        if not isinstance(values, tuple):
+            raise PlanError(f"operator {self.op} has no list of texts {name!r}")
+        return values
+
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """Operators in the order they run, and constants by name."""
+    """Operators in the order they run (so none waits for itself), and constants by name."""
 
     nodes: tuple[Node, ...]
     constants: dict[str, Array]
     widths: dict[str, int]
-    """Number of columns of each input (n, d)."""
+    """Number of columns of each input (n, d); inputs of another shape are left out."""
 
     def maker_of(self, value: str) -> Node:
         """The operator that makes a value.
@@ -73,6 +127,17 @@ class Graph:
             raise PlanError(f"{name!r} is not a constant of the graph")
         return self.constants[name]
 
+    def number(self, name: str) -> float:
+        """A constant of one value.
+
+        Raises:
+            PlanError: it is not a constant, or has several values.
+        """
+        values = self.constant(name)
+        if values.size != 1:
+            raise PlanError(f"constant {name!r} has {values.size} values, a plan expects one")
+        return float(values.item())
+
 
 def read_graph(content: bytes) -> Graph:
     """Parses a serialised model.
@@ -85,14 +150,39 @@ def read_graph(content: bytes) -> Graph:
         graph = _fields(model[7][-1])
         nodes = tuple(_node(_fields(part)) for part in graph[1])
         constants = dict(_tensor(_fields(part)) for part in graph[5])
-        widths = dict(_width(_fields(part)) for part in graph[11])
+        inputs = dict(_width(_fields(part)) for part in graph[11])
     except (IndexError, ValueError, struct.error) as error:
         raise PlanError(f"the bytes are not an ONNX model: {error}") from error
-    return Graph(nodes, constants, widths)
+    _check_order(nodes, {"", *constants, *inputs})
+    return Graph(nodes, constants, {name: width for name, width in inputs.items() if width is not None})
 
 
-def _fields(message: memoryview) -> Fields:
+def _check_order(nodes: tuple[Node, ...], known: set[str]) -> None:
+    """Raises PlanError unless each operator reads only what was there before it; whoever walks back then ends."""
+    for node in nodes:
+        early = [value for value in node.inputs if value not in known]
+        again = [value for value in node.outputs if value and value in known]
+        if early or again:
+            raise PlanError(f"operator {node.op} reads {early} before it is made, or makes {again} anew")
+        known.update(node.outputs)
+
+
+def _sized(value: Any) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError(f"the number {value} in place of a text or a message")
+    view: memoryview = value
+    return view
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int):
+        raise ValueError("a text or a message in place of a number")
+    return value
+
+
+def _fields(message: Any) -> Fields:
     """The fields of one message, in order."""
+    message = _sized(message)
     fields: Fields = defaultdict(list)
     at, end = 0, len(message)
     while at < end:
@@ -122,7 +212,7 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, at
+            return value & 0xFFFF_FFFF_FFFF_FFFF, at
         shift += 7
         if shift > 63:
             raise ValueError("a number of more than 64 bits")
@@ -132,8 +222,8 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def _text(value: memoryview) -> str:
-    return bytes(value).decode()
+def _text(value: Any) -> str:
+    return bytes(_sized(value)).decode()
 
 
 def _node(fields: Fields) -> Node:
@@ -146,19 +236,24 @@ def _node(fields: Fields) -> Node:
     )
 
 
-def _width(value_info: Fields) -> tuple[str, int]:
-    """Name of an input and its number of columns: name, type, tensor type, shape, last dimension, value."""
-    shape = _fields(_fields(_fields(value_info[2][-1])[1][-1])[2][-1])
-    return _text(value_info[1][-1]), _fields(shape[1][-1])[1][-1]
+def _width(value_info: Fields) -> tuple[str, int | None]:
+    """Name of an input, and its number of columns if it is a matrix of a known width."""
+    name = _text(value_info[1][-1])
+    shape: list[Any] = value_info[2]
+    for step in (1, 2):  # tensor type, shape
+        shape = _fields(shape[-1])[step] if shape else []
+    dimensions = _fields(shape[-1])[1] if shape else []
+    width = _fields(dimensions[1])[1] if len(dimensions) == 2 else []
+    return name, _whole(width[-1]) if width else None
 
 
 def _attribute(fields: Fields) -> tuple[str, Any]:
     name = _text(fields[1][-1])
-    kind = fields[20][-1] if fields[20] else 0
+    kind = _whole(fields[20][-1]) if fields[20] else 0
     if kind == 1:  # FLOAT
-        return name, struct.unpack("<f", fields[2][-1])[0]
+        return name, struct.unpack("<f", _sized(fields[2][-1]))[0]
     if kind == 2:  # INT; zero may be left out
-        return name, _signed(fields[3][-1]) if fields[3] else 0
+        return name, _signed(_whole(fields[3][-1])) if fields[3] else 0
     if kind == 3:  # STRING
         return name, _text(fields[4][-1]) if fields[4] else ""
     if kind == 4:  # TENSOR
@@ -175,11 +270,13 @@ def _attribute(fields: Fields) -> tuple[str, Any]:
 def _tensor(fields: Fields) -> tuple[str, Array]:
     name = _text(fields[8][-1]) if fields[8] else ""
     shape = _varints(fields[1])
-    kind = fields[2][-1]
+    kind = _whole(fields[2][-1])
     if kind not in _DTYPES or fields[13]:
         raise PlanError(f"constant {name!r} is of a type ({kind}) or in a place that no plan reads")
+    if np.any(shape < 0):
+        raise ValueError(f"constant {name!r} of shape {shape.tolist()}")
     if fields[9]:
-        values = np.frombuffer(fields[9][-1], _DTYPES[kind])
+        values = np.frombuffer(_sized(fields[9][-1]), _DTYPES[kind]).copy()  # within the file it lies unaligned
     elif kind in _TYPED_DATA:
         number, packed = _TYPED_DATA[kind]
         values = _packed(fields[number], packed) if packed else _varints(fields[number])
@@ -190,7 +287,7 @@ def _tensor(fields: Fields) -> tuple[str, Array]:
 
 def _packed(parts: list[memoryview], dtype: str) -> Array:
     """Numbers of fixed width, packed or one by one."""
-    return np.frombuffer(b"".join(parts), dtype)
+    return np.frombuffer(b"".join(map(_sized, parts)), dtype)
 
 
 def _varints(parts: list[Any]) -> Array:

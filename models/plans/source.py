@@ -8,7 +8,8 @@ serves it. What was read is not trusted yet: `certificate.py` holds the plan aga
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,69 +50,83 @@ def plan_source(content: bytes) -> PlanSource:
 def _calibrator(graph: Graph) -> tuple[float, CalibratorMap]:
     """Reads `calibrator_graph` backwards, from `p_click` to `raw_logit`."""
     sigmoid = _maker(graph, "p_click", "Sigmoid")
-    line = _maker(graph, sigmoid.inputs[0], "Add")
+    line = _maker(graph, sigmoid.input(0), "Add")
     knots, changes = np.empty(0), np.empty(0)
-    if line.inputs[1] not in graph.constants:
-        bent = _maker(graph, line.inputs[1], "MatMul")
-        hinges = _maker(graph, bent.inputs[0], "Relu")
-        knots = graph.constant(_maker(graph, hinges.inputs[0], "Sub").inputs[1])
-        changes = graph.constant(bent.inputs[1])
-        line = _maker(graph, line.inputs[0], "Add")
-    sloped = _maker(graph, line.inputs[0], "Mul")
-    corrected = _maker(graph, sloped.inputs[0], "Add")
-    if corrected.inputs[0] != "raw_logit":
-        raise PlanError(f"the calibrator begins at {corrected.inputs[0]!r}, expected `raw_logit`")
-    slope = graph.constant(sloped.inputs[1]).item()
+    if line.input(1) not in graph.constants:
+        bent = _maker(graph, line.input(1), "MatMul")
+        hinges = _maker(graph, bent.input(0), "Relu")
+        knots = graph.constant(_maker(graph, hinges.input(0), "Sub").input(1))
+        changes = graph.constant(bent.input(1))
+        line = _maker(graph, line.input(0), "Add")
+    sloped = _maker(graph, line.input(0), "Mul")
+    corrected = _maker(graph, sloped.input(0), "Add")
+    if corrected.input(0) != "raw_logit":
+        raise PlanError(f"the calibrator begins at {corrected.input(0)!r}, expected `raw_logit`")
+    if knots.ndim != 1 or changes.shape != knots.shape:
+        raise PlanError(f"a calibrator of {knots.shape} knots and {changes.shape} changes of slope")
+    slope = graph.number(sloped.input(1))
     try:
         calibrator = CalibratorMap(
             kind="piecewise" if len(knots) else "platt",
-            offset=graph.constant(line.inputs[1]).item(),
+            offset=graph.number(line.input(1)),
             knots=knots,
             slopes=np.concatenate([[slope], slope + np.cumsum(changes)]),
         )
     except TrainingError as error:
         raise PlanError(f"the calibrator is no strictly increasing map: {error}") from error
-    return graph.constant(corrected.inputs[1]).item(), calibrator
+    return graph.number(corrected.input(1)), calibrator
 
 
 def _core(graph: Graph) -> ModelSpec:
     """Everything up to `raw_logit`."""
     last = graph.maker_of("raw_logit")
     while last.op in _CARRIERS:
-        last = graph.maker_of(last.inputs[0])
+        last = graph.maker_of(last.input(0))
     if last.op in TREE_OPERATORS:
-        return tree_spec(last, *_tree_columns(graph, last.inputs[0]))
+        # `raw_logit` is the margin: what comes after the sum would be lost on a plan.
+        transform = last.text("post_transform", "NONE")
+        if transform != "NONE":
+            raise PlanError(f"the trees answer after {transform}, a plan expects the margin")
+        return tree_spec(last, *_tree_columns(graph, last.input(0)))
     core = [node for node in graph.nodes if node.name.startswith("core/")]
     return _linear(graph, core)
 
 
 def _tree_columns(graph: Graph, matrix: str) -> tuple[int, tuple[CodeMap, ...]]:
     """How the trees' matrix is made: the number of float columns, and the code maps behind them."""
+    while matrix != "features" and graph.maker_of(matrix).op in _CARRIERS:
+        matrix = graph.maker_of(matrix).input(0)
     if matrix == "features":
-        return graph.widths["features"], ()
+        return _width(graph, "features"), ()
     made = graph.maker_of(matrix)
-    if made.op in _CARRIERS:
-        return _tree_columns(graph, made.inputs[0])
     columns = made.inputs if made.op == "Concat" else (matrix,)
-    has_features = columns[0] == "features"
+    has_features = columns[:1] == ("features",)
     maps = tuple(_code_map(graph, name) for name in columns[has_features:])
-    return (graph.widths["features"] if has_features else 0), maps
+    return (_width(graph, "features") if has_features else 0), maps
 
 
 def _code_map(graph: Graph, column: str) -> CodeMap:
     encoder = _maker(graph, column, "LabelEncoder")
-    gather = _maker(graph, encoder.inputs[0], "Gather")
-    at = graph.constant(gather.inputs[1])
-    if gather.inputs[0] != "ids" or gather.attributes.get("axis", 0) != 1 or at.shape != (1,):
+    gather = _maker(graph, encoder.input(0), "Gather")
+    at = graph.constant(gather.input(1))
+    if gather.input(0) != "ids" or gather.whole("axis", 0) != 1 or at.shape != (1,):
         raise PlanError(f"code map {encoder.name!r} does not read one column of `ids`")
-    try:
-        keys, codes = encoder.attributes["keys_int64s"], encoder.attributes["values_floats"]
-    except KeyError as error:
-        raise PlanError(f"code map {encoder.name!r} has no {error}") from error
-    if not np.isnan(encoder.attributes.get("default_float", -0.0)):
-        raise PlanError(f"code map {encoder.name!r} gives unseen hashes a number; only NaN is understood")
+    if not 0 <= at[0] < _width(graph, "ids"):
+        raise PlanError(f"code map {encoder.name!r} reads column {at[0]} of {_width(graph, 'ids')} hashes")
+    keys, codes = encoder.array("keys_int64s", "i"), encoder.array("values_floats", "f")
+    if len(keys) != len(codes) or len(np.unique(keys)) != len(keys):
+        raise PlanError(f"code map {encoder.name!r} does not give each of its {len(keys)} hashes one code")
+    default = encoder.attributes.get("default_float", -0.0)
+    if not isinstance(default, float) or not math.isnan(default):
+        raise PlanError(f"code map {encoder.name!r} gives unseen hashes {default}; only NaN is understood")
     order = np.argsort(keys, kind="stable")
     return CodeMap(int(at[0]), keys[order], codes[order])
+
+
+def _width(graph: Graph, name: str) -> int:
+    if name not in graph.widths:
+        raise PlanError(f"the graph has no matrix {name!r} of a known width")
+    return graph.widths[name]
 
 
 def _linear(graph: Graph, core: list[Node]) -> LinearSpec:
@@ -130,19 +145,41 @@ def _linear(graph: Graph, core: list[Node]) -> LinearSpec:
     def hashes(name: str, dtype: type) -> Array:
         return graph.constant(f"core/{name}") if has_hashes else np.empty(0, dtype)
 
-    slope = numbers("slope", (0,))
-    return LinearSpec(
-        intercept=graph.constant("core/intercept").item(),
+    spec = LinearSpec(
+        intercept=graph.number("core/intercept"),
         mean=numbers("mean", (0,)),
         spread=numbers("spread", (0,)),
-        slope=slope,
-        limit=graph.constant("core/limit_high").item() if has_numbers else 0.0,
+        slope=numbers("slope", (0,)),
+        limit=graph.number("core/limit_high") if has_numbers else 0.0,
         edges=numbers("edges", (0, 0)),
-        bin_weights=numbers("bin_weights", (0,)).reshape(len(slope), -1) if has_numbers else np.empty((0, 0)),
+        bin_weights=numbers("bin_weights", (0,)),
         id_sizes=hashes("id_sizes", np.int64),
         id_offsets=hashes("id_offsets", np.int64),
         id_weights=hashes("id_weights", np.float64),
     )
+    return _checked(spec, _width(graph, "features") if has_numbers else 0, _width(graph, "ids") if has_hashes else 0)
+
+
+def _checked(spec: LinearSpec, n_features: int, n_ids: int) -> LinearSpec:
+    """The specification with its bins as a table; raises PlanError where its arrays do not fit each other."""
+    d, n_bins = n_features, spec.edges.shape[-1] + 2 if spec.edges.ndim == 2 else 2
+    wanted = {
+        "mean": (d,), "spread": (d,), "slope": (d,), "edges": (d, n_bins - 2), "bin_weights": (d * n_bins,),
+        "id_sizes": (n_ids,), "id_offsets": (n_ids,), "id_weights": (spec.id_weights.size,),
+    }  # fmt: skip
+    kinds = {name: np.int64 if name in ("id_sizes", "id_offsets") else np.float64 for name in wanted}
+    wrong = [
+        f"{name} {array.dtype} {array.shape}"
+        for name, shape in wanted.items()
+        if (array := getattr(spec, name)).shape != shape or array.dtype != kinds[name]
+    ]
+    if wrong:
+        raise PlanError(f"a linear model of {d} numbers and {n_ids} hashes with {', '.join(wrong)}")
+    if np.any(spec.id_sizes < 1) or np.any(spec.id_offsets < 0):
+        raise PlanError("a linear model with a table of no rows, or one that begins before the first")
+    if np.any(spec.id_offsets > len(spec.id_weights) - spec.id_sizes):
+        raise PlanError("a linear model with a table that ends after the last weight")
+    return replace(spec, bin_weights=spec.bin_weights.reshape(d, n_bins))
 
 
 def _maker(graph: Graph, value: str, op: str) -> Node:
