@@ -9,6 +9,7 @@
 #include <Python.h>
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Larger inputs come from background threads, which must not hold the lock that the event loop needs. A request keeps
  * it: winning it back could cost more than the work. */
@@ -21,8 +22,29 @@ static int refused(const char *message) {
     return -1;
 }
 
-static int hold(PyObject *given, Py_buffer *view, int writable) {
-    return PyObject_GetBuffer(given, view, writable ? PyBUF_CONTIG | PyBUF_FORMAT : PyBUF_CONTIG_RO | PyBUF_FORMAT);
+/* Kinds of numbers, as the `struct` module writes them; how many bytes each has is checked apart. */
+#define FLOATING "fd"
+#define SIGNED "ilq"
+#define UNSIGNED "ILQ"
+
+/* Borrows a contiguous, aligned array of one kind of numbers in native byte order. */
+static int hold(PyObject *given, Py_buffer *view, const char *kind, int writable) {
+    if (PyObject_GetBuffer(given, view, writable ? PyBUF_CONTIG | PyBUF_FORMAT : PyBUF_CONTIG_RO | PyBUF_FORMAT))
+        return -1;
+    const char *format = view->format ? view->format : "B";
+    if (*format == '@') format++;
+    if (*format && !format[1] && strchr(kind, *format) && (uintptr_t)view->buf % (size_t)view->itemsize == 0) return 0;
+    PyErr_Format(PyExc_ValueError, "an aligned array of kind %s is expected, got kind %s", kind, format);
+    PyBuffer_Release(view);
+    return -1;
+}
+
+/* A whole number; beyond 64 bits it is a ValueError like every other number that does not fit. */
+static Py_ssize_t whole(PyObject *given) { return PyNumber_AsSsize_t(given, PyExc_ValueError); }
+
+static int overlap(const Py_buffer *a, const Py_buffer *b) {
+    const char *a_start = a->buf, *b_start = b->buf;
+    return a_start < b_start + b->len && b_start < a_start + a->len;
 }
 
 /* Number of ascending cuts below x: how many tests `x <= cut` fail. */
@@ -50,15 +72,19 @@ static void release_side(SideRows *side) {
     PyBuffer_Release(&side->out);
 }
 
-static int hold_side(SideRows *side, PyObject *const *args, Py_ssize_t n_args, Py_ssize_t word, Py_ssize_t width,
-                     Py_ssize_t n_floats, Py_ssize_t n_ids) {
+static int hold_side(SideRows *side, PyObject *const *args, Py_ssize_t n_args, const char *kind, Py_ssize_t word,
+                     Py_ssize_t width, Py_ssize_t n_floats, Py_ssize_t n_ids) {
     if (n_args != 5) {
         PyErr_Format(PyExc_TypeError, "partial takes 5 arguments, got %zd", n_args);
         return -1;
     }
-    *side = (SideRows){.first_float = PyLong_AsSsize_t(args[1]), .first_id = PyLong_AsSsize_t(args[3])};
+    *side = (SideRows){.first_float = whole(args[1])};
     if (PyErr_Occurred()) return -1;
-    if (hold(args[0], &side->floats, 0) || hold(args[2], &side->ids, 0) || hold(args[4], &side->out, 1)) goto failed;
+    side->first_id = whole(args[3]);
+    if (PyErr_Occurred()) return -1;
+    if (hold(args[0], &side->floats, FLOATING, 0) || hold(args[2], &side->ids, UNSIGNED, 0) ||
+        hold(args[4], &side->out, kind, 1))
+        goto failed;
     const Py_buffer *floats = &side->floats, *ids = &side->ids, *out = &side->out;
     if (floats->ndim != 2 || ids->ndim != 2 || out->ndim != 2 || floats->itemsize != 4 || ids->itemsize != 4 ||
         out->itemsize != word || out->shape[1] != width || floats->shape[0] != out->shape[0] ||
@@ -113,22 +139,26 @@ static int check_pairs(const Pairs *pairs, Py_ssize_t word, Py_ssize_t width) {
     if ((pairs->shared.shape[0] != 1 && pairs->shared.shape[0] != pairs->n) || pairs->split < 0 ||
         pairs->split > pairs->base.shape[0])
         return refused("score: shared has one row or n, and split lies within base");
+    /* Rows are checked before the first answer is written, so no answer may be written over them. */
+    if (overlap(&pairs->rows, &pairs->raw_logit) || overlap(&pairs->rows, &pairs->p_click))
+        return refused("score: the answers would be written over the row numbers");
     const int64_t *rows = pairs->rows.buf, end = pairs->split + pairs->delta.shape[0];
     for (Py_ssize_t i = 0; i < pairs->n; i++)
         if (rows[i] < 0 || rows[i] >= end) return refused("score: a row number that does not exist");
     return 0;
 }
 
-static int hold_pairs(Pairs *pairs, PyObject *const *args, Py_ssize_t n_args, Py_ssize_t word, Py_ssize_t width,
-                      const Py_buffer *calibrator) {
+static int hold_pairs(Pairs *pairs, PyObject *const *args, Py_ssize_t n_args, const char *kind, Py_ssize_t word,
+                      Py_ssize_t width, const Py_buffer *calibrator) {
     if (n_args != 7) {
         PyErr_Format(PyExc_TypeError, "score takes 7 arguments, got %zd", n_args);
         return -1;
     }
-    *pairs = (Pairs){.split = PyLong_AsSsize_t(args[3]), .row_bytes = word * width, .calibrator = calibrator};
+    *pairs = (Pairs){.split = whole(args[3]), .row_bytes = word * width, .calibrator = calibrator};
     if (PyErr_Occurred()) return -1;
-    if (hold(args[0], &pairs->shared, 0) || hold(args[1], &pairs->base, 0) || hold(args[2], &pairs->delta, 0) ||
-        hold(args[4], &pairs->rows, 0) || hold(args[5], &pairs->raw_logit, 1) || hold(args[6], &pairs->p_click, 1))
+    if (hold(args[0], &pairs->shared, kind, 0) || hold(args[1], &pairs->base, kind, 0) ||
+        hold(args[2], &pairs->delta, kind, 0) || hold(args[4], &pairs->rows, SIGNED, 0) ||
+        hold(args[5], &pairs->raw_logit, FLOATING, 1) || hold(args[6], &pairs->p_click, FLOATING, 1))
         goto failed;
     pairs->n = pairs->rows.ndim == 1 ? pairs->rows.shape[0] : -1;
     if (check_pairs(pairs, word, width)) goto failed;

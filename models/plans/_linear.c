@@ -24,6 +24,8 @@ typedef struct {
 #define ARRAY(k, type, which) ((const type *)(k)->arrays[which].buf)
 #define COUNT(k, which) COUNT_OF((k)->arrays[which])
 
+static int is_whole(int which) { return which == ID_SIZES || which == ID_OFFSETS; }
+
 static double number_term(const Kernel *k, Py_ssize_t column, float value) {
     const double *bins = ARRAY(k, double, BIN_WEIGHTS) + column * (k->n_edges + 2);
     if (isnan(value)) return bins[0];
@@ -76,7 +78,7 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     k->intercept = intercept;
     k->limit = limit;
     for (; k->n_held < N_ARRAYS; k->n_held++)
-        if (hold(given[k->n_held], &k->arrays[k->n_held], 0)) goto failed;
+        if (hold(given[k->n_held], &k->arrays[k->n_held], is_whole(k->n_held) ? SIGNED : FLOATING, 0)) goto failed;
     if (check_tables(k)) goto failed;
     return (PyObject *)k;
 failed:
@@ -86,7 +88,7 @@ failed:
 
 static PyObject *kernel_partial(Kernel *k, PyObject *const *args, Py_ssize_t n_args) {
     SideRows side;
-    if (hold_side(&side, args, n_args, sizeof(double), 1, k->n_floats, k->n_ids)) return NULL;
+    if (hold_side(&side, args, n_args, FLOATING, sizeof(double), 1, k->n_floats, k->n_ids)) return NULL;
     PyThreadState *state = side.m > MOST_ROWS_OF_A_REQUEST ? PyEval_SaveThread() : NULL;
     const float *floats = side.floats.buf;
     const uint32_t *ids = side.ids.buf;
@@ -105,7 +107,7 @@ static PyObject *kernel_partial(Kernel *k, PyObject *const *args, Py_ssize_t n_a
 
 static PyObject *kernel_score(Kernel *k, PyObject *const *args, Py_ssize_t n_args) {
     Pairs pairs;
-    if (hold_pairs(&pairs, args, n_args, sizeof(double), 1, &k->arrays[KNOTS])) return NULL;
+    if (hold_pairs(&pairs, args, n_args, FLOATING, sizeof(double), 1, &k->arrays[KNOTS])) return NULL;
     const double *shared = pairs.shared.buf;
     const Py_ssize_t step = pairs.shared.shape[0] == 1 ? 0 : 1;
     for (Py_ssize_t i = 0; i < pairs.n; i++, shared += step)

@@ -22,10 +22,12 @@
 enum { CUTS, TEST_TREE, TEST_MASK, COLUMN_START, ROWS, COLUMN_ROW, LEAVES, KEYS, CODES, KEY_START, CODE_COLUMN,
        KNOTS, INTERCEPTS, SLOPES, N_ARRAYS };
 
-static const struct { const char *name; Py_ssize_t item; } ARRAYS[N_ARRAYS] = {
-    {"cuts", 8}, {"test_tree", 4}, {"test_mask", 0}, {"column_start", 8}, {"rows", 0}, {"column_row", 8},
-    {"leaves", 8}, {"keys", 4}, {"codes", 4}, {"key_start", 8}, {"code_column", 8},
-    {"knots", 8}, {"intercepts", 8}, {"slopes", 8},
+/* Bytes of a value, 0 for those of a mask. */
+static const struct { const char *name, *kind; Py_ssize_t item; } ARRAYS[N_ARRAYS] = {
+    {"cuts", FLOATING, 8}, {"test_tree", SIGNED, 4}, {"test_mask", UNSIGNED, 0}, {"column_start", SIGNED, 8},
+    {"rows", UNSIGNED, 0}, {"column_row", SIGNED, 8}, {"leaves", FLOATING, 8}, {"keys", UNSIGNED, 4},
+    {"codes", FLOATING, 4}, {"key_start", SIGNED, 8}, {"code_column", SIGNED, 8}, {"knots", FLOATING, 8},
+    {"intercepts", FLOATING, 8}, {"slopes", FLOATING, 8},
 };
 
 typedef struct {
@@ -116,13 +118,15 @@ static int check_tables(Kernel *k) {
         COUNT(k, LEAVES) != k->n_trees * 8 * k->word || !is_calibrator(&k->arrays[KNOTS]))
         return refused("the tables of the trees do not fit each other");
     if (starts[0] != 0 || starts[k->n_columns] != n_tests || rows[0] != 0 || keys[0] != 0 ||
-        keys[n_maps] != COUNT(k, KEYS) || rows[k->n_columns] * k->n_trees != COUNT(k, ROWS))
+        keys[n_maps] != COUNT(k, KEYS))
         return refused("the tables of the trees end elsewhere than they say");
     for (Py_ssize_t c = 0; c < k->n_columns; c++) {
+        if (starts[c + 1] < starts[c] || starts[c + 1] > n_tests) return refused("a column's tests end elsewhere");
         int64_t n = starts[c + 1] - starts[c];
-        if (n < 0 || starts[c + 1] > n_tests || rows[c + 1] - rows[c] != (n ? n / k->stride + 2 : 0))
+        if (rows[c + 1] != rows[c] + (n ? n / k->stride + 2 : 0))
             return refused("a column of the trees has rows that do not fit its tests");
     }
+    if (rows[k->n_columns] * k->n_trees != COUNT(k, ROWS)) return refused("the rows are not one word per tree");
     for (Py_ssize_t i = 0; i < n_tests; i++)
         if (ARRAY(k, int32_t, TEST_TREE)[i] < 0 || ARRAY(k, int32_t, TEST_TREE)[i] >= k->n_trees)
             return refused("a test speaks of a tree that does not exist");
@@ -151,7 +155,7 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     Kernel *k = (Kernel *)type->tp_alloc(type, 0);
     if (!k) return NULL;
     for (; k->n_held < N_ARRAYS; k->n_held++)
-        if (hold(given[k->n_held], &k->arrays[k->n_held], 0)) goto failed;
+        if (hold(given[k->n_held], &k->arrays[k->n_held], ARRAYS[k->n_held].kind, 0)) goto failed;
     k->stride = stride;
     k->word = k->arrays[TEST_MASK].itemsize;
     for (int i = 0; i < N_ARRAYS; i++)
@@ -173,7 +177,7 @@ failed:
 
 static PyObject *kernel_partial(Kernel *k, PyObject *const *args, Py_ssize_t n_args) {
     SideRows side;
-    if (hold_side(&side, args, n_args, k->word, k->n_trees, k->n_columns - k->n_maps, k->n_ids)) return NULL;
+    if (hold_side(&side, args, n_args, UNSIGNED, k->word, k->n_trees, k->n_columns - k->n_maps, k->n_ids)) return NULL;
     PyThreadState *state = side.m > MOST_ROWS_OF_A_REQUEST ? PyEval_SaveThread() : NULL;
     if (k->word == 4) masks_uint32_t(k, &side);
     else masks_uint64_t(k, &side);
@@ -194,7 +198,7 @@ DEFINE_SCORE(uint64_t)
 
 static PyObject *kernel_score(Kernel *k, PyObject *const *args, Py_ssize_t n_args) {
     Pairs pairs;
-    if (hold_pairs(&pairs, args, n_args, k->word, k->n_trees, &k->arrays[KNOTS])) return NULL;
+    if (hold_pairs(&pairs, args, n_args, UNSIGNED, k->word, k->n_trees, &k->arrays[KNOTS])) return NULL;
     if (k->word == 4) score_uint32_t(k, &pairs);
     else score_uint64_t(k, &pairs);
     release_pairs(&pairs);
