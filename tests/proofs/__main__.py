@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.proofs.claim import REPOSITORY, Claim, Outcome, record
 
-PARTS = {"first-light": "tests.proofs.first_light"}
+PARTS = {"first-light": "tests.proofs.first_light", "hot-path": "tests.proofs.hot_path"}
 
 
 def main() -> int:

@@ -1,0 +1,155 @@
+"""Score plans against a plain walk of the model and against ONNX Runtime, on random models and awkward rows.
+
+Every example runs both kernels and, for trees, three distances between stored rows. `plans_agree` is what one example
+checks; `tests/proofs/hot_path.py` runs it ten thousand times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from models.calibrator import CalibratorMap, p_click_of
+from models.encoder import Block, Encoded, Side
+from models.errors import PlanError
+from models.export.graph import export_graph
+from models.plans.agreement import agreement
+from models.plans.factorised import FactorisedPlan
+from models.plans.generic import GenericPlan
+from models.plans.kernel import KernelName, compiled_kernels_are_built, linear_kernel, tree_kernel
+from models.plans.parts import AdParts
+from models.plans.plan import Scores
+from models.plans.source import PlanSource, plan_source
+from models.plans.tree_tables import MAX_LEAVES, tree_tables
+from models.specs import TreeEnsembleSpec
+from tests.ensembles import RandomModel, ensemble, grown, linear_models, tree_models, walked
+
+KERNELS: tuple[KernelName, ...] = ("numpy", "compiled") if compiled_kernels_are_built() else ("numpy",)
+STRIDES = (1, 3, 16)
+_IDENTITY = CalibratorMap.identity()
+
+many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@many
+@given(tree_models(exact=True))
+def test_exact_trees_are_reproduced_to_the_bit(model: RandomModel) -> None:
+    """Where no sum rounds, walk, ONNX Runtime and every plan give one number, so they also give one order."""
+    plans_agree(model)
+
+
+@many
+@given(tree_models(exact=False))
+def test_any_trees_are_reproduced_within_the_bounds_of_a_proof(model: RandomModel) -> None:
+    """ONNX Runtime answers float32; the plans add in double."""
+    plans_agree(model)
+
+
+@many
+@given(linear_models())
+def test_linear_models_are_reproduced_within_the_bounds_of_a_proof(model: RandomModel) -> None:
+    """Lines, bins and tables, with edges at the same awkward points."""
+    plans_agree(model)
+
+
+@many
+@given(st.one_of(tree_models(exact=True), linear_models()), st.integers(0, 2**32 - 1))
+def test_parts_of_all_sides_join_to_the_whole_row(model: RandomModel, seed: int) -> None:
+    """User and context once, ads from base and delta in any order, pairs on top: as if each row had come whole."""
+    by_side = _sides(model)
+    n = len(model.rows.features)
+    random = np.random.default_rng(seed)
+    ad_of_pair, split = random.integers(0, n, size=n), int(random.integers(0, n + 1))
+    pairs = _pairs_of(model, ad_of_pair)
+
+    for plan in plans(plan_source(_graph(model)), model):
+        user = plan.part(Side.USER, _first(by_side[Side.USER]))
+        shared = plan.part(Side.CONTEXT, _first(by_side[Side.CONTEXT]), onto=user)
+        kept = plan.part(Side.AD, by_side[Side.AD])
+        ads = AdParts(kept[:split].copy(), kept[split:].copy(), split, ad_of_pair)
+        with_pairs = AdParts.of(plan.part(Side.PAIR, by_side[Side.PAIR], onto=ads.copied()))
+
+        joined = plan.join(shared, with_pairs)
+        without_copy = plan.join(shared, ads) if not model.layout.has_pairs else joined
+
+        np.testing.assert_allclose(joined.raw_logit, walked(model, pairs), rtol=1e-12, atol=1e-12, err_msg=plan.name)
+        np.testing.assert_array_equal(without_copy.raw_logit, joined.raw_logit, err_msg=plan.name)
+
+
+def test_a_tree_of_65_leaves_is_refused() -> None:
+    """Its leaves do not fit into one word, and a wrong mask would be a silent wrong answer."""
+    random = np.random.default_rng(0)
+    for n_leaves in (MAX_LEAVES, MAX_LEAVES + 1, 200):
+        spec = ensemble(random, [grown(random, n_leaves, 1, np.arange(9.0))], 1, (), exact=True)
+
+        if n_leaves == MAX_LEAVES:
+            assert tree_tables(spec, 0, 0.0, _IDENTITY, stride=16).word == np.uint64
+        else:
+            with pytest.raises(PlanError, match=f"at most {MAX_LEAVES}"):
+                tree_tables(spec, 0, 0.0, _IDENTITY, stride=16)
+
+
+def plans_agree(model: RandomModel) -> None:
+    """Walk, ONNX Runtime, and the plan read from the graph answer alike, in every kernel and stride."""
+    margins = np.array(walked(model, model.rows))
+    wanted = Scores(margins, p_click_of(margins, model.correction, model.calibrator))
+    graph = _graph(model)
+    is_exact = isinstance(model.spec, TreeEnsembleSpec) and np.all(model.spec.leaf_value * 1024 % 1 == 0)
+
+    assert agreement(wanted, GenericPlan(graph).score(*model.rows)).holds
+    for plan in plans(plan_source(graph), model):
+        answered = plan.score(*model.rows)
+        if is_exact:
+            np.testing.assert_array_equal(answered.raw_logit, margins, err_msg=plan.name)
+        else:
+            np.testing.assert_allclose(answered.raw_logit, margins, rtol=1e-12, atol=1e-12, err_msg=plan.name)
+        np.testing.assert_allclose(answered.p_click, wanted.p_click, rtol=1e-12, atol=1e-15, err_msg=plan.name)
+        assert agreement(wanted, answered).inversions == 0, plan.name
+
+
+def plans(source: PlanSource, model: RandomModel) -> Iterator[FactorisedPlan]:
+    """The plan in every kernel, and of trees at every stride."""
+    for kernel in KERNELS:
+        if not isinstance(source.spec, TreeEnsembleSpec):
+            made = linear_kernel(kernel, source.spec, source.correction, source.calibrator)
+            yield FactorisedPlan(made, model.layout, 1, np.float64, 0, f"linear, {kernel}")
+            continue
+        for stride in STRIDES:
+            tables = tree_tables(source.spec, model.layout.n_ids, source.correction, source.calibrator, stride=stride)
+            made, neutral = tree_kernel(kernel, tables), int(np.iinfo(tables.word).max)
+            name = f"trees, {kernel}, stride {stride}"
+            yield FactorisedPlan(made, model.layout, tables.n_trees, tables.word, neutral, name)
+
+
+def _graph(model: RandomModel) -> bytes:
+    return export_graph(model.spec, model.correction, model.calibrator, model.layout.n_floats, model.layout.n_ids)
+
+
+def _sides(model: RandomModel) -> dict[Side, Block]:
+    """The model's rows, column block by column block."""
+    return {
+        side: Block(
+            np.ascontiguousarray(model.rows.features[:, at.first_float : at.first_float + at.n_floats]),
+            np.ascontiguousarray(model.rows.ids[:, at.first_id : at.first_id + at.n_ids]).astype(np.uint32),
+        )
+        for side, at in zip(Side, model.layout.sides, strict=True)
+    }
+
+
+def _pairs_of(model: RandomModel, ad_of_pair: np.ndarray) -> Encoded:
+    """Whole rows: user and context of the first row, the ads that are named, the pairs as they lie."""
+    features, ids = (matrix.copy() for matrix in model.rows)
+    first = np.zeros_like(ad_of_pair)
+    for side, rows in ((Side.USER, first), (Side.CONTEXT, first), (Side.AD, ad_of_pair)):
+        at = model.layout[side]
+        floats, hashes = slice(at.first_float, at.first_float + at.n_floats), slice(at.first_id, at.first_id + at.n_ids)
+        features[:, floats], ids[:, hashes] = model.rows.features[rows, floats], model.rows.ids[rows, hashes]
+    return Encoded(features, ids)
+
+
+def _first(block: Block) -> Block:
+    return Block(block.floats[:1], block.ids[:1])
