@@ -50,7 +50,7 @@ class Chart:
     """Where seconds with errors lie on the x axis."""
 
 
-class _LatencyAxis:
+class LatencyAxis:
     """Milliseconds to pixels, logarithmic, from the step (1, 2, 5) below the smallest to the one above the largest."""
 
     def __init__(self, values_ms: Iterable[float]) -> None:
@@ -79,7 +79,7 @@ def percentile_chart(results: Sequence[EngineResult], p99_budget_ms: float | Non
     if not drawn:
         return None
     budget = [p99_budget_ms] if p99_budget_ms else []
-    axis = _LatencyAxis([point.latency_ms for result in drawn for point in result.curve] + budget)
+    axis = LatencyAxis([point.latency_ms for result in drawn for point in result.curve] + budget)
     decades = max(-math.log10(1 - result.curve[-1].quantile) for result in drawn)
 
     def x(quantile: float) -> float:
@@ -109,7 +109,7 @@ def timeline_chart(result: EngineResult) -> Chart | None:
     seconds = [second for second in result.timeline if second.p50_ms is not None and second.p99_ms is not None]
     if not seconds:
         return None
-    axis = _LatencyAxis([value for s in seconds for value in (s.p50_ms, s.p99_ms) if value is not None])
+    axis = LatencyAxis([value for s in seconds for value in (s.p50_ms, s.p99_ms) if value is not None])
     last = max(result.timeline[-1].second, 1)
 
     def x(second: float) -> float:

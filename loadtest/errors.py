@@ -4,7 +4,9 @@ LoadTestError
 ├── WorkloadError    the workload file is wrong; names the file and the path of the field
 ├── BudgetError      the budget file is wrong; names the file and the path of the key
 ├── TargetError      the URL is unusable, or the service does not answer the workload
-└── EngineError      a load generator's own process failed or hung
+├── EngineError      a load generator's own process failed or hung
+├── ServerError      a server that was to be measured did not start
+└── DisagreementError    two servers that were to be compared give different probabilities
 """
 
 from __future__ import annotations
@@ -28,3 +30,11 @@ class TargetError(LoadTestError):
 
 class EngineError(LoadTestError):
     """A load generator failed, hung, or wrote no result."""
+
+
+class ServerError(LoadTestError):
+    """A server of the suite did not start; the text ends with its last words."""
+
+
+class DisagreementError(LoadTestError):
+    """A server answers other probabilities than the one it is compared with: its speed means nothing."""

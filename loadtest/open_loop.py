@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-connections", type=count, default=defaults.max_connections)
     parser.add_argument("--sample-every", type=count, default=defaults.sample_every, help="read one answer in so many")
     parser.add_argument("--lateness-bound-ms", type=positive, default=defaults.lateness_bound_ms)
+    parser.add_argument("--good-within-ms", type=positive, default=defaults.good_within_ms, help="else no goodput")
     parser.add_argument("--cpu", type=int, help="run on this core only")
     parser.add_argument("--out", type=Path, help="write the result here as JSON instead of to stdout")
     return parser
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         max_connections=given.max_connections,
         sample_every=given.sample_every,
         lateness_bound_ms=given.lateness_bound_ms,
+        good_within_ms=given.good_within_ms,
     )
     try:
         if given.cpu is not None:

@@ -1,28 +1,78 @@
-"""CPU time of the server's processes, read from /proc: what one answer costs, whatever the clock says.
+"""CPU time and memory of the server's processes, read from /proc: what one answer costs, whatever the clock says.
 
-Latency depends on what else the machine does; CPU seconds per answer hardly do.
+Latency depends on what else the machine does; CPU seconds per answer hardly do. The kernel counts in ticks of 10 ms.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 
-def cpu_seconds(process_ids: Iterable[int]) -> float | None:
-    """User and system time spent so far by these processes together, in seconds; children are not followed.
+@dataclass(frozen=True, slots=True)
+class CpuTime:
+    """Seconds of CPU, in the program and in the kernel on its behalf."""
+
+    user_s: float
+    system_s: float
+
+    @property
+    def total_s(self) -> float:
+        """Both together."""
+        return self.user_s + self.system_s
+
+    def __sub__(self, earlier: CpuTime) -> CpuTime:
+        return CpuTime(self.user_s - earlier.user_s, self.system_s - earlier.system_s)
+
+
+def cpu_time(process_ids: Iterable[int]) -> CpuTime | None:
+    """CPU time spent so far by these processes together; children are not followed.
 
     Returns None where there are none, or one of them no longer exists: a sum that silently lost a process would be
     wrong in the flattering direction.
     """
-    ticks, n_processes = 0, 0
+    user_ticks, system_ticks, n_processes = 0, 0, 0
     for process_id in process_ids:
         try:
             status = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
         fields = status.rpartition(")")[2].split()  # the name before it may hold spaces and parentheses
-        ticks += int(fields[11]) + int(fields[12])  # utime and stime, fields 14 and 15 of proc(5)
+        user_ticks += int(fields[11])  # utime and stime, fields 14 and 15 of proc(5)
+        system_ticks += int(fields[12])
         n_processes += 1
-    return ticks / os.sysconf("SC_CLK_TCK") if n_processes else None
+    ticks_per_s = os.sysconf("SC_CLK_TCK")
+    return CpuTime(user_ticks / ticks_per_s, system_ticks / ticks_per_s) if n_processes else None
+
+
+def cpu_seconds(process_ids: Iterable[int]) -> float | None:
+    """User and system time together, in seconds; None as in `cpu_time`."""
+    spent = cpu_time(process_ids)
+    return None if spent is None else spent.total_s
+
+
+def process_tree(process_id: int) -> tuple[int, ...]:
+    """A process and its descendants as they are now, parents first."""
+    found = [process_id]
+    for parent in found:
+        for listed in Path(f"/proc/{parent}/task").glob("*/children"):  # a child belongs to the thread that made it
+            try:
+                found += map(int, listed.read_text(encoding="ascii").split())
+            except OSError:  # that thread ended meanwhile
+                continue
+    return tuple(found)
+
+
+def memory_bytes(process_ids: Iterable[int]) -> int | None:
+    """Proportional set size of these processes together: shared pages count once. None as in `cpu_time`."""
+    kibibytes, n_processes = 0, 0
+    for process_id in process_ids:
+        try:
+            rollup = Path(f"/proc/{process_id}/smaps_rollup").read_text(encoding="ascii")
+        except OSError:
+            return None
+        kibibytes += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        n_processes += 1
+    return kibibytes * 1024 if n_processes else None

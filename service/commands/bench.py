@@ -19,11 +19,19 @@ if TYPE_CHECKING:
 
 
 COMMANDS = {
+    "suite": ("service.commands.bench_suite", "Measure beside other servers; --suite is the same."),
     "serve-workload": ("service.commands.serve_workload", "Build and serve the workload of the published figures."),
 }
 
 
-@click.command("bench", cls=LazyGroup, table=COMMANDS, invoke_without_command=True)
+class _BenchGroup(LazyGroup):
+    """Takes `bench --suite …` for `bench suite …`: what follows are options of the suite, not of one measurement."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["suite", *args[1:]] if args[:1] == ["--suite"] else args)
+
+
+@click.command("bench", cls=_BenchGroup, table=COMMANDS, invoke_without_command=True)
 @click.option("--url", help="A running service; without it one is started with --config, and stopped afterwards.")
 @config_option
 @click.option(

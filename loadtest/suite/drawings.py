@@ -1,0 +1,146 @@
+"""Drawings: curves of a suite as self-contained SVG, for the page and as files beside a Markdown document.
+
+Geometry and the latency axis are those of `loadtest/charts.py`. Colours follow the order of the servers, so a server
+keeps its colour in every drawing. Text lies outside the plot; the legend stands below it, inside the drawing, because a
+file has nothing else to put it in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import jinja2
+
+from loadtest import charts
+from loadtest.charts import BOTTOM, LEFT, RIGHT, TOP, LatencyAxis, Line, Tick
+from loadtest.report import TEMPLATES
+from loadtest.suite.results import SuiteResult
+
+Points = Sequence[tuple[float, float]]
+N_COLOURS = 6
+"""Styles in the template; a further server begins again."""
+_LEGEND_ROW = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One plot. `name` is a file name without its ending."""
+
+    name: str
+    title: str
+    x_name: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    lines: tuple[Line, ...]
+
+    @property
+    def height(self) -> int:
+        """With the legend, one row per line."""
+        return charts.HEIGHT + 8 + _LEGEND_ROW * len(self.lines)
+
+    def svg(self) -> str:
+        """The whole drawing as one SVG element."""
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        return environment.get_template("suite_drawing.svg").render(
+            drawing=self, area=charts, legend_top=charts.HEIGHT, legend_row=_LEGEND_ROW
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _LinearAxis:
+    """Values from 0 to a round number above the largest, onto pixels from `start` to `end`."""
+
+    top: float
+    step: float
+    start: float
+    end: float
+
+    @classmethod
+    def of(cls, values: Sequence[float], start: float, end: float) -> _LinearAxis:
+        largest = max([*values, 1e-9])
+        step = 10.0 ** math.floor(math.log10(largest))
+        step = next(step * part for part in (0.2, 0.5, 1, 2, 5) if step * part * 6 >= largest)
+        return cls(math.ceil(largest / step) * step, step, start, end)
+
+    def place(self, value: float) -> float:
+        return round(self.start + value / self.top * (self.end - self.start), 1)
+
+    def ticks(self) -> tuple[Tick, ...]:
+        values = [index * self.step for index in range(round(self.top / self.step) + 1)]
+        return tuple(Tick(self.place(value), _short(value)) for value in values)
+
+
+def latency_drawing(result: SuiteResult) -> Drawing:
+    """p99 by offered load, of runs whose generator was punctual."""
+    curves = {
+        name: [
+            (run.rate_per_s, run.p99_ms)
+            for run in result.curves
+            if run.server == name and run.believable and run.p99_ms is not None
+        ]
+        for name in _names(result)
+    }
+    axis = LatencyAxis([y for points in curves.values() for _, y in points])
+    x_axis = _LinearAxis.of([x for points in curves.values() for x, _ in points], LEFT, RIGHT)
+    return Drawing(
+        "latency-by-load",
+        "p99 by offered load",
+        "requests offered a second",
+        x_axis.ticks(),
+        tuple(axis.ticks()),
+        _lines({name: [(x_axis.place(x), axis.place(y)) for x, y in points] for name, points in curves.items()}),
+    )
+
+
+def goodput_drawing(result: SuiteResult) -> Drawing:
+    """Answers within 10 ms by offered load."""
+    curves = {
+        name: [(run.rate_per_s, run.goodput_per_s) for run in result.curves if run.server == name]
+        for name in _names(result)
+    }
+    return _linear("goodput-by-load", "Answers within 10 ms, a second", "requests offered a second", curves)
+
+
+def cost_drawing(result: SuiteResult) -> Drawing:
+    """Microseconds per request by number of candidates."""
+    curves = {
+        name: [
+            (float(cost.n_candidates), cost.us_per_request.median)
+            for cost in sorted(result.candidate_costs, key=lambda cost: cost.n_candidates)
+            if cost.server == name
+        ]
+        for name in _names(result)
+    }
+    return _linear("cost-by-candidates", "Microseconds per request", "candidates a request", curves)
+
+
+def _linear(name: str, title: str, x_name: str, curves: Mapping[str, Points]) -> Drawing:
+    x_axis = _LinearAxis.of([x for points in curves.values() for x, _ in points], LEFT, RIGHT)
+    y_axis = _LinearAxis.of([y for points in curves.values() for _, y in points], BOTTOM, TOP)
+    placed = {name: [(x_axis.place(x), y_axis.place(y)) for x, y in points] for name, points in curves.items()}
+    return Drawing(name, title, x_name, x_axis.ticks(), y_axis.ticks(), _lines(placed))
+
+
+def _lines(curves: Mapping[str, Points]) -> tuple[Line, ...]:
+    """One line a server that has points; the style is that of the server's place among all."""
+    return tuple(
+        Line(name, f"line-{index % N_COLOURS}", " ".join(f"{x:g},{y:g}" for x, y in points))
+        for index, (name, points) in enumerate(curves.items())
+        if points
+    )
+
+
+def _names(result: SuiteResult) -> list[str]:
+    return [server.name for server in result.servers]
+
+
+def _short(value: float) -> str:
+    return f"{value / 1000:g}k" if value >= 10_000 else f"{value:g}"

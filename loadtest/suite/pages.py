@@ -1,0 +1,90 @@
+"""Pages of a suite: one self-contained HTML page with its JSON, and a Markdown document with drawings beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+import msgspec
+
+from loadtest.errors import LoadTestError
+from loadtest.report import TEMPLATES
+from loadtest.suite.results import SuiteResult
+from loadtest.suite.tables import Section, SuiteTable, sections
+
+GENERATED_BY = "clickserve bench --suite --write"
+
+
+def read_result(path: Path) -> SuiteResult:
+    """A result that `write_report` wrote.
+
+    Raises:
+        LoadTestError: it is not one.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=SuiteResult)
+    except (OSError, msgspec.DecodeError) as error:
+        raise LoadTestError(f"{path} is no result of a suite: {error}") from error
+
+
+def write_report(result: SuiteResult, out_dir: Path) -> Path:
+    """Write `suite.json` and `suite.html` into a folder; answers the page's path."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    (out_dir / "suite.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    page = out_dir / "suite.html"
+    page.write_text(render_html(result), encoding="utf-8")
+    return page
+
+
+def render_html(result: SuiteResult) -> str:
+    """The page: everything that came from outside is escaped by the template engine, only our own drawings are not."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("suite.html")
+    return template.render(result=result, sections=sections(result), raw=msgspec.to_builtins(result))
+
+
+def write_document(result: SuiteResult, path: Path) -> None:
+    """Write the Markdown document, and its drawings into the folder of the same name beside it."""
+    found = sections(result)
+    folder = path.with_suffix("")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    for section in found:
+        for drawing in section.drawings:
+            (folder / f"{drawing.name}.svg").write_text(drawing.svg() + "\n", encoding="utf-8")
+    path.write_text(_markdown(result, found, folder.name), encoding="utf-8")
+
+
+def _markdown(result: SuiteResult, found: list[Section], folder: str) -> str:
+    lines = [
+        "# Performance",
+        "",
+        f"<!-- Written by `{GENERATED_BY} FILE`; do not edit by hand. -->",
+        "",
+        f"`{result.subject}` beside other servers that answer the same requests, in one run on one machine: "
+        f"{result.cores.describe()}. Absolute times drift with the machine, ratios inside a run hold. "
+        "Machine, commit and workload stand at the end; what a figure is a statistic of, above each table.",
+        "",
+    ]
+    for section in found:
+        lines += [f"## {section.title}", ""]
+        for sentence in filter(None, section.sentences):
+            lines += [sentence, ""]
+        for drawing in section.drawings:
+            lines += [f"![{drawing.title}]({folder}/{drawing.name}.svg)", ""]
+        if section.table is not None:
+            lines += [*_markdown_table(section.table), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_table(table: SuiteTable) -> list[str]:
+    def row(cells: tuple[str, ...]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    return [row(table.header), "|" + "---|" * len(table.header), *map(row, table.rows)]
