@@ -179,13 +179,7 @@ def rank_request(body: bytes | bytearray, max_candidates: int) -> RankRequest:
     _check_count("candidates", len(rank.candidates), max_candidates)
     if rank.top_k is not UNSET and rank.top_k < 1:
         raise InvalidRequest(f"expected at least 1, got {rank.top_k}", "top_k")
-    raw_ids, bids = _columns(rank.candidates)
-    if are_plain_and_distinct(raw_ids):
-        ad_ids: list[str] = raw_ids  # type: ignore[assignment]
-    else:
-        ad_ids = _entity_ids(raw_ids, lambda i: _candidate_path(rank.candidates, i))
-        if len(set(ad_ids)) < len(ad_ids):
-            _refuse_duplicates(rank.candidates, ad_ids)
+    ad_ids, bids = _candidates(rank.candidates)
     return RankRequest(
         model=rank.model,
         user_id=None if rank.user_id is UNSET else _entity_ids([rank.user_id], lambda _: "user_id")[0],
@@ -215,6 +209,17 @@ def predict_request(body: bytes | bytearray, max_instances: int) -> PredictReque
 def encode(answer: Struct) -> bytes:
     """An answer as JSON."""
     return _ENCODER.encode(answer)
+
+
+def _candidates(candidates: list[str | int | Candidate]) -> tuple[list[str], npt.NDArray[np.float64] | None]:
+    """Checked ids and bids of n candidates; bids (n,), None where no candidate has one."""
+    if are_plain_and_distinct(candidates):  # the usual case: plain text, nothing to change and nothing beside it
+        return candidates, None  # type: ignore[return-value]
+    raw_ids, bids = _columns(candidates)
+    ad_ids = _entity_ids(raw_ids, lambda i: _candidate_path(candidates, i))
+    if len(set(ad_ids)) < len(ad_ids):
+        _refuse_duplicates(candidates, ad_ids)
+    return ad_ids, bids
 
 
 def _columns(candidates: Sequence[str | int | Candidate]) -> tuple[list[str | int], npt.NDArray[np.float64] | None]:
