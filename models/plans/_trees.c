@@ -190,8 +190,10 @@ static PyObject *kernel_partial(Kernel *k, PyObject *const *args, Py_ssize_t n_a
     static void score_##WORD(const Kernel *k, const Pairs *pairs) {                                                    \
         const WORD *shared = pairs->shared.buf;                                                                        \
         const Py_ssize_t step = pairs->shared.shape[0] == 1 ? 0 : k->n_trees;                                          \
-        for (Py_ssize_t i = 0; i < pairs->n; i++, shared += step)                                                      \
+        for (Py_ssize_t i = 0; i < pairs->n; i++, shared += step) {                                                    \
+            if (i + 1 < pairs->n) prefetch_ad_part(pairs, i + 1);                                                      \
             answer_pair(pairs, i, leaf_sum_##WORD(k, shared, ad_part(pairs, i)));                                      \
+        }                                                                                                              \
     }
 DEFINE_SCORE(uint32_t)
 DEFINE_SCORE(uint64_t)
