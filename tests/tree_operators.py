@@ -103,3 +103,11 @@ def _graph(op: str, outputs: list[str], n_features: int, attributes: dict[str, A
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 3)]
     graph = helper.make_graph([node], "trees", [features], answered)
     return helper.make_model(graph, ir_version=10, opset_imports=opsets)
+
+
+def alone(model: onnx.ModelProto, n_features: int) -> onnx.ModelProto:
+    """Only the tree operator of an exported graph, answering `scores` before its `post_transform`."""
+    (found,) = (node for node in model.graph.node if node.op_type in TREE_OPERATORS)
+    attributes = {a.name: helper.get_attribute_value(a) for a in found.attribute if a.name != "post_transform"}
+    outputs = ["label", "scores"] if found.op_type == "TreeEnsembleClassifier" else ["scores"]
+    return _graph(found.op_type, outputs, n_features, attributes)
