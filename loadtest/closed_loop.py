@@ -22,15 +22,17 @@ from loadtest.closed_loop_run import ClosedLoopOptions, run_closed_loop
 from loadtest.command_line import count, not_negative, positive, whole
 from loadtest.errors import LoadTestError
 from loadtest.pinning import pin_to_cpu
+from loadtest.prepared import requests_of
 from loadtest.target import Target
-from loadtest.workload import rank_bodies, read_workload
 
 
 def _parser() -> argparse.ArgumentParser:
     defaults = ClosedLoopOptions()
     parser = argparse.ArgumentParser(prog="python -m loadtest.closed_loop", description="Closed-loop load generator.")
     parser.add_argument("--url", required=True, help="http://HOST:PORT of the service")
-    parser.add_argument("--workload", required=True, type=Path, help="workload file, see loadtest/workload.py")
+    requests = parser.add_mutually_exclusive_group(required=True)
+    requests.add_argument("--workload", type=Path, help="workload file, see loadtest/workload.py")
+    requests.add_argument("--prepared", type=Path, help="requests as they are, see loadtest/prepared.py")
     parser.add_argument("--connections", type=count, default=defaults.n_connections, help="one request in flight each")
     parser.add_argument("--duration", type=positive, default=defaults.duration_s, help="measured seconds")
     parser.add_argument("--warmup", type=not_negative, default=defaults.warmup_s, help="seconds before, not measured")
@@ -55,12 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.cpu is not None:
             pin_to_cpu(0, given.cpu)
         target = Target.parse(given.url)
-        workload = read_workload(given.workload)
-        bodies = rank_bodies(workload)
+        requests = requests_of(given.workload, given.prepared)
         gc.collect()
         gc.freeze()
         gc.disable()  # the run makes no cycles; a collection would look like a slow server
-        result = run_closed_loop(target, workload.path, bodies, options)
+        result = run_closed_loop(target, requests.path, requests.bodies, options)
     except LoadTestError as error:
         sys.stderr.write(f"closed loop: {error}\n")
         return 1

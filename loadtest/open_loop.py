@@ -26,9 +26,9 @@ from loadtest.command_line import count, not_negative, positive
 from loadtest.errors import LoadTestError
 from loadtest.open_loop_run import OpenLoopOptions, run_open_loop
 from loadtest.pinning import pin_to_cpu
+from loadtest.prepared import requests_of
 from loadtest.results import Lateness
 from loadtest.target import Target
-from loadtest.workload import rank_bodies, read_workload
 
 
 def lateness_verdict(lateness: Lateness) -> str:
@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--url", required=True, help="http://HOST:PORT of the service")
     parser.add_argument("--rate", required=True, type=positive, help="mean requests per second")
     parser.add_argument("--duration", required=True, type=positive, help="measured seconds")
-    parser.add_argument("--workload", required=True, type=Path, help="workload file, see loadtest/workload.py")
+    requests = parser.add_mutually_exclusive_group(required=True)
+    requests.add_argument("--workload", type=Path, help="workload file, see loadtest/workload.py")
+    requests.add_argument("--prepared", type=Path, help="requests as they are, see loadtest/prepared.py")
     parser.add_argument("--warmup", type=not_negative, default=defaults.warmup_s, help="seconds before, not measured")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="seed of the arrival times")
     parser.add_argument("--timeout", type=positive, default=defaults.timeout_s, help="seconds after the due time")
@@ -81,12 +83,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.cpu is not None:
             pin_to_cpu(0, given.cpu)
         target = Target.parse(given.url)
-        workload = read_workload(given.workload)
-        bodies = rank_bodies(workload)
+        requests = requests_of(given.workload, given.prepared)
         gc.collect()
         gc.freeze()
         gc.disable()  # the run is bounded and makes no cycles worth collecting; a pause would look like the server's
-        result = uvloop.run(run_open_loop(target, workload.path, bodies, options))
+        result = uvloop.run(run_open_loop(target, requests.path, requests.bodies, options))
     except LoadTestError as error:
         sys.stderr.write(f"open loop: {error}\n")
         return 1

@@ -54,7 +54,7 @@ def cpu_seconds(process_ids: Iterable[int]) -> float | None:
 
 
 def process_tree(process_id: int) -> tuple[int, ...]:
-    """A process and its descendants as they are now, parents first."""
+    """A process and its descendants as they are now, parents first; ended ones nobody waited for are left out."""
     found = [process_id]
     for parent in found:
         for listed in Path(f"/proc/{parent}/task").glob("*/children"):  # a child belongs to the thread that made it
@@ -62,7 +62,15 @@ def process_tree(process_id: int) -> tuple[int, ...]:
                 found += map(int, listed.read_text(encoding="ascii").split())
             except OSError:  # that thread ended meanwhile
                 continue
-    return tuple(found)
+    return tuple(pid for pid in found if not _has_ended(pid))
+
+
+def _has_ended(process_id: int) -> bool:
+    try:
+        status = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    return status.rpartition(")")[2].split()[0] == "Z"
 
 
 def memory_bytes(process_ids: Iterable[int]) -> int | None:

@@ -47,7 +47,7 @@ Ranking = Sequence[tuple[str, float]]
 """(ad id, p_click), best first."""
 
 
-def read_ranking(name: str, body: bytes) -> Ranking:
+def read_ranking(body: bytes) -> Ranking:
     """What an answer says.
 
     Raises:
@@ -56,7 +56,7 @@ def read_ranking(name: str, body: bytes) -> Ranking:
     try:
         return [(result.ad_id, result.p_click) for result in _DECODER.decode(body).results]
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DisagreementError(f"{name} gave an answer that is no ranking ({error}): {body[:200]!r}") from error
+        raise DisagreementError(f"an answer is no ranking ({error}): {body[:200]!r}") from error
 
 
 def ask_all(name: str, target: Target, path: str, bodies: Iterable[bytes]) -> list[bytes]:

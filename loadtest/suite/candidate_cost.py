@@ -7,7 +7,6 @@ slope between two sizes: it leaves out what a request costs whatever it asks for
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from loadtest.intervals import Spread
 from loadtest.suite.generators import Generators
@@ -17,25 +16,29 @@ from loadtest.suite.servers import Server
 MARGIN_FROM, MARGIN_TO = 100, 1_000
 """Sizes between which the marginal cost is stated, where both were measured."""
 
+KEEP_EVERY = 10
+"""One answer in so many is kept for its length."""
+
 
 def measure_costs(
     generators: Generators,
     servers: Sequence[Server],
-    workload_of: Callable[[int], Path],
     counts: Sequence[int],
     n_rounds: int,
     duration_s: float,
     on_step: Callable[[str], None],
 ) -> list[CandidateCost]:
     """Measure each server at each number of candidates, in rounds."""
-    seen: dict[tuple[str, int], list[tuple[float, float | None, float]]] = {}
+    seen: dict[tuple[str, int], list[tuple[float, float | None, float | None]]] = {}
     for round_ in range(n_rounds):
         for count in counts if round_ % 2 == 0 else list(reversed(counts)):
             for server in servers:
+                if not generators.can_ask(server, count):
+                    continue
                 on_step(f"cost per candidate: {server.name}, {count} candidates")
-                result, cpu = generators.closed(server, workload_of(count), duration_s, keep_every=500)
+                result, cpu = generators.closed(server, count, duration_s, KEEP_EVERY)
                 sizes = [len(answer.body) for answer in result.kept]
-                mean_bytes = sum(sizes) / len(sizes) if sizes else float("nan")
+                mean_bytes = sum(sizes) / len(sizes) if sizes else None
                 if result.per_s:
                     cost = (1e6 / result.per_s, cpu.server_us, mean_bytes)
                     seen.setdefault((server.name, count), []).append(cost)

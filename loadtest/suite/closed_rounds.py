@@ -7,10 +7,9 @@ always fall on the same server. Ratios are taken within a round.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from loadtest.intervals import Spread
-from loadtest.suite.agreement import Ranking, compare, read_ranking
+from loadtest.suite.agreement import Ranking, compare
 from loadtest.suite.generators import Generators
 from loadtest.suite.results import ClosedRound
 from loadtest.suite.servers import Server
@@ -22,7 +21,6 @@ KEEP_EVERY = 53
 def measure_rounds(
     generators: Generators,
     servers: Sequence[Server],
-    workload: Path,
     n_candidates: int,
     n_rounds: int,
     duration_s: float,
@@ -38,10 +36,11 @@ def measure_rounds(
     for round_ in range(n_rounds):
         for server in servers if round_ % 2 == 0 else list(reversed(servers)):
             on_step(f"closed loop: {server.name}, round {round_ + 1} of {n_rounds}")
-            result, cpu = generators.closed(server, workload, duration_s, KEEP_EVERY if server.plan.ranks else 0)
-            kept = [(answer.number, answer.body) for answer in result.kept if answer.number in reference]
+            result, cpu = generators.closed(server, n_candidates, duration_s, KEEP_EVERY if server.plan.ranks else 0)
+            read = generators.questions.own(server.plan).read
+            kept = [answer for answer in result.kept if answer.number in reference]
             checked = compare(
-                server.name, reference, ((number, read_ranking(server.name, body)) for number, body in kept)
+                server.name, reference, ((answer.number, read(answer.number, answer.body)) for answer in kept)
             )
             rounds.append(
                 ClosedRound(

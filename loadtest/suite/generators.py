@@ -19,6 +19,7 @@ from loadtest.generator_process import run_generator
 from loadtest.results import ClosedLoopResult, EngineResult
 from loadtest.server_cpu import CpuTime, cpu_time
 from loadtest.suite.plan import SuitePlan
+from loadtest.suite.questions import QuestionBook
 from loadtest.suite.results import CpuBill
 from loadtest.suite.servers import Server
 
@@ -33,6 +34,7 @@ class Generators:
     """Runs generators, one at a time."""
 
     plan: SuitePlan
+    questions: QuestionBook
     servers: Sequence[Server]
     """All that are up, so that the idle ones can be watched."""
     redis_pids: tuple[int, ...]
@@ -40,8 +42,12 @@ class Generators:
     folder: Path
     """For results of runs; each replaces the one before."""
 
+    def can_ask(self, server: Server, n_candidates: int) -> bool:
+        """Whether there are requests of that size for that server."""
+        return self.questions.for_server(server.plan, n_candidates) is not None
+
     def closed(
-        self, server: Server, workload: Path, duration_s: float, keep_every: int = 0
+        self, server: Server, n_candidates: int, duration_s: float, keep_every: int = 0
     ) -> tuple[ClosedLoopResult, CpuBill]:
         """A closed-loop run.
 
@@ -53,11 +59,11 @@ class Generators:
             *("--connections", str(plan.n_connections), "--duration", repr(duration_s)),
             *("--warmup", repr(plan.warmup_s), "--keep-every", str(keep_every)),
         ]
-        result, spent = self._run("loadtest.closed_loop", server, workload, arguments, duration_s, ClosedLoopResult)
+        result, spent = self._run("loadtest.closed_loop", server, n_candidates, arguments, duration_s, ClosedLoopResult)
         return result, spent(result.n_answered_in_all, result.client_cpu_us)
 
     def open(
-        self, server: Server, workload: Path, rate_per_s: float, duration_s: float, seed: int
+        self, server: Server, n_candidates: int, rate_per_s: float, duration_s: float, seed: int
     ) -> tuple[EngineResult, CpuBill]:
         """An open-loop run.
 
@@ -70,7 +76,7 @@ class Generators:
             *("--seed", str(seed), "--lateness-bound-ms", repr(plan.lateness_bound_ms)),
             *("--good-within-ms", repr(plan.good_within_ms)),
         ]
-        result, spent = self._run("loadtest.open_loop", server, workload, arguments, duration_s, EngineResult)
+        result, spent = self._run("loadtest.open_loop", server, n_candidates, arguments, duration_s, EngineResult)
         n_sent = round(result.n_requests * (plan.warmup_s + duration_s) / duration_s)
         share = result.generator_cpu_share
         return result, spent(n_sent, None if share is None else share / rate_per_s * _US)
@@ -79,15 +85,18 @@ class Generators:
         self,
         module: str,
         server: Server,
-        workload: Path,
+        n_candidates: int,
         arguments: Sequence[str],
         duration_s: float,
         result_type: type[R],
     ) -> tuple[R, Callable[[int, float | None], CpuBill]]:
+        questions = self.questions.for_server(server.plan, n_candidates)
+        if questions is None:
+            raise EngineError(f"{server.name} cannot be asked for {n_candidates} candidates")
         result_path = self.folder / "generator.json"
         result_path.unlink(missing_ok=True)
         command = [
-            *(sys.executable, "-m", module, "--url", server.target.url, "--workload", str(workload)),
+            *(sys.executable, "-m", module, "--url", server.target.url, "--prepared", str(questions.file)),
             *(*arguments, "--timeout", repr(TIMEOUT_S), "--out", str(result_path)),
         ]
         run_s = self.plan.warmup_s + duration_s

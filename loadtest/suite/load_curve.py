@@ -7,7 +7,6 @@ their due time, tells which. Throughput alone would call both the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from loadtest.suite.generators import Generators
 from loadtest.suite.open_rates import open_run
@@ -18,7 +17,6 @@ from loadtest.suite.servers import Server
 def measure_curves(
     generators: Generators,
     servers: Sequence[Server],
-    workload: Path,
     n_candidates: int,
     shares: Sequence[float],
     capacity_per_s: Mapping[str, float],
@@ -33,6 +31,6 @@ def measure_curves(
             if rate_per_s < 1:
                 continue
             on_step(f"load curve: {server.name} at {share:.0%} of its capacity")
-            result, cpu = generators.open(server, workload, rate_per_s, duration_s, seed=0)
+            result, cpu = generators.open(server, n_candidates, rate_per_s, duration_s, seed=0)
             runs.append(open_run(server.name, 0, n_candidates, result, cpu))
     return runs

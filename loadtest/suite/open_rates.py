@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
-from pathlib import Path
 
 from loadtest.intervals import Spread
 from loadtest.results import EngineResult
@@ -49,7 +48,6 @@ def open_run(server: str, run: int, n_candidates: int, result: EngineResult, cpu
 def measure_rates(
     generators: Generators,
     servers: Sequence[Server],
-    workload_of: Callable[[int], Path],
     cases: Sequence[OpenCase],
     capacity_per_s: Mapping[str, float],
     n_runs: int,
@@ -59,7 +57,6 @@ def measure_rates(
     """Measure every server at every rate that it can do, `n_runs` times.
 
     Args:
-        workload_of: the workload file for a number of candidates.
         capacity_per_s: closed-loop requests a second of each server, at 100 candidates.
     """
     runs = []
@@ -68,10 +65,10 @@ def measure_rates(
             for server in servers if run % 2 == 0 else list(reversed(servers)):
                 if case.rate_per_s > MOST_SHARE_OF_CAPACITY * capacity_per_s[server.name]:
                     continue
+                if not generators.can_ask(server, case.n_candidates):
+                    continue
                 on_step(f"open loop: {server.name} at {case.rate_per_s:g}/s, run {run + 1} of {n_runs}")
-                result, cpu = generators.open(
-                    server, workload_of(case.n_candidates), case.rate_per_s, duration_s, seed=run
-                )
+                result, cpu = generators.open(server, case.n_candidates, case.rate_per_s, duration_s, seed=run)
                 runs.append(open_run(server.name, run, case.n_candidates, result, cpu))
     return runs
 

@@ -104,7 +104,7 @@ class CandidateCost(msgspec.Struct, frozen=True):
     us_per_request: Spread
     """Microseconds of one core per request: 1 / requests per second."""
     server_cpu_us: Spread | None
-    answer_bytes: float
+    answer_bytes: float | None
 
 
 class Spending(msgspec.Struct, frozen=True):

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
 from loadtest.errors import ServerError
 from loadtest.intervals import Spread
 from loadtest.machine import read_commit, read_machine
-from loadtest.suite.agreement import Agreement, Ranking, ask_all, compare, read_ranking
+from loadtest.suite.agreement import Agreement, Ranking, ask_all, compare
 from loadtest.suite.candidate_cost import measure_costs
 from loadtest.suite.closed_rounds import measure_rounds, per_s
 from loadtest.suite.cores import Cores
@@ -26,15 +24,12 @@ from loadtest.suite.generators import Generators
 from loadtest.suite.load_curve import measure_curves
 from loadtest.suite.open_rates import measure_rates, open_run
 from loadtest.suite.plan import SuitePlan
+from loadtest.suite.questions import QuestionBook
 from loadtest.suite.results import Absent, HighestRate, MeasuredServer, SuiteResult, Tried
 from loadtest.suite.search import highest_rate, judge_tries
 from loadtest.suite.servers import Server, ServerPlan, running
 from loadtest.suite.spending import measure_spending
-from loadtest.workload import Workload, rank_bodies, read_workload
-
-SPENDING_REQUESTS = 200
-_MOST_BODY_CANDIDATES = 200_000
-"""Distinct requests × candidates prepared for one run: 2 000 of 100, 200 of 1 000."""
+from loadtest.workload import read_workload
 
 OnStep = Callable[[str], None]
 
@@ -50,8 +45,9 @@ class SuiteOptions:
     variants: tuple[ServerPlan, ...]
     """Measured beside the subject in rounds of their own."""
     workload_path: Path
+    """`workload.json` in the folder of a built workload."""
     out_dir: Path
-    """Logs of the servers and workload files of other sizes go here."""
+    """Logs of the servers and their prepared requests go here."""
     cores: Cores
     redis_pids: tuple[int, ...] = ()
 
@@ -80,7 +76,7 @@ class _Suite:
         options.out_dir.mkdir(parents=True, exist_ok=True)
         self._workload = read_workload(options.workload_path)
         self._n_candidates = self._workload.n_candidates
-        self._bodies = rank_bodies(self._workload)
+        self._questions = QuestionBook(self._workload, options.workload_path.parent, options.out_dir)
         self._absent: list[Absent] = []
         self._reference: dict[int, Ranking] = {}
         self._servers: list[Server] = []
@@ -94,7 +90,6 @@ class _Suite:
         closed = measure_rounds(
             generators,
             self._servers,
-            options.workload_path,
             self._n_candidates,
             plan.closed_rounds,
             plan.closed_s,
@@ -106,8 +101,7 @@ class _Suite:
         rates = measure_rates(
             generators,
             self._servers,
-            self._workload_of,
-            [case for case in plan.open_cases if case.n_candidates <= self._workload.ads.size],
+            plan.open_cases,
             self._capacity_per_s,
             plan.open_runs,
             plan.open_s,
@@ -117,7 +111,6 @@ class _Suite:
         curves = measure_curves(
             generators,
             self._servers,
-            options.workload_path,
             self._n_candidates,
             plan.curve_shares,
             self._capacity_per_s,
@@ -127,8 +120,7 @@ class _Suite:
         costs = measure_costs(
             generators,
             [server for server in self._servers if server.plan.ranks],
-            self._workload_of,
-            [count for count in plan.candidate_counts if count <= self._workload.ads.size],
+            plan.candidate_counts,
             plan.candidate_rounds,
             plan.candidate_s,
             self._on_step,
@@ -136,21 +128,20 @@ class _Suite:
         spending = []
         for server in self._servers:
             self._on_step(f"where {server.name} spends its time")
-            bodies = self._bodies[:SPENDING_REQUESTS]
-            spending.append(measure_spending(generators, server, options.workload_path, self._workload.path, bodies))
+            spending.append(measure_spending(generators, server, self._n_candidates))
         subject = self._servers[0]
         variant_servers = self._start(options.variants)
         beside = [subject, *self._servers[len(described) :]]
         variants = measure_rounds(
             self._generators(self._servers),
             beside if variant_servers else [],
-            options.workload_path,
             self._n_candidates,
             plan.closed_rounds,
             plan.closed_s,
             self._reference,
             self._on_step,
         )
+        bodies = self._questions.own(options.subject).requests.bodies
         return SuiteResult(
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=time.monotonic() - started,
@@ -159,7 +150,7 @@ class _Suite:
             cores=options.cores,
             workload=self._workload.describe(),
             workload_sha256=self._workload.sha256(),
-            mean_body_bytes=sum(map(len, self._bodies)) / len(self._bodies),
+            mean_body_bytes=sum(map(len, bodies)) / len(bodies),
             plan=plan.facts(),
             subject=options.subject.name,
             echo=options.echo.name,
@@ -177,15 +168,13 @@ class _Suite:
 
     def _start(self, plans: Sequence[ServerPlan]) -> list[MeasuredServer]:
         """Start servers in turn and hold each one's answers against the subject's."""
-        described = []
+        options, described = self._options, []
         for plan in plans:
             self._on_step(f"starting {plan.name}")
+            requests = self._questions.own(plan).requests
             try:
-                server = self._stack.enter_context(
-                    running(
-                        plan, self._workload.path, self._bodies[0], self._options.out_dir, self._options.cores.server
-                    )
-                )
+                up = running(plan, requests.path, requests.bodies[0], options.out_dir, options.cores.server)
+                server = self._stack.enter_context(up)
             except ServerError as error:
                 if plan.role in ("subject", "echo"):
                     raise
@@ -200,16 +189,25 @@ class _Suite:
 
     def _agreement(self, server: Server) -> Agreement:
         self._on_step(f"checking the probabilities of {server.name}")
-        bodies = self._bodies[: self._plan.agreement_requests]
-        answers = ask_all(server.name, server.target, self._workload.path, bodies)
-        rankings = [read_ranking(server.name, answer) for answer in answers]
+        questions = self._questions.own(server.plan)
+        requests = questions.requests
+        bodies = requests.bodies[: self._plan.agreement_requests]
+        answers = ask_all(server.name, server.target, requests.path, bodies)
+        rankings = [questions.read(number, answer) for number, answer in enumerate(answers)]
         if not self._reference:
             self._reference = dict(enumerate(rankings))
         return compare(server.name, self._reference, enumerate(rankings))
 
     def _generators(self, servers: Sequence[Server]) -> Generators:
         options = self._options
-        return Generators(self._plan, tuple(servers), options.redis_pids, options.cores.client, options.out_dir)
+        return Generators(
+            plan=self._plan,
+            questions=self._questions,
+            servers=tuple(servers),
+            redis_pids=options.redis_pids,
+            client_core=options.cores.client,
+            folder=options.out_dir,
+        )
 
     def _search(self, generators: Generators, server: Server) -> list[HighestRate]:
         """The highest rate for each bound, the widest first: what it saw narrows the next one's range."""
@@ -221,7 +219,7 @@ class _Suite:
             self._on_step(f"highest rate: {server.name} at {rate_per_s:.0f}/s")
             runs = []
             for run in range(plan.search_runs):
-                result, cpu = generators.open(server, self._options.workload_path, rate_per_s, plan.search_s, seed=run)
+                result, cpu = generators.open(server, self._n_candidates, rate_per_s, plan.search_s, seed=run)
                 runs.append(open_run(server.name, run, self._n_candidates, result, cpu))
             return judge_tries(rate_per_s, runs)
 
@@ -230,22 +228,6 @@ class _Suite:
             known = result.tried
             found.append(result)
         return found
-
-    def _workload_of(self, n_candidates: int) -> Path:
-        """The workload's file with another number of candidates, and fewer distinct requests where they are long."""
-        if n_candidates == self._n_candidates:
-            return self._options.workload_path
-        path = self._options.out_dir / f"workload-{n_candidates}.json"
-        if not path.exists():
-            n_bodies = min(self._workload.distinct_bodies, max(1, _MOST_BODY_CANDIDATES // n_candidates))
-            other: Workload = msgspec.structs.replace(
-                self._workload, n_candidates=n_candidates, distinct_bodies=n_bodies
-            )
-            content = msgspec.to_builtins(other)
-            for entity in ("users", "ads"):  # a counted entity names no ids, a listed one no prefix
-                content[entity] = {key: value for key, value in content[entity].items() if value is not None}
-            path.write_bytes(msgspec.json.encode({key: value for key, value in content.items() if value is not None}))
-        return path
 
 
 def _median(spread: Spread | None) -> float:

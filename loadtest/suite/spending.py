@@ -33,6 +33,7 @@ _SAMPLES_PER_S = 499
 """Not 500: a server that does something every 2 ms must not always be seen doing it."""
 _SMALLEST_SHARE = 0.01
 _PERF_TIMEOUT_S = 60
+STAGE_REQUESTS = 200
 
 
 def stages_us(headers: Iterable[str]) -> dict[str, float]:
@@ -62,19 +63,19 @@ def _short(library: str) -> str:
     """`loop.cpython-311-x86_64-linux-gnu.so` is `loop`; `[kernel.kallsyms]` is `kernel`."""
     if library.startswith("[kernel"):
         return "kernel"
+    library = library.removesuffix(" (deleted)")  # replaced on disk while it runs
     name = re.sub(r"(\.cpython-[^.]*|\.abi3)?\.so(\.[0-9.]+)?$", "", library)
     return re.sub(r"-[0-9a-f]{8,}$", "", name)
 
 
-def measure_spending(
-    generators: Generators, server: Server, workload: Path, path: str, bodies: Sequence[bytes]
-) -> Spending:
+def measure_spending(generators: Generators, server: Server, n_candidates: int) -> Spending:
     """Look at one server: its own stages, its CPU samples, its memory."""
-    stages = stages_us(_server_timings(server.target, path, bodies))
+    requests = generators.questions.own(server.plan).requests
+    stages = stages_us(_server_timings(server.target, requests.path, requests.bodies[:STAGE_REQUESTS]))
     with tempfile.TemporaryDirectory(prefix="clickserve-perf-") as folder:
         samples = Path(folder) / "perf.data"
         with _sampled(server.process_ids(), samples):
-            generators.closed(server, workload, generators.plan.spending_s)
+            generators.closed(server, n_candidates, generators.plan.spending_s)
         libraries = libraries_of(_report(samples)) if samples.exists() else {}
     process_ids = server.process_ids()
     return Spending(server.name, stages, libraries, memory_bytes(process_ids), len(process_ids))

@@ -64,7 +64,7 @@ def _throughput(result: SuiteResult) -> Section:
                 server.name,
                 _spread(per_s(result.closed, server.name), "{:,.0f}"),
                 _spread(ratio(result.closed, server.name, result.echo), "{:.3f}"),
-                _spread(ours, "{:.1f} ×"),
+                _spread(ours, "{:.2g} ×"),
                 _medians(rounds, "p50_ms", "{:.2f}"),
                 _medians(rounds, "p99_ms", "{:.2f}"),
                 *_cpu_cells(rounds),

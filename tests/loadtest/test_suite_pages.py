@@ -1,0 +1,123 @@
+"""The pages of a suite say every figure with its statistic, escape what came from outside, and can be drawn again."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from loadtest.errors import LoadTestError
+from loadtest.suite.pages import read_result, render_html, write_document, write_report
+from loadtest.suite.results import SuiteResult
+from loadtest.suite.tables import REFUSED, Section, sections
+from tests.conftest import REPOSITORY
+from tests.loadtest.suite_runs import opened, suite_result
+
+
+def section(title: str, result: SuiteResult) -> Section:
+    """The section of that name."""
+    return next(found for found in sections(result) if found.title == title)
+
+
+def row(title: str, result: SuiteResult, *names: str) -> tuple[str, ...]:
+    """The row of a table that holds these cells."""
+    table = section(title, result).table
+    assert table is not None
+    return next(cells for cells in table.rows if set(names) <= set(cells))
+
+
+def test_throughput_has_median_extremes_and_ratios() -> None:
+    """40 000 and 30 000 for echo, 7 000 and 6 000 for us: ratios 0.175 and 0.2."""
+    cells = row("Requests per second", suite_result(), "ours")
+
+    assert cells[1] == "6,500 (6,000 to 7,000)"
+    assert cells[2] == "0.188 (0.175 to 0.200)"
+    assert row("Requests per second", suite_result(), "tuned")[3] == "4.5 × (4 × to 5 ×)"
+
+
+def test_a_late_generators_percentile_is_refused_in_words() -> None:
+    """An empty cell would look like something not measured."""
+    late = [opened("ours", run, 5.0, believable=False) for run in range(3)]
+
+    assert REFUSED in row("Latency under a given load", suite_result(open=late), "ours")
+    assert REFUSED in row("Past saturation", suite_result(), "tuned")
+
+
+def test_a_rate_above_which_the_generator_was_late_is_a_lower_bound() -> None:
+    """It must not read as the server's limit."""
+    result = suite_result()
+    late = suite_result(highest=[msgspec.structs.replace(found, ended_by="generator") for found in result.highest])
+
+    title = "Highest Poisson rate within a bound"
+    assert row(title, result, "ours")[1] == "6,400/s"
+    assert row(title, late, "ours")[1] == "at least 6,400/s"
+
+
+def test_a_server_that_is_not_installed_is_named_with_its_reason() -> None:
+    """Silence would look like a choice."""
+    cells = row("The servers", suite_result(), "mlserver")
+
+    assert "not installed" in cells[-1]
+
+
+def test_what_was_not_measured_has_no_section() -> None:
+    """A quick suite leaves out the search; an empty table says nothing."""
+    titles = [found.title for found in sections(suite_result(highest=[], variants=[], open=[]))]
+
+    assert "Highest Poisson rate within a bound" not in titles
+    assert "What each decision is worth" not in titles
+
+
+def test_the_page_is_self_contained_and_escapes(tmp_path: Path) -> None:
+    """No script, no address; a description is text."""
+    html = render_html(suite_result())
+
+    assert "<script" not in html
+    assert not re.findall(r'(?:src|href)="', html)
+    assert "&lt;b&gt;expert" in html
+    assert html.count("<svg") == 3
+
+
+def test_drawings_are_files_beside_the_document(tmp_path: Path) -> None:
+    """A Markdown page shows them by a relative path; each is well-formed SVG."""
+    write_document(suite_result(), tmp_path / "docs" / "performance.md")
+
+    text = (tmp_path / "docs" / "performance.md").read_text()
+    linked = re.findall(r"!\[[^]]+\]\((performance/[^)]+\.svg)\)", text)
+    assert len(linked) == 3
+    for name in linked:
+        root = ET.fromstring((tmp_path / "docs" / name).read_text())
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "expert's</b> \\| FastAPI" in text  # a bar inside a cell does not end it
+    widths = {line.count("|") - line.count("\\|") for line in text.splitlines() if line.startswith("| ours |")}
+    assert all(width > 2 for width in widths)
+
+
+def test_the_pages_can_be_drawn_again_from_the_recorded_figures(tmp_path: Path) -> None:
+    """Half an hour of measuring must survive a changed sentence."""
+    page = write_report(suite_result(), tmp_path)
+
+    assert read_result(tmp_path / "suite.json") == suite_result()
+    command = [sys.executable, "-m", "service", "bench", "--suite", "--json", "--out", str(tmp_path / "again")]
+    subprocess.run(
+        [*command, "--from", str(tmp_path / "suite.json"), "--write", str(tmp_path / "performance.md")],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (tmp_path / "again" / "suite.html").read_text() == page.read_text()
+    assert (tmp_path / "performance.md").read_text().startswith("# Performance\n")
+
+
+def test_another_file_is_no_result(tmp_path: Path) -> None:
+    """Named, instead of a traceback."""
+    (tmp_path / "suite.json").write_text("{}")
+
+    with pytest.raises(LoadTestError, match=r"suite\.json is no result of a suite"):
+        read_result(tmp_path / "suite.json")
