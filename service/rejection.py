@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from service.errors import InvalidRequest, MalformedBody, RequestError
 
-PathOf = Callable[[int], str]
 Check = Callable[[object, str], None]
 """Raises InvalidRequest where a value at a path is not what it should be."""
 

@@ -1,9 +1,9 @@
 """The JSON of `/v1/rank` and `/v1/predict`: its shape, and from bytes to checked requests.
 
 Decoding into typed structs refuses nearly everything that is wrong at the speed of C; what types cannot say (ids that
-may become keys, duplicates, bids that all or none have) is checked here over whole lists. When a body is refused,
-`rejection.py` reads it a second time, slowly, to name the place and the value. Ids leave here as text, bids as one
-array; no object per candidate survives. The structs also are the schemas in `/openapi.json`.
+may become keys, duplicates, bids that all or none have) is checked over whole lists (`request_checks.py`). When a body
+is refused, `rejection.py` reads it a second time, slowly, to name the place and the value. Ids leave here as text, bids
+as one array; no object per candidate survives. The structs also are the schemas in `/openapi.json`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from feature_store.errors import EntityIdError
-from feature_store.ids import are_plain_and_distinct, entity_id
+from feature_store.ids import are_plain_and_distinct
 from service import rejection
 from service.errors import InvalidRequest
+from service.request_checks import check_count, check_distinct, checked_bids, checked_ids
 
 DegradedCode = Literal[
     "user_missing",
@@ -34,6 +34,8 @@ DegradedCode = Literal[
     "plan_fallback",
     "deadline_partial",
 ]
+"""Append only: the place of a code is its bit in a frame (`docs/binary-rank.md`)."""
+
 Scalar = str | int | float | bool | None
 EntityId = Annotated[
     str | int,
@@ -176,13 +178,13 @@ def rank_request(body: bytes | bytearray, max_candidates: int) -> RankRequest:
         rank = _RANK.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise rejection.explain(body, rejection.RANK, error) from None
-    _check_count("candidates", len(rank.candidates), max_candidates)
+    check_count("candidates", len(rank.candidates), max_candidates)
     if rank.top_k is not UNSET and rank.top_k < 1:
         raise InvalidRequest(f"expected at least 1, got {rank.top_k}", "top_k")
     ad_ids, bids = _candidates(rank.candidates)
     return RankRequest(
         model=rank.model,
-        user_id=None if rank.user_id is UNSET else _entity_ids([rank.user_id], lambda _: "user_id")[0],
+        user_id=None if rank.user_id is UNSET else checked_ids([rank.user_id], lambda _: "user_id")[0],
         ad_ids=ad_ids,
         bids=bids,
         context=rank.context,
@@ -197,7 +199,7 @@ def predict_request(body: bytes | bytearray, max_instances: int) -> PredictReque
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise rejection.explain(body, rejection.PREDICT, error) from None
     instances = predict.instances
-    _check_count("instances", len(instances), max_instances)
+    check_count("instances", len(instances), max_instances)
     return PredictRequest(
         model=predict.model,
         user_ids=_optional_ids([instance.user_id for instance in instances], "user_id"),
@@ -216,9 +218,8 @@ def _candidates(candidates: list[str | int | Candidate]) -> tuple[list[str], npt
     if are_plain_and_distinct(candidates):  # the usual case: plain text, nothing to change and nothing beside it
         return candidates, None  # type: ignore[return-value]
     raw_ids, bids = _columns(candidates)
-    ad_ids = _entity_ids(raw_ids, lambda i: _candidate_path(candidates, i))
-    if len(set(ad_ids)) < len(ad_ids):
-        _refuse_duplicates(candidates, ad_ids)
+    ad_ids = checked_ids(raw_ids, lambda i: _candidate_path(candidates, i))
+    check_distinct(ad_ids, lambda i: _candidate_path(candidates, i))
     return ad_ids, bids
 
 
@@ -238,50 +239,17 @@ def _columns(candidates: Sequence[str | int | Candidate]) -> tuple[list[str | in
             f"missing, while candidates[{present}] has one; send a bid for all candidates or for none",
             f"candidates[{absent}].bid",
         )
-    bids = np.array(sent, dtype=np.float64)
-    if bids.min() < 0:
-        worst = int(np.flatnonzero(bids < 0)[0])
-        raise InvalidRequest(f"expected a number of 0 or more, got {bids[worst]:g}", f"candidates[{worst}].bid")
-    return ids, bids + 0.0  # -0.0 becomes 0.0: nobody wants to read a score of minus nothing
-
-
-def _entity_ids(values: Sequence[str | int], path_of: rejection.PathOf) -> list[str]:
-    """The values as entity ids; `path_of(i)` names the i-th in an error."""
-    checked = []
-    for i, value in enumerate(values):
-        try:
-            checked.append(entity_id(value))
-        except EntityIdError as error:
-            raise InvalidRequest(str(error), path_of(i)) from None
-    return checked
+    return ids, checked_bids(np.array(sent, dtype=np.float64))
 
 
 def _optional_ids(values: list[str | int | UnsetType], key: str) -> list[str | None]:
     present = [i for i, value in enumerate(values) if value is not UNSET]
     ids: list[str | None] = [None] * len(values)
-    checked = _entity_ids([value for value in values if value is not UNSET], lambda i: f"instances[{present[i]}].{key}")
+    checked = checked_ids([value for value in values if value is not UNSET], lambda i: f"instances[{present[i]}].{key}")
     for i, text in zip(present, checked, strict=True):
         ids[i] = text
     return ids
 
 
-def _check_count(key: str, count: int, limit: int) -> None:
-    if count == 0:
-        raise InvalidRequest("expected at least one, got none", key)
-    if count > limit:
-        raise InvalidRequest(f"expected at most {limit} (server.max_candidates), got {count}", key)
-
-
 def _candidate_path(candidates: Sequence[object], i: int) -> str:
     return f"candidates[{i}].ad_id" if isinstance(candidates[i], Candidate) else f"candidates[{i}]"
-
-
-def _refuse_duplicates(candidates: Sequence[object], ad_ids: list[str]) -> None:
-    first_at: dict[str, int] = {}
-    for i, ad_id in enumerate(ad_ids):
-        first = first_at.setdefault(ad_id, i)
-        if first != i:
-            raise InvalidRequest(
-                f"duplicate of {_candidate_path(candidates, first)}, both are {ad_id!r}; send each ad once",
-                _candidate_path(candidates, i),
-            )
