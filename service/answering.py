@@ -11,8 +11,8 @@ from msgspec import UNSET, Struct
 
 from service.deadline import Deadline
 from service.model_slots import ModelSlots, ServedModel
+from service.rank_form import JSON, RankForm, Ranking
 from service.ranking import ranked
-from service.results_json import results_json
 from service.scoring import Scored, Scoring
 from service.telemetry import Reals, Telemetry
 from service.wire import (
@@ -20,10 +20,8 @@ from service.wire import (
     ModelReference,
     PredictAnswer,
     Prediction,
-    RankAnswer,
     encode,
     predict_request,
-    rank_request,
 )
 
 
@@ -34,6 +32,7 @@ class Answer(Struct, frozen=True):
     model_version: str
     server_timing: str
     """Value of the `Server-Timing` header, milliseconds."""
+    content_type: bytes
 
 
 class Answering:
@@ -45,10 +44,12 @@ class Answering:
         self._telemetry = telemetry
         self._max_candidates = max_candidates
 
-    async def rank(self, body: bytes | bytearray, deadline: Deadline, request_id: str) -> Answer:
-        """Answers `/v1/rank`. Raises RequestError, or DeadlinePassed."""
+    async def rank(
+        self, asked: RankForm, answered: RankForm, body: bytes | bytearray, deadline: Deadline, request_id: str
+    ) -> Answer:
+        """Answers `/v1/rank`, asked in one form, in another. Raises RequestError, or DeadlinePassed."""
         started_s = time.perf_counter()
-        request = rank_request(body, self._max_candidates)
+        request = asked.read(body, self._max_candidates)
         model = self._slots.get(request.model)
         parsed_s = time.perf_counter()
         scored = await self._scoring.rank(model, request, deadline)
@@ -57,11 +58,18 @@ class Answering:
         value = p_click if request.bids is None else p_click * request.bids[: len(p_click)]
         order = ranked(value, raw_logit, scored.n, request.top_k)
         ranked_s = time.perf_counter()
-        scores = None if request.bids is None else value
-        results = results_json(request.ad_ids, order, p_click, scores, scored.knowledge.own_codes)
-        # The results are JSON already; the struct is what they say, and what OpenAPI shows.
-        shaped = RankAnswer(request_id, _reference(model), results, scored.degraded, _counts(scored))  # type: ignore[arg-type]
-        return self._answer(model, scored, encode(shaped), started_s, parsed_s, scored_s, ranked_s)
+        ranking = Ranking(
+            request_id,
+            _reference(model),
+            request.ad_ids,
+            order,
+            p_click,
+            None if request.bids is None else value,
+            scored.degraded,
+            scored.knowledge,
+        )
+        written = answered.write(ranking)
+        return self._answer(model, scored, written, started_s, parsed_s, scored_s, ranked_s, answered.content_type)
 
     async def predict(self, body: bytes | bytearray, deadline: Deadline, request_id: str) -> Answer:
         """Answers `/v1/predict`. Raises as `rank` does."""
@@ -77,7 +85,7 @@ class Answering:
             for i, p_click in enumerate(_with_gaps(scored.scores.p_click, scored.n))
         ]
         answer = encode(PredictAnswer(request_id, _reference(model), predictions, scored.degraded, _counts(scored)))
-        return self._answer(model, scored, answer, started_s, parsed_s, scored_s, scored_s)
+        return self._answer(model, scored, answer, started_s, parsed_s, scored_s, scored_s, JSON.content_type)
 
     def _answer(
         self,
@@ -88,6 +96,7 @@ class Answering:
         parsed_s: float,
         scored_s: float,
         ranked_s: float,
+        content_type: bytes,
     ) -> Answer:
         """Counts what happened and closes the books on time."""
         ended_s = time.perf_counter()
@@ -108,7 +117,7 @@ class Answering:
             f"features;dur={scored.features_s * 1000:.3f}, assemble;dur={scored.assemble_s * 1000:.3f}, "
             f"model;dur={scored.model_s * 1000:.3f}, total;dur={(ended_s - started_s) * 1000:.3f}"
         )
-        return Answer(body, model.version, server_timing)
+        return Answer(body, model.version, server_timing, content_type)
 
 
 def _reference(model: ServedModel) -> ModelReference:

@@ -30,6 +30,7 @@ from service.hot_path import HotPath
 from service.live_items import LiveItems
 from service.model_loading import ModelLoading, champion_of
 from service.model_slots import ModelSlots
+from service.negotiation import json_only, json_or_frames
 from service.openapi import PREDICT_ROUTE, RANK_ROUTE
 from service.readiness import Readiness
 from service.request_id import RequestIds
@@ -146,7 +147,7 @@ class Runtime:
         hot_paths = [
             HotPath(
                 route,
-                use_case,
+                negotiate,
                 admission=self._admission,
                 readiness=self._readiness,
                 request_ids=request_ids,
@@ -155,7 +156,10 @@ class Runtime:
                 clock=self._clock,
                 telemetry=telemetry,
             )
-            for route, use_case in ((RANK_ROUTE, answering.rank), (PREDICT_ROUTE, answering.predict))
+            for route, negotiate in (
+                (RANK_ROUTE, json_or_frames(answering.rank)),
+                (PREDICT_ROUTE, json_only(answering.predict)),
+            )
         ]
         return Application(
             hot_paths,

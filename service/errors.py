@@ -6,10 +6,10 @@ ServiceError
 ├── RequestError              the caller's mistake; the message names the path into the request
 │   ├── UnknownPath           nothing is there
 │   ├── WrongMethod           something is there, but not for this method
-│   ├── MalformedBody         not JSON, or not UTF-8
+│   ├── MalformedBody         neither JSON nor a frame, or not UTF-8
 │   ├── BodyTooLarge          more bytes than `server.max_body_bytes`
-│   ├── UnsupportedMedia      a content type or encoding that is not JSON as it is
-│   ├── InvalidRequest        JSON that does not say what the route needs
+│   ├── UnsupportedMedia      a content type or encoding that the route does not read
+│   ├── InvalidRequest        a body that does not say what the route needs
 │   └── UnknownModel          no slot of that name
 └── Unavailable               not the caller's mistake; trying again later may help
     ├── Overloaded            refused at the door, so that requests inside stay in time
@@ -59,7 +59,7 @@ class WrongMethod(RequestError):
 
 
 class MalformedBody(RequestError):
-    """The body is not JSON, or not UTF-8."""
+    """The body is neither JSON nor a frame that can be read, or not UTF-8."""
 
 
 class BodyTooLarge(RequestError):
@@ -73,11 +73,11 @@ class BodyTooLarge(RequestError):
 
 
 class UnsupportedMedia(RequestError):
-    """The body is announced as something else than plain JSON."""
+    """The body is announced as something that the route does not read."""
 
 
 class InvalidRequest(RequestError):
-    """The body is JSON, but a value in it is not what the route needs."""
+    """The body can be read, but a value in it is not what the route needs."""
 
 
 class UnknownModel(RequestError):

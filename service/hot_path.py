@@ -9,15 +9,15 @@ wrong is answered as a problem; one last handler turns a defect into a logged 50
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 
 from service import http_errors
 from service.admission import Admission
 from service.answering import Answer
 from service.asgi import REFUSED_STATUS, WHOLE_ANSWER, Message, Receive, Send, SendWhole
 from service.deadline import HEADER as DEADLINE_HEADER
-from service.deadline import Deadline, MonotonicClock, deadline_of
-from service.errors import BodyTooLarge, Overloaded, ServiceError, UnsupportedMedia, WrongMethod
+from service.deadline import MonotonicClock, deadline_of
+from service.errors import BodyTooLarge, Overloaded, ServiceError, WrongMethod
+from service.negotiation import Negotiate
 from service.readiness import Readiness
 from service.request_id import HEADER as REQUEST_ID_HEADER
 from service.request_id import TRACE_HEADER, RequestIds
@@ -25,14 +25,7 @@ from service.settings import DeadlineSettings
 from service.telemetry import Telemetry
 from service.wire import encode
 
-UseCase = Callable[[bytes | bytearray, Deadline, str], Awaitable[Answer]]
-"""Body, deadline and request id in, answer out."""
-
-_JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", http_errors.CONTENT_TYPE)
-
-TAKEN_FOR_JSON = frozenset((b"", b"application/json", b"application/x-www-form-urlencoded"))
-"""The last is what `curl -d` announces, whatever it sends. Both routes only read, so a forged form can do no harm."""
 
 CLIENT_LEFT = 499
 """Counted, never sent: the caller closed the connection before its body had arrived (nginx's number for it)."""
@@ -50,7 +43,7 @@ class HotPath:
     def __init__(
         self,
         route: str,
-        use_case: UseCase,
+        negotiate: Negotiate,
         *,
         admission: Admission,
         readiness: Readiness,
@@ -61,7 +54,7 @@ class HotPath:
         telemetry: Telemetry,
     ) -> None:
         self.route = route
-        self._use_case = use_case
+        self._negotiate = negotiate
         self._admission = admission
         self._readiness = readiness
         self._request_ids = request_ids
@@ -95,7 +88,7 @@ class HotPath:
         else:
             status, body = 200, answer.body
             headers_out = [
-                _JSON,
+                (b"content-type", answer.content_type),
                 (b"x-model-version", answer.model_version.encode()),
                 (b"server-timing", answer.server_timing.encode()),
             ]
@@ -114,12 +107,12 @@ class HotPath:
         """Checks the head, reads the body, waits at the door, and hands over."""
         if method != "POST":
             raise WrongMethod(method, "POST")
-        _check_media(headers)
+        use_case = self._negotiate(headers)
         body = await self._read(headers, receive)
         deadline = deadline_of(headers.get(DEADLINE_HEADER), self._clock(), self._deadline, self._clock)
         await self._admission.enter()
         try:
-            return await self._use_case(body, deadline, request_id)
+            return await use_case(body, deadline, request_id)
         finally:
             self._admission.leave()
 
@@ -148,16 +141,3 @@ class HotPath:
                 body = bytearray(body)
             body += chunk
         return body
-
-
-def _check_media(headers: dict[bytes, bytes]) -> None:
-    """Raises UnsupportedMedia where the body is announced as something that is never plain JSON."""
-    announced = headers.get(b"content-type", b"")
-    media = announced if announced in TAKEN_FOR_JSON else announced.partition(b";")[0].strip().lower()
-    if media not in TAKEN_FOR_JSON:
-        raise UnsupportedMedia(f"expected application/json, got {media[:40].decode('latin-1')!r}", "Content-Type")
-    coding = headers.get(b"content-encoding", b"").strip().lower()
-    if coding not in (b"", b"identity"):
-        raise UnsupportedMedia(
-            f"expected an uncompressed body, got {coding[:40].decode('latin-1')!r}", "Content-Encoding"
-        )

@@ -52,10 +52,10 @@ class ProblemKind:
 KINDS: dict[type[ServiceError], ProblemKind] = {
     UnknownPath: ProblemKind(404, "unknown-path", "No such path"),
     WrongMethod: ProblemKind(405, "wrong-method", "The path has no such method"),
-    MalformedBody: ProblemKind(400, "malformed-body", "The body is not JSON"),
+    MalformedBody: ProblemKind(400, "malformed-body", "The body cannot be read"),
     UnknownModel: ProblemKind(404, "unknown-model", "No such model"),
     BodyTooLarge: ProblemKind(413, "body-too-large", "The body is too large"),
-    UnsupportedMedia: ProblemKind(415, "unsupported-media", "The body is not plain JSON"),
+    UnsupportedMedia: ProblemKind(415, "unsupported-media", "The body has a form that is not read here"),
     InvalidRequest: ProblemKind(422, "invalid-request", "A value is not what the route needs"),
     Overloaded: ProblemKind(503, "overloaded", "The service is over capacity"),
     DeadlinePassed: ProblemKind(504, "deadline-passed", "The deadline passed with nothing scored"),

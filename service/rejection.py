@@ -12,6 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from service.errors import InvalidRequest, MalformedBody, RequestError
 
@@ -34,23 +35,12 @@ def explain(body: bytes | bytearray, fields: Fields, refusal: Exception) -> Requ
     """The error for a body that a typed decoder refused with `refusal`."""
     if not body:
         return MalformedBody("the body is empty; expected a JSON object")
-    try:
-        document = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_int=_parse_int)
-    except UnicodeDecodeError as error:
-        return MalformedBody(f"the body is not UTF-8 at byte {error.start}")
-    except json.JSONDecodeError as error:
-        return MalformedBody(f"the body is not JSON: {error.msg} at character {error.pos}")
-    except RecursionError:
-        return MalformedBody("the body is nested too deeply")
-    except MalformedBody as error:
-        return error
-    if not _is_text(document):
-        return MalformedBody("the body is not JSON: an escape such as \\ud800 is half of a character")
-    try:
-        _check_object(document, "", fields)
-    except InvalidRequest as error:
-        return error
-    return _in_our_words(refusal)
+    return _explained(body, "the body", "", lambda document, path: _check_object(document, path, fields), refusal)
+
+
+def explain_context(text: bytes | bytearray, refusal: Exception) -> RequestError:
+    """The error for a context that stands alone, refused with `refusal`."""
+    return _explained(text, "the context", "context", _check_context, refusal)
 
 
 def shown(value: object) -> str:
@@ -63,6 +53,28 @@ def shown(value: object) -> str:
     if len(text) > _SHOWN_CHARACTERS:
         text = text[: _SHOWN_CHARACTERS - 1] + "…"
     return f"{text} ({_kind(value)})"
+
+
+def _explained(text: bytes | bytearray, what: str, path: str, check: Check, refusal: Exception) -> RequestError:
+    """The error for `what`, a JSON text whose value is at `path` of the request."""
+    refuse_constant = partial(_refuse_constant, what)
+    try:
+        document = json.loads(text.decode("utf-8"), parse_constant=refuse_constant, parse_int=_parse_int)
+    except UnicodeDecodeError as error:
+        return MalformedBody(f"{what} is not UTF-8 at byte {error.start}")
+    except json.JSONDecodeError as error:
+        return MalformedBody(f"{what} is not JSON: {error.msg} at character {error.pos}")
+    except RecursionError:
+        return MalformedBody(f"{what} is nested too deeply")
+    except MalformedBody as error:
+        return error
+    if not _is_text(document):
+        return MalformedBody(f"{what} is not JSON: an escape such as \\ud800 is half of a character")
+    try:
+        check(document, path)
+    except InvalidRequest as error:
+        return error
+    return _in_our_words(refusal, path)
 
 
 def _check_object(value: object, path: str, fields: Fields) -> None:
@@ -151,8 +163,8 @@ def _parse_int(digits: str) -> int | float:
     return int(digits) if not limit or len(digits) < limit else math.inf
 
 
-def _refuse_constant(name: str) -> float:
-    raise MalformedBody(f"the body is not JSON: {name} is not a JSON number")
+def _refuse_constant(what: str, name: str) -> float:
+    raise MalformedBody(f"{what} is not JSON: {name} is not a JSON number")
 
 
 def _is_finite(number: int | float) -> bool:
@@ -187,7 +199,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(names)}"
 
 
-def _in_our_words(refusal: Exception) -> InvalidRequest:
-    """The decoder's "Expected …, got … - at `$.path`" with the path in front."""
-    message, _, place = str(refusal).replace("`", "").partition(" - at $.")
-    return InvalidRequest(message[:1].lower() + message[1:], place.removesuffix("[...]"))
+def _in_our_words(refusal: Exception, path: str) -> InvalidRequest:
+    """The decoder's "Expected …, got … - at `$.place`" with the path in front."""
+    message, _, place = str(refusal).replace("`", "").partition(" - at $")
+    return InvalidRequest(message[:1].lower() + message[1:], (path + place.removesuffix("[...]")).removeprefix("."))

@@ -28,7 +28,7 @@ class Caller:
         self._events = iter(events)
         self._hot_path = HotPath(
             "/v1/rank",
-            self._use,
+            lambda headers: self._use,
             admission=Admission(AdmissionSettings(), self._clock),
             readiness=Readiness(MemoryStore("shop"), ModelSlots(), system_clock),
             request_ids=RequestIds(),
@@ -60,7 +60,7 @@ class Caller:
 
     async def _use(self, body: bytes | bytearray, deadline: Deadline, request_id: str) -> Answer:
         self.remaining_ms.append(deadline.remaining_ms())
-        return Answer(bytes(body), "v1", "")
+        return Answer(bytes(body), "v1", "", b"application/json")
 
 
 async def test_a_body_that_comes_slowly_spends_its_own_time() -> None:
