@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,21 @@ from models.plans.parts import gathered
 from models.plans.tree_tables import TreeTables, Words
 from models.specs import Float64s, Int64s
 
-_BITS = np.uint64(0x03F79D71B4CB0A89)
-"""A de Bruijn sequence: multiplied by a power of two, its upper six bits are different for each."""
-_PLACE = np.zeros(64, dtype=np.int64)
-_PLACE[((np.uint64(1) << np.arange(64, dtype=np.uint64)) * _BITS) >> np.uint64(58)] = np.arange(64)
+
+class _Float(NamedTuple):
+    """A float that holds the powers of two of a word, and the whole number of as many bytes."""
+
+    kind: np.dtype[Any]
+    whole: np.dtype[Any]
+    exponent_at: int
+    exponent_of_1: int
+
+
+_FLOAT_OF_WORD = {
+    4: _Float(np.dtype(np.float32), np.dtype(np.int32), 23, 127),
+    8: _Float(np.dtype(np.float64), np.dtype(np.int64), 52, 1023),
+}
+"""By bytes of a word."""
 
 
 class NumpyTreeKernel:
@@ -28,7 +40,10 @@ class NumpyTreeKernel:
 
     def __init__(self, tables: TreeTables) -> None:
         self._tables = tables
-        self._first_leaf = np.arange(tables.n_trees, dtype=np.int64) * tables.leaves.shape[1]
+        self._float = _FLOAT_OF_WORD[tables.word.itemsize]
+        # A leaf lies at its number, the exponent of its bit, behind the leaves of the trees before.
+        first_leaf = np.arange(tables.n_trees, dtype=np.int64) * tables.leaves.shape[1]
+        self._leaf_of_exponent_0 = first_leaf - self._float.exponent_of_1
         self._leaves = tables.leaves.ravel()
         starts = tables.column_start.tolist()
         self._cuts = [tables.cuts[start:end].tolist() for start, end in pairwise(starts)]
@@ -60,7 +75,10 @@ class NumpyTreeKernel:
         """See `Kernel.score`."""
         left = gathered(base, delta, split, rows)
         left &= shared
-        raw_logit[:] = self._leaves[self._first_leaf + _lowest_bit(left)].sum(axis=1)
+        left &= -left  # the lowest bit alone
+        exponent = left.astype(self._float.kind).view(self._float.whole) >> self._float.exponent_at
+        # No bit left means damaged masks; clipping then reads a wrong leaf and no memory that is not ours.
+        raw_logit[:] = self._leaves.take(self._leaf_of_exponent_0 + exponent, mode="clip").sum(axis=1)
         tables = self._tables
         segment = np.searchsorted(tables.knots, raw_logit)
         p_click[:] = sigmoid(tables.intercepts[segment] + tables.slopes[segment] * raw_logit)
@@ -97,10 +115,3 @@ class NumpyTreeKernel:
             return np.full(len(hashes), np.nan, dtype=np.float32)
         place = np.searchsorted(keys, hashes).clip(max=len(keys) - 1)
         return np.where(keys[place] == hashes, codes[place], np.float32(np.nan))
-
-
-def _lowest_bit(masks: Words) -> npt.NDArray[np.int64]:
-    """Number of the lowest bit that is set, 0 where none is."""
-    words = masks.astype(np.uint64)
-    place: npt.NDArray[np.int64] = _PLACE[((words & (~words + np.uint64(1))) * _BITS) >> np.uint64(58)]
-    return place
