@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from service.binary_frame import ANSWER_MEDIA, REQUEST_MEDIA
 from service.http_errors import INTERNAL, KINDS, REFUSALS, Problem, ProblemKind
 from service.wire import PredictAnswer, PredictBody, RankAnswer, RankBody
 
@@ -49,6 +50,7 @@ _PREDICT_ANSWER = {
     "degraded": [],
     "features": _FEATURES,
 }
+_FRAME = {"type": "string", "format": "binary", "description": "Specified in `docs/binary-rank.md`."}
 _REQUEST_HEADERS = {
     "X-Request-ID": "Name of the request in answers and logs: 1 to 128 visible ASCII characters; others are replaced.",
     "X-Deadline-Ms": "Milliseconds until the answer is worthless; can only shorten `deadline.total_ms`.",
@@ -70,9 +72,10 @@ def with_hot_routes(document: dict[str, Any]) -> dict[str, Any]:
         "rank",
         "Which of these candidates will this user click?",
         "Best first: by `score` (bid x p_click) where bids were sent, else by `p_click`. Unknown users, ads and "
-        "context keys, a slow or dead store are never errors: defaults stand in, and `degraded` says so.",
-        _json(rank_body, _RANK_REQUESTS),
-        _json(rank_answer, {"answer": {"value": _RANK_ANSWER}}),
+        "context keys, a slow or dead store are never errors: defaults stand in, and `degraded` says so. Callers who "
+        f"count microseconds send frames as `{REQUEST_MEDIA}` and accept `{ANSWER_MEDIA}` (`docs/binary-rank.md`).",
+        {**_json(rank_body, _RANK_REQUESTS), REQUEST_MEDIA: {"schema": _FRAME}},
+        {**_json(rank_answer, {"answer": {"value": _RANK_ANSWER}}), ANSWER_MEDIA: {"schema": _FRAME}},
         problem,
     )
     predict = _operation(

@@ -1,4 +1,4 @@
-"""The README's snippets are run as they stand, in the order a reader meets them.
+"""The snippets of the README and of `docs/` are run as they stand, in the order a reader meets them.
 
 A fenced block is run when a comment `<!-- runs: NAME -->` stands above it; `<!-- file: NAME -->` writes the block into
 a file of that name. Only the port is changed, to one that is free.
@@ -6,26 +6,32 @@ a file of that name. Only the port is changed, to one that is free.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import subprocess
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 
 from feature_store.definition import load_project
 from tests.conftest import REPOSITORY
-from tests.e2e.service_process import service
+from tests.e2e.conftest import arguments, project, store
+from tests.e2e.service_process import DEADLINE_S, service
+
+__all__ = ["arguments", "project", "store"]
 
 README = (REPOSITORY / "README.md").read_text()
+BINARY_RANK = (REPOSITORY / "docs/binary-rank.md").read_text()
 BLOCK = re.compile(r"<!-- (runs|file): (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
 
 
-def blocks() -> dict[str, str]:
-    """Marked blocks of the README by name."""
-    return {name: text for _, name, text in BLOCK.findall(README)}
+def blocks(page: str = README) -> dict[str, str]:
+    """Marked blocks of a page by name."""
+    return {name: text for _, name, text in BLOCK.findall(page)}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +71,21 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     assert "materialize" in run_block("commands", tmp_path)
 
 
+def test_the_client_of_the_binary_frames_gets_the_answer_that_json_has(arguments: list[str], tmp_path: Path) -> None:
+    """Thirty lines without a library are the promise of that page."""
+    (tmp_path / "rank_client.py").write_text(blocks(BINARY_RANK)["rank_client.py"])
+    with service(*arguments) as running:
+        running.wait_for("ready")
+        body = {"user_id": "u1", "candidates": ["a1", "a2", "a3"], "context": {"device": "phone"}}
+
+        said = run_block("binary-rank", tmp_path, running.port, page=BINARY_RANK)
+
+        with urlopen(f"{running.url}/v1/rank", json.dumps(body).encode(), timeout=DEADLINE_S) as answer:
+            results = json.load(answer)["results"]
+    answered = [(ad_id, float(p_click)) for ad_id, p_click in map(str.split, said.splitlines())]
+    assert answered == [(result["ad_id"], pytest.approx(result["p_click"], abs=1e-6)) for result in results]
+
+
 def test_the_readme_shows_every_figure_with_its_origin() -> None:
     """A number that nobody can reproduce is an advertisement."""
     for name in ("EXAMPLE_ANSWER", "MEASURED_LINE"):
@@ -72,9 +93,9 @@ def test_the_readme_shows_every_figure_with_its_origin() -> None:
     assert "docs/proofs/" in README
 
 
-def run_block(name: str, folder: Path, port: int = 8080) -> str:
+def run_block(name: str, folder: Path, port: int = 8080, page: str = README) -> str:
     """Runs one block with bash and answers its output; a failing command fails the test with what it said."""
-    command = ["bash", "-euc", blocks()[name].replace(":8080", f":{port}")]
+    command = ["bash", "-euc", blocks(page)[name].replace(":8080", f":{port}")]
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
     return done.stdout

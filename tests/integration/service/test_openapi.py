@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from loadtest.rank_frame import RANKING_MEDIA, REQUEST_MEDIA, rank_frame
 from service.http_errors import KINDS, REFUSALS
 from service.knowledge import CODES
 from tests.artifacts import ServedProject
-from tests.integration.service.conftest import Worker
+from tests.integration.service.conftest import Worker, body_of
 from tests.integration.service.json_schema import violations
 from tests.raw_http import Answer
 
@@ -99,6 +100,25 @@ async def test_the_examples_of_requests_are_accepted(worker: Worker) -> None:
         body = document["paths"][route]["post"]["requestBody"]["content"]["application/json"]
         for example in body["examples"].values():
             assert (await worker.ask("POST", route, example["value"])).status == 200
+
+
+async def test_the_document_names_the_forms_that_are_read_and_answered(worker: Worker, shop: ServedProject) -> None:
+    """No more, no fewer: the media types of requests and answers are what each route takes and gives."""
+    document = await document_of(worker)
+    known = document["paths"][RANK]["post"]
+    bodies = {"application/json": body_of(shop.rank_body()), REQUEST_MEDIA: rank_frame(["a1"], user_id="u1")}
+
+    answered = {
+        (await worker.ask("POST", RANK, body, content_type=media, accept=accept)).headers["content-type"]
+        for media, body in bodies.items()
+        for accept in known["responses"]["200"]["content"]
+    }
+    refused = await worker.ask("POST", PREDICT, bodies[REQUEST_MEDIA], content_type=REQUEST_MEDIA)
+
+    assert set(known["requestBody"]["content"]) == set(bodies)
+    assert set(known["responses"]["200"]["content"]) == answered == {"application/json", RANKING_MEDIA}
+    assert list(document["paths"][PREDICT]["post"]["requestBody"]["content"]) == ["application/json"]
+    assert refused.status == 415
 
 
 async def test_every_problem_and_every_code_is_documented(worker: Worker) -> None:
