@@ -14,12 +14,11 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.ids import are_plain_and_distinct
 from service import rejection
 from service.errors import MalformedBody
 from service.knowledge import CODES
 from service.rank_form import RankForm, Ranking
-from service.request_checks import check_count, check_distinct, checked_bids, checked_ids
+from service.request_checks import check_count, checked_bids, checked_ids, distinct_ids
 from service.telemetry import Reals
 from service.wire import DegradedCode, RankRequest, Scalar
 
@@ -57,10 +56,10 @@ def framed_request(body: bytes | bytearray, max_candidates: int) -> RankRequest:
     if ids_at > len(body):
         raise MalformedBody(f"the frame ends after {len(body)} bytes, but by its header its ids begin at byte {ids_at}")
     context = _context(body[context_at:ids_at]) if context_bytes else {}
-    bids = checked_bids(np.frombuffer(body, "<f8", n, _REQUEST.size)) if flags & WITH_BIDS else None
+    bids = checked_bids(_bids(body, n)) if flags & WITH_BIDS else None
     user_id = _text(body, user_at, context_at)
     return RankRequest(
-        model=_text(body, model_at, user_at) or _DEFAULT_MODEL,
+        model=_text(body, model_at, user_at) if model_bytes else _DEFAULT_MODEL,
         ad_ids=_ad_ids(body, ids_at, n, ".ad_id" if flags & WITH_BIDS else ""),
         user_id=checked_ids([user_id], lambda _: "user_id")[0] if user_id else None,
         bids=bids,
@@ -118,20 +117,16 @@ def _header(body: bytes | bytearray) -> tuple[int, int, int, int, int, int]:
     return flags, model_bytes, user_bytes, n, top_k, context_bytes
 
 
+def _bids(body: bytes | bytearray, n: int) -> npt.NDArray[np.float64]:
+    return np.frombuffer(body, "<f8", n, _REQUEST.size).astype(np.float64, copy=False)
+
+
 def _ad_ids(body: bytes | bytearray, at: int, n: int, key: str) -> list[str]:
     """The n ids from a byte to the end, checked; `key` ends their paths."""
     ad_ids = _text(body, at, len(body)).split("\n", n)
     if len(ad_ids) != n or "\n" in ad_ids[-1]:
         raise MalformedBody(f"the frame announces {n} candidates, but its ids are not {n} with line feeds between them")
-    if are_plain_and_distinct(ad_ids):
-        return ad_ids
-
-    def path_of(place: int) -> str:
-        return f"candidates[{place}]{key}"
-
-    checked = checked_ids(ad_ids, path_of)
-    check_distinct(checked, path_of)
-    return checked
+    return distinct_ids(ad_ids, lambda place: f"candidates[{place}]{key}")
 
 
 def _text(body: bytes | bytearray, start: int, stop: int) -> str:

@@ -19,7 +19,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from feature_store.ids import are_plain_and_distinct
 from service import rejection
 from service.errors import InvalidRequest
-from service.request_checks import check_count, check_distinct, checked_bids, checked_ids
+from service.request_checks import check_count, checked_bids, checked_ids, distinct_ids
 
 DegradedCode = Literal[
     "user_missing",
@@ -218,9 +218,7 @@ def _candidates(candidates: list[str | int | Candidate]) -> tuple[list[str], npt
     if are_plain_and_distinct(candidates):  # the usual case: plain text, nothing to change and nothing beside it
         return candidates, None  # type: ignore[return-value]
     raw_ids, bids = _columns(candidates)
-    ad_ids = checked_ids(raw_ids, lambda i: _candidate_path(candidates, i))
-    check_distinct(ad_ids, lambda i: _candidate_path(candidates, i))
-    return ad_ids, bids
+    return distinct_ids(raw_ids, lambda i: _candidate_path(candidates, i)), bids
 
 
 def _columns(candidates: Sequence[str | int | Candidate]) -> tuple[list[str | int], npt.NDArray[np.float64] | None]:
