@@ -66,7 +66,9 @@ class Runtime:
         self.telemetry = Telemetry()
         self._store = RedisStore(
             settings.redis.url,
-            RedisReadSettings(connect_timeout_ms=settings.redis.connect_timeout_ms),
+            RedisReadSettings(
+                connect_timeout_ms=settings.redis.connect_timeout_ms, max_merged_reads=settings.redis.max_merged_reads
+            ),
             self._observe_store,
         )
         self._slots = ModelSlots()
@@ -74,7 +76,7 @@ class Runtime:
         self._admission = Admission(settings.admission, self._clock)
         self._loading = ModelLoading(
             self._reader_of,
-            self._items_of,
+            self._items_of if settings.items.source == "table" else None,
             PlanChoice(settings.plan.kind, settings.plan.kernel),  # type: ignore[arg-type]  # checked by the settings
         )
         self.app = self._application()

@@ -2,7 +2,8 @@
 
 An ad that the table does not hold (it is new, or the table is behind) may have a row in the store all the same; the
 request's one read asks for it. Columns are copied only where a plan needs them: a factorised plan takes what it has
-kept of each row (`parts`), and the rows themselves are never touched.
+kept of each row (`parts`), and the rows themselves are never touched. Where no table is kept at all, every ad is read
+with its request (`StoredAds`).
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import numpy as np
 from feature_store.online.id_index import Indices
 from feature_store.online.item_survey import LATEST, survey
 from feature_store.online.item_table import ItemTable
+from feature_store.schema import FeatureView
 from models.encoder import Block
 from models.plans.parts import AdParts
-from service.entity_rows import EntityRows
+from service.entity_rows import EntityRows, unknown_entities
 from service.knowledge import Known, ViewRows, known_rows
 
 
@@ -98,6 +100,55 @@ class Candidates:
             taken.event_time_ms[self.read_at] = self.read.event_time_ms
             stale[self.read_at] = self.read.stale
         return known_rows(self.table.views, taken.found, stale, taken.event_time_ms, self.now_ms)
+
+
+class StoredAds:
+    """n ads of which no table is kept: their rows come from the store with the request, or count as missing."""
+
+    __slots__ = ("_n", "_read", "_views", "now_ms")
+
+    def __init__(self, views: tuple[FeatureView, ...], n: int, now_ms: int) -> None:
+        self.now_ms = now_ms
+        self._views = views
+        self._n = n
+        self._read: EntityRows | None = None
+
+    def __len__(self) -> int:
+        return self._n
+
+    def unlisted(self) -> Sequence[int]:
+        """All of them."""
+        return range(self._n)
+
+    def add_read(self, _places: Sequence[int], rows: EntityRows) -> None:
+        """Rows of all ads, as the store answered them."""
+        self._read = rows
+
+    def part(self, at: slice) -> StoredAds:
+        """Some of them."""
+        places = np.arange(self._n)[at]
+        some = StoredAds(self._views, len(places), self.now_ms)
+        some._read = self._rows().take(places)
+        return some
+
+    def block(self) -> Block:
+        """See `AdColumns.block`."""
+        return self._rows().block
+
+    def parts(self) -> None:
+        """See `AdColumns.parts`."""
+
+    def unlisted_rows(self) -> None:
+        """See `AdColumns.unlisted_rows`."""
+
+    def known(self) -> Known:
+        """How well the ads are known."""
+        return self._rows().known(self.now_ms)
+
+    def _rows(self) -> EntityRows:
+        if self._read is None:
+            self._read = unknown_entities(self._views, self._n)
+        return self._read
 
 
 class GivenAds:

@@ -103,6 +103,8 @@ def knowledge_of(users: Known, ads: Known, *, user_is_shared: bool, store_code: 
             if is_own:
                 for place in places:
                     own_codes.setdefault(place, []).append(code)
+    if store_code is not None:
+        codes.add(store_code)
     views = [*users.views, *ads.views]
     missing = stale = 0
     age_ms_max = None

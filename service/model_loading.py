@@ -34,6 +34,9 @@ WARM_UP_ROWS = (1, 100, 128)
 """One row, a usual request and a whole chunk: what the runtime allocates at its first run of a size is there before the
 first request."""
 
+ItemsOf = Callable[[CatalogueReader, Sequence[FeatureView]], LiveItems]
+"""Makes the item table of some ad views."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,10 +46,13 @@ class ModelLoading:
     def __init__(
         self,
         reader_of: Callable[[str], CatalogueReader],
-        items_of: Callable[[CatalogueReader, Sequence[FeatureView]], LiveItems],
+        items_of: ItemsOf | None,
         choice: PlanChoice,
     ) -> None:
-        """`reader_of` makes the catalogue reader of a project, `items_of` the item table of some ad views."""
+        """`reader_of` makes the catalogue reader of a project, `items_of` the item table of some ad views.
+
+        Without `items_of` no table is kept, and every request reads its ads from the store.
+        """
         self._choice = choice
         self._reader_of = reader_of
         self._items_of = items_of
@@ -71,8 +77,8 @@ class ModelLoading:
         if inputs.views:
             reader = self._reader(inputs.project)
             await asyncio.to_thread(_check_schema, f"{registry.name} {version}", inputs, reader)
-            if inputs.ad_views:
-                items = await self._loaded_items(reader, inputs.ad_views)
+            if inputs.ad_views and self._items_of is not None:
+                items = await self._loaded_items(self._items_of, reader, inputs.ad_views)
                 await _derive(predictor, items)
         await asyncio.to_thread(_warm_up, predictor)
         return ServedModel(
@@ -100,11 +106,13 @@ class ModelLoading:
             self._readers[project] = self._reader_of(project)
         return self._readers[project]
 
-    async def _loaded_items(self, reader: CatalogueReader, views: Sequence[FeatureView]) -> LiveItems:
+    async def _loaded_items(
+        self, items_of: ItemsOf, reader: CatalogueReader, views: Sequence[FeatureView]
+    ) -> LiveItems:
         fingerprints = tuple(view.fingerprint for view in views)
         items = self._items.get(fingerprints)
         if items is None:
-            items = self._items_of(reader, views)
+            items = items_of(reader, views)
             await items.load()
             self._items[fingerprints] = items
         return items

@@ -32,7 +32,12 @@ class ServedModel:
     ad_keys: tuple[ViewKeys, ...]
     """One per ad view."""
     items: LiveItems | None
-    """None where the model has no features of ads."""
+    """None where the model has no features of ads, or they are read from the store with every request."""
+
+    @property
+    def asks_store(self) -> bool:
+        """Whether every request needs an answer of the store."""
+        return bool(self.user_views) or (bool(self.ad_views) and self.items is None)
 
 
 class ModelSlots:

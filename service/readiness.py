@@ -31,7 +31,7 @@ class Readiness:
     async def degraded(self) -> list[DegradedCode]:
         """Codes that answers of this moment would carry whatever they are asked for."""
         codes: set[DegradedCode] = set()
-        if any(model.user_views for model in self._slots):
+        if any(model.asks_store for model in self._slots):
             try:
                 await self._store.ping(timeout_ms=PING_TIMEOUT_MS)
             except StoreError:

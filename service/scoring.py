@@ -1,10 +1,11 @@
 """From checked ids and context to click probabilities: the middle of every request.
 
-The user's rows come from the store in one read, together with ads that the item table does not hold; all other ads come
-from the table in process, the context with the request; then the model scores all pairs. Nothing here fails because
-something is unknown, late or down: defaults stand in and a code says so. Only time ends a request: where scoring takes
-long, candidates are scored in chunks, in the order of the request, and those that the deadline overtakes stay without a
-score. Between chunks the event loop turns, so that a large request does not hold up small ones.
+The user's rows come from the store in one read, together with ads that the item table does not hold (all of them, where
+no table is kept); other ads come from the table in process, the context with the request; then the model scores all
+pairs. Nothing here fails because something is unknown, late or down: defaults stand in and a code says so. Only time
+ends a request: where scoring takes long, candidates are scored in chunks, in the order of the request, and those that
+the deadline overtakes stay without a score. Between chunks the event loop turns, so that a large request does not hold
+up small ones.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from feature_store.errors import CodecError, StoreDown, StoreTimeout
 from feature_store.online.store import OnlineStore
 from models.encoder import Block, EncodedContext
 from models.plans.plan import Scores
-from service.candidates import Candidates, GivenAds
+from service.candidates import Candidates, GivenAds, StoredAds
 from service.deadline import Deadline
 from service.entity_rows import stored_row, stored_rows, unknown_entities
 from service.errors import DeadlinePassed, InvalidRequest
@@ -36,6 +37,9 @@ logger = logging.getLogger(__name__)
 NO_COLUMNS = Block(np.empty((1, 0), dtype=np.float32), np.empty((1, 0), dtype=np.uint32))
 """Of users, where the model has no features of users."""
 NOBODY = Known(())
+
+Ads = Candidates | StoredAds | GivenAds
+"""The ads of a request: found in the item table, read from the store, or without features."""
 
 
 class Scored(Struct, frozen=True):
@@ -56,7 +60,7 @@ class _Pairs(Struct, frozen=True):
 
     user: Block
     known_user: Known
-    ads: Candidates | GivenAds
+    ads: Ads
     context: EncodedContext
     user_is_shared: bool
     """Whether all pairs have one user by the request's nature: its missing row then is no pair's own."""
@@ -123,7 +127,7 @@ class Scoring:
         self,
         model: ServedModel,
         user_keys: list[bytes],
-        ads: Candidates | GivenAds,
+        ads: Ads,
         ad_ids: Sequence[str],
         deadline: Deadline,
     ) -> tuple[Sequence[bytes | None], DegradedCode | None]:
@@ -144,7 +148,7 @@ class Scoring:
             return [None] * len(user_keys), "store_timeout"
         except StoreDown:
             return [None] * len(user_keys), "store_down"
-        if unlisted and isinstance(ads, Candidates):
+        if unlisted and not isinstance(ads, GivenAds):
             rows, damaged = stored_rows(model.ad_views, values[len(user_keys) :], ads.now_ms)
             self._report(damaged)
             ads.add_read(unlisted, rows)
@@ -186,9 +190,11 @@ class Scoring:
         )
 
 
-def _candidates(model: ServedModel, ad_ids: Sequence[str], now_ms: int) -> Candidates | GivenAds:
-    if model.items is None:
+def _candidates(model: ServedModel, ad_ids: Sequence[str], now_ms: int) -> Ads:
+    if not model.ad_views:
         return GivenAds.without_columns(len(ad_ids))
+    if model.items is None:
+        return StoredAds(model.ad_views, len(ad_ids), now_ms)
     return Candidates(model.items.table, ad_ids, model.predictor.manifest.core_sha256, now_ms)
 
 

@@ -100,6 +100,10 @@ class RedisSettings:
     """A server that does not accept a connection in this time counts as down until the next try."""
 
 
+    max_merged_reads: int = 20_000
+    """Requests that share one MGET, whatever waits by default. Fewer keep a single command short where requests read
+    many rows; 1 sends each request's own, at several times the CPU."""
+
 @dataclass(frozen=True, slots=True)
 class DeadlineSettings:
     """Time a request may spend."""
@@ -145,6 +149,10 @@ class ItemsSettings:
     """The table of ad features in each worker."""
 
     snapshot_dir: Path = Path(".clickserve/items")
+    source: str = "table"
+    """`table` keeps the rows of all ads in process, so that requests read users only. `store` keeps none: candidates
+    are read with the user, for catalogues too large for memory; the other settings here then mean nothing."""
+
     """Last table on disk: what all workers map, and what they start from while Redis is away."""
 
     refresh_ms: float = 250.0
@@ -416,6 +424,8 @@ def _contradictions(settings: Settings) -> Iterable[tuple[bool, str]]:
             f"redis.url = {without_password(settings.redis.url)!r} must be redis://HOST:PORT/DATABASE, rediss://… or "
             "unix:///PATH?db=DATABASE"
         ),
+    source = settings.items.source
+    yield source not in ("table", "store"), f"items.source = {source!r} must be table or store"
     )
     yield server.workers > MAX_WORKERS, f"server.workers = {server.workers} must be at most {MAX_WORKERS}"
     yield (

@@ -103,5 +103,5 @@ def check_size(n_ads: int, max_ads: int) -> None:
     if n_ads > max_ads:
         raise TooManyItems(
             f"the catalogue holds {n_ads} ads or more, items.max_ads allows {max_ads}; raise it if the memory is "
-            "there, or let fewer ads into the view"
+            "there, let fewer ads into the view, or keep no table (items.source = store)"
         )

@@ -49,6 +49,8 @@ class RedisReadSettings:
     """A connection that is not ready by then has failed."""
     max_connections: int = 8
     """Commands in flight; more callers share the next command."""
+    max_merged_reads: int = 20_000
+    """Callers that share one command; no fewer than can wait, unless set. 1 merges nothing."""
     max_queued_keys: int = 20_000
     """Keys waiting for a free connection; beyond, a call fails with StoreTimeout at once."""
     probe_interval_ms: float = 200.0
@@ -173,18 +175,17 @@ class RedisStore:
         self._observe("timeout" if isinstance(error, StoreTimeout) else "down", 1)
 
     def _flush(self) -> None:
-        """Sends what is queued, if a connection is free; otherwise the next command to end calls again."""
+        """Sends what is queued while a connection is free; for the rest, the next command to end calls again."""
         self._flush_is_due = False
-        if not self._queue or len(self._in_flight) >= self._settings.max_connections:
-            return
-        waiters = [waiter for waiter in self._queue if not waiter.values.done()]
-        self._queue.clear()
-        self._queued_keys = 0
-        if not waiters:
-            return
-        task = asyncio.get_running_loop().create_task(self._mget(waiters))
-        self._in_flight.add(task)
-        task.add_done_callback(self._landed)
+        most = self._settings.max_merged_reads
+        while self._queue and len(self._in_flight) < self._settings.max_connections:
+            first, self._queue = self._queue[:most], self._queue[most:]
+            self._queued_keys -= sum(len(waiter.keys) for waiter in first)
+            waiters = [waiter for waiter in first if not waiter.values.done()]
+            if waiters:
+                task = asyncio.get_running_loop().create_task(self._mget(waiters))
+                self._in_flight.add(task)
+                task.add_done_callback(self._landed)
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)

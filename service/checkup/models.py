@@ -16,7 +16,7 @@ from models.registry.predictor import Predictor
 from models.registry.registry import Registry
 from service.checkup.finding import Finding, failure, ok, warning
 from service.exit_codes import DEPENDENCY_DOWN, FAILURE
-from service.settings import Settings
+from service.settings import ItemsSettings, Settings
 
 PROOFS_SHOWN = 5
 """Newest versions that are verified besides the champion."""
@@ -49,7 +49,7 @@ def check_models(settings: Settings, store_url: str, clock: Clock) -> list[Findi
         *(_proof(registry, version) for version in others),
     ]
     if store_url:
-        findings += _views(manifest.inputs, store_url, clock())
+        findings += _views(manifest.inputs, settings.items, store_url, clock())
     return findings
 
 
@@ -79,14 +79,19 @@ def _proof(registry: Registry, version: str) -> Finding:
     return ok(f"model {version}", "whole, and its proof holds")
 
 
-def _views(inputs: ModelInputs, store_url: str, now_ms: int) -> list[Finding]:
-    """Fingerprints that the champion wants against those that the store holds."""
+def _views(inputs: ModelInputs, items: ItemsSettings, store_url: str, now_ms: int) -> list[Finding]:
+    """Fingerprints that the champion wants against those that the store holds, and where its ads come from."""
     catalogue = RedisCatalogue(store_url, inputs.project)
     try:
         states = catalogue.states()
     except StoreError as error:
         return [failure("views", str(error), "see the findings about the store", DEPENDENCY_DOWN)]
-    return [_view(view, states, now_ms) for view in inputs.views]
+    findings = [_view(view, states, now_ms) for view in inputs.views]
+    wanted = {view.fingerprint for view in inputs.ad_views}
+    if wanted:
+        n_ads = max((state.rows for state in states if state.fingerprint in wanted), default=0)
+        findings.append(_item_table(items, n_ads))
+    return findings
 
 
 def _view(view: FeatureView, states: Sequence[ViewState], now_ms: int) -> Finding:
@@ -117,3 +122,19 @@ def _n_threads() -> int:
     """Threads of this process; 0 where the system does not list them."""
     listed = Path("/proc/self/task")
     return sum(1 for _ in listed.iterdir()) if listed.exists() else 0
+def _item_table(items: ItemsSettings, n_ads: int) -> Finding:
+    """Whether the catalogue and `items.source` suit each other."""
+    check, fits = "item table", n_ads <= items.max_ads
+    if items.source == "table":
+        if fits:
+            return ok(check, f"{n_ads} ads, of {items.max_ads} allowed")
+        advice = (
+            "raise items.max_ads where memory allows, or set items.source = store: ads are then read with each user"
+        )
+        return failure(check, f"{n_ads} ads, more than items.max_ads = {items.max_ads}", advice, FAILURE)
+    seen = f"none, every request reads its ads from the store; there are {n_ads}"
+    if fits:
+        return warning(check, seen, f"set items.source = table: items.max_ads = {items.max_ads} allows them in memory")
+    return ok(check, seen)
+
+

@@ -91,6 +91,20 @@ async def test_callers_beyond_the_connections_share_the_next_command(server: Hur
     assert events["mget"] <= 3
 
 
+@pytest.mark.parametrize(("most", "commands"), [(1, 6), (2, 3), (4, 2)])
+async def test_no_command_carries_more_callers_than_allowed(server: HurtableServer, most: int, commands: int) -> None:
+    """Large reads merged without bound would make one command that holds everybody up."""
+    events = Counter[str]()
+    settings = RedisReadSettings(max_merged_reads=most, max_connections=2)
+    store = RedisStore(server.url, settings, lambda event, amount: events.update([event]))
+
+    answers = await asyncio.gather(*(store.get_many([b"k%d" % i], timeout_ms=1_000) for i in range(6)))
+    await store.aclose()
+
+    assert answers == [[b"v%d" % i] for i in range(6)]
+    assert events["mget"] == commands
+
+
 async def test_a_frozen_server_costs_its_callers_their_deadline(store: RedisStore, server: HurtableServer) -> None:
     """The request goes on without its rows as soon as its time for them has passed."""
     await store.get_many([b"k1"], timeout_ms=1_000)

@@ -15,7 +15,7 @@ from feature_store.online.embedded import EmbeddedServer
 from service.checkup.finding import Finding
 from service.checkup.store import check_store
 from service.commands.doctor import examine, run
-from service.settings import RedisSettings, RegistrySettings, Settings
+from service.settings import ItemsSettings, RedisSettings, RegistrySettings, Settings
 from tests.artifacts import ServedProject, make_served_project
 
 
@@ -62,6 +62,27 @@ def test_a_service_that_would_serve_gets_no_failure(
     assert {finding.exit_code for finding in found.values()} == {0}
     for check in ("champion", "scoring threads", "view user_profile", "view ad_profile", "store round trip"):
         assert found[check].verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("items", "verdict", "advice"),
+    [
+        (ItemsSettings(), "ok", ""),
+        (ItemsSettings(max_ads=10), "failure", "raise items.max_ads"),
+        (ItemsSettings(max_ads=10, source="store"), "ok", ""),
+        (ItemsSettings(source="store"), "warning", "set items.source = table"),
+    ],
+)
+def test_where_ads_come_from_must_suit_their_number(
+    settings: Settings, served: ServedProject, server: EmbeddedServer, items: ItemsSettings, verdict: str, advice: str
+) -> None:
+    """Too many for a table, and the service does not start; few enough, and reading them each time is a waste."""
+    served.materialize(server.url)
+
+    found = by_check(examine(replace(settings, items=items)))["item table"]
+
+    assert found.verdict == verdict
+    assert found.advice.startswith(advice)
 
 
 def test_views_that_are_not_materialized_are_named(settings: Settings) -> None:

@@ -104,6 +104,8 @@ def test_names_that_kubernetes_sets_are_not_ours() -> None:
         ("[admission]\nqueue_ms = 40\n", "admission.queue_ms = 40 must be less than deadline.total_ms = 30"),
         ("[server]\ngrace_ms = 10\n", "server.drain_ms = 2000 must be less than server.grace_ms = 10"),
         ("[items]\nstale_ms = 10\n", "items.refresh_ms = 250 must be less than items.stale_ms = 10"),
+        ("[items]\nsource = 'disk'\n", "items.source = 'disk' must be table or store"),
+        ("[redis]\nmax_merged_reads = 0\n", "redis.max_merged_reads = 0 must be more than 0"),
         ("[log]\nlevel = 'loud'\n", "log.level = 'loud' must be debug, info, warning or error"),
         ("[log]\naccess_sample = 2\n", "log.access_sample = 2 must be at most 1"),
         ("[redis]\nurl = 'http://u:secret@h'\n", "redis.url = 'http://u:***@h' must be redis://HOST"),
