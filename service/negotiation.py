@@ -30,7 +30,7 @@ FRAME_MEDIA = REQUEST_MEDIA.encode()
 TAKEN_FOR_JSON = frozenset((b"", JSON_MEDIA, b"application/x-www-form-urlencoded"))
 """The last is what `curl -d` announces, whatever it sends. Both routes only read, so a forged form can do no harm."""
 
-_NO_WISH = frozenset((b"", b"*/*"))
+ANYTHING = b"*/*"
 
 
 def json_only(use_case: UseCase) -> Negotiate:
@@ -51,10 +51,9 @@ def json_or_frames(rank: RankUseCase) -> Negotiate:
 
     def negotiate(headers: Mapping[bytes, bytes]) -> UseCase:
         asks_in_frames = _media_of(headers, known) == FRAME_MEDIA
-        accept = headers.get(b"accept", b"")
-        if accept in _NO_WISH:
-            return use_cases[asks_in_frames][asks_in_frames]
-        return use_cases[asks_in_frames][_wants_frames(accept, like=asks_in_frames)]
+        accept = headers.get(b"accept", ANYTHING)
+        wants_frames = asks_in_frames if accept == ANYTHING else _wants_frames(accept, like=asks_in_frames)
+        return use_cases[asks_in_frames][wants_frames]
 
     return negotiate
 
@@ -66,8 +65,8 @@ def _media_of(headers: Mapping[bytes, bytes], known: frozenset[bytes]) -> bytes:
     if media not in known:
         expected = " or ".join(sorted(name.decode() for name in known & {JSON_MEDIA, FRAME_MEDIA}))
         raise UnsupportedMedia(f"expected {expected}, got {media[:40].decode('latin-1')!r}", "Content-Type")
-    coding = headers.get(b"content-encoding", b"").strip().lower()
-    if coding not in (b"", b"identity"):
+    coding = headers.get(b"content-encoding", b"")
+    if coding and coding.strip().lower() not in (b"", b"identity"):
         raise UnsupportedMedia(
             f"expected an uncompressed body, got {coding[:40].decode('latin-1')!r}", "Content-Encoding"
         )
