@@ -1,8 +1,9 @@
 /* The results of a ranking as JSON: the compiled twin of `_results` in `results_json.py`.
  *
- * results(ids, order, p_click, scores) -> bytes
+ * results(ids, order, p_click, scores, own_codes) -> bytes
  *   ids: list of n str, ids that passed `entity_id`; order: (k,) int64 places in it, best first
  *   p_click: (m,) float64 for the first m places, null for the others; scores: the same, or None where there are none
+ *   own_codes: dict from places to lists of codes, which are plain words
  *
  * Numbers have 12 significant digits: a millionth of a millionth of their size, and what no calibration can tell apart.
  * The library's shortest exact form costs ten times as much as the whole remaining answer.
@@ -91,7 +92,33 @@ static int add_id(Text *text, PyObject *id) {
     return 1;
 }
 
-static int add_result(Text *text, PyObject *id, int64_t place, const Py_buffer *p_click, const Py_buffer *scores) {
+/* The codes of one place, where it has any: `,"degraded":["ad_missing"]`. */
+static int add_codes(Text *text, PyObject *own_codes, int64_t place) {
+    PyObject *key = PyLong_FromLongLong(place);
+    if (!key) return 0;
+    PyObject *codes = PyDict_GetItemWithError(own_codes, key);
+    Py_DECREF(key);
+    if (!codes) return !PyErr_Occurred();
+    if (!PyList_CheckExact(codes)) {
+        PyErr_SetString(PyExc_TypeError, "results: the codes of a place are a list");
+        return 0;
+    }
+    ADD(text, ",\"degraded\":[");
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(codes); i++) {
+        Py_ssize_t size;
+        const char *code = PyUnicode_AsUTF8AndSize(PyList_GET_ITEM(codes, i), &size);
+        if (!code || !has_room(text, (size_t)size + FIXED_BYTES)) return 0;
+        if (i) ADD(text, ",");
+        ADD(text, "\"");
+        add(text, code, (size_t)size);
+        ADD(text, "\"");
+    }
+    ADD(text, "]");
+    return 1;
+}
+
+static int add_result(Text *text, PyObject *id, int64_t place, const Py_buffer *p_click, const Py_buffer *scores,
+                      PyObject *own_codes) {
     if (!add_id(text, id)) return 0;
     const int is_scored = place < p_click->shape[0];
     ADD(text, ",\"p_click\":");
@@ -102,6 +129,7 @@ static int add_result(Text *text, PyObject *id, int64_t place, const Py_buffer *
         if (!is_scored) ADD(text, "null");
         else if (!add_number(text, ((const double *)scores->buf)[place])) return 0;
     }
+    if (PyDict_GET_SIZE(own_codes) && !add_codes(text, own_codes, place)) return 0;
     ADD(text, "},");
     return 1;
 }
@@ -109,8 +137,8 @@ static int add_result(Text *text, PyObject *id, int64_t place, const Py_buffer *
 static int is_column(const Py_buffer *view) { return view->ndim == 1 && view->itemsize == 8; }
 
 static PyObject *results(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t n_args) {
-    if (n_args != 4 || !PyList_CheckExact(args[0]))
-        return PyErr_Format(PyExc_TypeError, "results takes a list of ids, order, p_click and scores");
+    if (n_args != 5 || !PyList_CheckExact(args[0]) || !PyDict_CheckExact(args[4]))
+        return PyErr_Format(PyExc_TypeError, "results takes a list of ids, order, p_click, scores and a dict of codes");
     Py_buffer order = {0}, p_click = {0}, scores = {0};
     Text text = {NULL, 0, 0};
     PyObject *answer = NULL;
@@ -131,7 +159,7 @@ static PyObject *results(PyObject *Py_UNUSED(module), PyObject *const *args, Py_
             PyErr_SetString(PyExc_ValueError, "results: order names an id that does not exist");
             goto release;
         }
-        if (!add_result(&text, PyList_GET_ITEM(args[0], place), place, &p_click, &scores)) goto release;
+        if (!add_result(&text, PyList_GET_ITEM(args[0], place), place, &p_click, &scores, args[4])) goto release;
     }
     if (order.shape[0]) text.used--; /* the last comma */
     ADD(&text, "]");

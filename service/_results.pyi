@@ -4,4 +4,6 @@ import numpy.typing as npt
 
 _Array = npt.NDArray[Any]
 
-def results(ids: list[str], order: _Array, p_click: _Array, scores: _Array | None, /) -> bytes: ...
+def results(
+    ids: list[str], order: _Array, p_click: _Array, scores: _Array | None, own_codes: dict[int, list[Any]], /
+) -> bytes: ...

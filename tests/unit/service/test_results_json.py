@@ -92,9 +92,15 @@ def test_both_ways_agree(ids: list[str], data: st.DataObject) -> None:
 @BOTH
 def test_codes_of_its_own_stand_beside_a_result(compiled: bool) -> None:
     """Only there."""
-    answer = written(["a", "b"], [1, 0], [0.5, 0.75], compiled, own_codes={0: ["ad_missing"]})
+    own_codes = {0: ["ad_missing"], 2: ["user_stale", "ad_stale"]}
 
-    assert answer == [{"ad_id": "b", "p_click": 0.75}, {"ad_id": "a", "p_click": 0.5, "degraded": ["ad_missing"]}]
+    answer = written(["a", "b", "c"], [1, 0, 2], [0.5, 0.75], compiled, own_codes=own_codes)
+
+    assert answer == [
+        {"ad_id": "b", "p_click": 0.75},
+        {"ad_id": "a", "p_click": 0.5, "degraded": ["ad_missing"]},
+        {"ad_id": "c", "p_click": None, "degraded": ["user_stale", "ad_stale"]},
+    ]
 
 
 @pytest.mark.skipif(not COMPILED, reason="no compiler was there")
