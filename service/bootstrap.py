@@ -78,6 +78,8 @@ class Runtime:
             self._reader_of,
             self._items_of if settings.items.source == "table" else None,
             PlanChoice(settings.plan.kind, settings.plan.kernel),  # type: ignore[arg-type]  # checked by the settings
+        self.answering = self._answering()
+        """The use cases, for whoever puts another route around them (`loadtest/micro`)."""
         )
         self.app = self._application()
 
@@ -139,13 +141,16 @@ class Runtime:
         self._background.every(FLUSH_MS, self._flush_metrics, "flush metrics")
         self._background.every(0.0, self._time_event_loop, "time event loop")
 
-    def _application(self) -> Application:
+    def _answering(self) -> Answering:
         settings, telemetry = self._settings, self.telemetry
-        request_ids = RequestIds()
         scoring = Scoring(
             self._store, features_ms=settings.deadline.features_ms, clock=system_clock, telemetry=telemetry
         )
-        answering = Answering(self._slots, scoring, telemetry, settings.server.max_candidates)
+        return Answering(self._slots, scoring, telemetry, settings.server.max_candidates)
+
+    def _application(self) -> Application:
+        settings, telemetry = self._settings, self.telemetry
+        request_ids = RequestIds()
         hot_paths = [
             HotPath(
                 route,
@@ -159,8 +164,8 @@ class Runtime:
                 telemetry=telemetry,
             )
             for route, negotiate in (
-                (RANK_ROUTE, json_or_frames(answering.rank)),
-                (PREDICT_ROUTE, json_only(answering.predict)),
+                (RANK_ROUTE, json_or_frames(self.answering.rank)),
+                (PREDICT_ROUTE, json_only(self.answering.predict)),
             )
         ]
         return Application(

@@ -116,13 +116,13 @@ def learnt_trees(log: TrainingSet) -> TreeEnsembleSpec:
     return trainer.fit(log, N_TREES - 1, 1.0, seed=1).spec
 
 
-def random_trees() -> TreeEnsembleSpec:
+def random_trees(n_trees: int = N_TREES) -> TreeEnsembleSpec:
     """Trees grown leaf by leaf, at random columns and thresholds."""
     random = np.random.default_rng(1)
     n_nodes = 2 * N_LEAVES - 1
-    shape = (N_TREES, n_nodes)
+    shape = (n_trees, n_nodes)
     column, left = np.full(shape, -1), np.zeros(shape, dtype=np.int64)
-    for tree in range(N_TREES):
+    for tree in range(n_trees):
         leaves = [0]
         for first_child in range(1, n_nodes, 2):
             split = leaves.pop(random.integers(len(leaves)))
@@ -132,13 +132,13 @@ def random_trees() -> TreeEnsembleSpec:
     return TreeEnsembleSpec(
         n_features=N_FEATURES,
         code_maps=(),
-        tree=np.repeat(np.arange(N_TREES), n_nodes),
+        tree=np.repeat(np.arange(n_trees), n_nodes),
         column=column.ravel(),
         threshold=np.where(is_leaf, 0.0, random.normal(size=shape)).ravel(),
         left=left.ravel(),
         right=np.where(is_leaf, 0, left + 1).ravel(),
         missing_left=(~is_leaf & (random.random(shape) < 0.5)).ravel(),
-        leaf_value=np.where(is_leaf, random.normal(size=shape) / N_TREES, 0.0).ravel(),
+        leaf_value=np.where(is_leaf, random.normal(size=shape) / n_trees, 0.0).ravel(),
     )
 
 
