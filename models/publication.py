@@ -12,6 +12,7 @@ from importlib.metadata import version
 import msgspec
 import numpy as np
 
+from models.calibrator import CalibratorMap
 from models.encoder import Encoded, Encoder, ModelInputs
 from models.errors import ExportError
 from models.evaluation.card import CardFacts, render_card
@@ -22,7 +23,7 @@ from models.plans.jumps import jump_rows
 from models.random_streams import random_stream
 from models.registry.artifact import GOLDEN, GRAPH, Golden
 from models.registry.gate import Gate
-from models.registry.manifest import Calibrator, Challenge, Label, Manifest, TrainedOn
+from models.registry.manifest import Calibrator, Challenge, Label, Manifest, Segment, TrainedOn
 from models.registry.registry import Published, Registry
 from models.training import Progress, TrainOutcome
 
@@ -86,7 +87,7 @@ def publish(
             negative_sampling_rate=outcome.negative_rate,
         ),
         reference_position=provenance.reference_position,
-        calibrator=Calibrator(outcome.calibrator.kind, outcome.calibrator.fitted_on, outcome.calibrator.clicks),
+        calibrator=_described(outcome.calibrator, encoder),
         metrics=outcome.metrics,
         seed=outcome.seed,
         parameters=outcome.model.parameters,
@@ -121,10 +122,21 @@ def publish(
     return published
 
 
+def _described(calibrator: CalibratorMap, encoder: Encoder) -> Calibrator:
+    """A calibrator as the manifest tells of it."""
+    lines = calibrator.segments
+    if lines is None:
+        return Calibrator(calibrator.kind, calibrator.fitted_on, calibrator.clicks)
+    each = zip(lines.fitted_on, lines.clicks, lines.scales.tolist(), lines.shifts.tolist(), strict=True)
+    segments = tuple(Segment(number, *line) for number, line in enumerate(each) if line[0] > 0)
+    name = encoder.float_names[lines.column]
+    return Calibrator(calibrator.kind, calibrator.fitted_on, calibrator.clicks, name, segments)
+
+
 def _golden(graph: bytes, outcome: TrainOutcome) -> Golden:
     """Rows of all kinds with the graph's own answers."""
     random = random_stream(outcome.seed, "golden rows")
-    jumps = jump_rows(outcome.examples, outcome.model.spec, random)
+    jumps = jump_rows(outcome.examples, outcome.model.spec, random, outcome.calibrator.segments)
     chosen = np.sort(random.permutation(len(jumps.features))[:GOLDEN_ROWS])
     kinds = (
         Encoded(outcome.examples.features[:GOLDEN_ROWS], outcome.examples.ids[:GOLDEN_ROWS]),

@@ -10,6 +10,8 @@
    tail took part in any choice.
 4. The published model learns from everything; its calibrator from all out-of-sample scores, blocks and tail.
 
+A column that names segments is for the calibrator alone (`models/segments.py`): learners see zeros in its place.
+
 Why so many models for one: a calibrator fitted on the tail alone would rest on a fifth of the clicks and be off by more
 than twice as much. A model that does not beat the base rate is a finding, not an error.
 """
@@ -17,7 +19,7 @@ than twice as much. A model that does not beat the base rate is a finding, not a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +33,11 @@ from models.evaluation.reference import Reference, reference_of
 from models.evaluation.suspicion import suspicion_of
 from models.fitting.calibration import fit_calibrator
 from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction
+from models.fitting.segments import fit_segments
 from models.logs.frame import TrainingFrame
 from models.random_streams import random_stream
 from models.registry.manifest import Interval, Suspicion
+from models.segments import segment_column
 from models.trainers.trainer import FittedPath, TrainedModel, Trainer, TrainingSet
 
 FIT_SHARE = 0.8
@@ -109,32 +113,37 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
 
     Raises:
         TrainingError: too few rows or clicks to learn from and to judge by, rows out of time order, or infinities.
+        EncodingError: a column is called as the one that names segments and cannot be it.
     """
     _check(data, seed)
+    segment_at = segment_column(data.float_names, data.id_names)
+    shown = data if segment_at is None else _without(segment_at, data)
     progress = _Steps(on_progress, total=BLOCKS + 3)
     cut = int(len(data) * FIT_SHARE)
     fit, tail = data.take(slice(0, cut)), data.take(slice(cut, None))
     rate = automatic_rate(len(data), data.clicks) if options.negative_rate is None else options.negative_rate
 
     kept, kept_rate = keep_rows(fit.clicked, rate, seed)
-    step, fit_margins = _cross_fit(fit, kept, trainer, seed, progress)
+    step, fit_margins = _cross_fit(shown.take(slice(0, cut)), kept, trainer, seed, progress)
     correction = log_odds_correction(kept_rate) if options.correct else 0.0
     fit_log_odds = fit_margins + correction
 
     progress.begin("model of the fit part")
     growth = BLOCKS / (BLOCKS - 1)
-    judged = trainer.fit(fit.take(kept), step, growth, seed)
+    judged = trainer.fit(shown.take(kept), step, growth, seed)
     tail_log_odds = judged.raw_logit(tail.encoded) + correction
-    p_tail = sigmoid(_calibrator(fit_log_odds, fit, options)(tail_log_odds))
+    judged_calibrator = _calibrator(fit_log_odds, fit, segment_at, options)
+    tail_segments = judged_calibrator.segments_of(tail.encoded.features)
+    p_tail = sigmoid(judged_calibrator(tail_log_odds, tail_segments))
     progress.begin("metrics")
     metrics = all_metrics(tail.clicked, p_tail, tail.user_codes, seed)
     guess = all_metrics(tail.clicked, np.full(len(tail), fit.clicks / len(fit)), None, seed)
 
     progress.begin("model of everything")
     kept, kept_rate = keep_rows(data.clicked, rate, seed)
-    model = trainer.fit(data.take(kept), step, growth / FIT_SHARE, seed)
+    model = trainer.fit(shown.take(kept), step, growth / FIT_SHARE, seed)
     out_of_sample = np.concatenate([fit_log_odds, tail_log_odds])
-    calibrator = _calibrator(out_of_sample, data, options)
+    calibrator = _calibrator(out_of_sample, data, segment_at, options)
     final_correction = log_odds_correction(kept_rate) if options.correct else 0.0
     examples = np.sort(random_stream(seed, "examples").choice(len(data), min(5_000, len(data)), replace=False))
     outcome = TrainOutcome(
@@ -154,7 +163,7 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
             data.float_names,
             data.id_names,
             out_of_sample - correction,
-            p_click_of(out_of_sample, 0.0, calibrator),
+            p_click_of(out_of_sample, 0.0, calibrator, calibrator.segments_of(data.encoded.features)),
         ),
         examples=data.take(examples).encoded,
         impressions=len(data),
@@ -205,8 +214,21 @@ def _cross_fit(
     return step, np.concatenate(margins)
 
 
-def _calibrator(log_odds: Float64s, rows: TrainingSet, options: TrainOptions) -> CalibratorMap:
-    return fit_calibrator(log_odds, rows.clicked) if options.calibrate else CalibratorMap.identity()
+def _calibrator(log_odds: Float64s, rows: TrainingSet, segment_at: int | None, options: TrainOptions) -> CalibratorMap:
+    if not options.calibrate:
+        return CalibratorMap.identity()
+    everybody = fit_calibrator(log_odds, rows.clicked)
+    if segment_at is None:
+        return everybody
+    values = rows.encoded.features[:, segment_at]
+    return replace(everybody, segments=fit_segments(everybody(log_odds), rows.clicked, segment_at, values))
+
+
+def _without(column: int, data: TrainingSet) -> TrainingSet:
+    """The impressions with zeros in one float column, which is then of no use to any learner."""
+    features = data.encoded.features.copy()
+    features[:, column] = 0.0
+    return replace(data, encoded=Encoded(features, data.encoded.ids))
 
 
 def _check(data: TrainingSet, seed: int) -> None:

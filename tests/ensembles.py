@@ -8,14 +8,15 @@ point is known to trip over. Exact leaves are multiples of 2^-10, whose sums no 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
 from models.calibrator import CalibratorMap
-from models.encoder import Columns, Encoded, Layout
+from models.encoder import Columns, Encoded, Layout, Side
+from models.segments import SegmentLines
 from models.specs import CodeMap, LinearSpec, ModelSpec, TreeEnsembleSpec
 
 AWKWARD = (
@@ -25,6 +26,9 @@ AWKWARD = (
 """Zeros of both signs, denormals of double and of float32, numbers between two float32 and beyond all of them."""
 LEAVES = st.one_of(st.just(1), st.integers(2, 9), st.sampled_from([31, 32, 33, 63, 64]))
 PIECEWISE = CalibratorMap("piecewise", 0.1, np.array([-0.75, 0.0, 0.5]), np.array([0.5, 1.2, 0.3, 2.0]))
+SCALES, SHIFTS = np.array([1.0, 0.5, 1.0, 3.0]), np.array([0.0, -0.75, 0.25, 1.5])
+SEGMENT_VALUES = np.array([0, 1, 2, 3, 4, -1, 0.5, 2.0**31, -0.0, np.nan], np.float32)
+"""Segments with and without a line, and what is none."""
 CALIBRATORS = (CalibratorMap.identity(), CalibratorMap("platt", 0.3, np.empty(0), np.array([0.8])), PIECEWISE)
 
 
@@ -69,7 +73,7 @@ def tree_models(draw: st.DrawFn, *, exact: bool) -> RandomModel:
     trees = [grown(random, size if n_columns else 1, n_columns, cuts) for size in sizes]
     spec = ensemble(random, trees, layout.n_floats, maps, exact=exact)
     rows = awkward_rows(random, layout, cuts, [code_map.keys for code_map in maps])
-    return RandomModel(spec, layout, *after_the_margin(draw), rows)
+    return RandomModel(spec, layout, *after_the_margin(draw, random, layout, rows), rows)
 
 
 @st.composite
@@ -94,12 +98,20 @@ def linear_models(draw: st.DrawFn) -> RandomModel:
         id_weights=random.normal(size=sizes.sum()),
     )
     rows = awkward_rows(random, layout, np.array(pool), [])
-    return RandomModel(spec, layout, *after_the_margin(draw), rows)
+    return RandomModel(spec, layout, *after_the_margin(draw, random, layout, rows), rows)
 
 
-def after_the_margin(draw: st.DrawFn) -> tuple[float, CalibratorMap]:
-    """A correction and a calibrator."""
-    return draw(st.sampled_from([0.0, -1.609])), draw(st.sampled_from(CALIBRATORS))
+def after_the_margin(
+    draw: st.DrawFn, random: np.random.Generator, layout: Layout, rows: Encoded
+) -> tuple[float, CalibratorMap]:
+    """A correction and a calibrator, half of them with segments; the column of `rows` that names those is changed."""
+    correction, calibrator = draw(st.sampled_from([0.0, -1.609])), draw(st.sampled_from(CALIBRATORS))
+    n_columns = layout[Side.PAIR].first_float
+    if n_columns == 0 or draw(st.booleans()):
+        return correction, calibrator
+    column = draw(st.integers(0, n_columns - 1))
+    rows.features[:, column] = random.choice(SEGMENT_VALUES, len(rows.features))
+    return correction, replace(calibrator, segments=SegmentLines(column, SCALES, SHIFTS))
 
 
 def code_maps(random: np.random.Generator, layout: Layout) -> tuple[CodeMap, ...]:

@@ -14,7 +14,7 @@ import jinja2
 
 from models.evaluation.calibration import ReliabilityBin
 from models.evaluation.reliability_plot import reliability_plot
-from models.registry.manifest import FIRST_PLAUSIBLE_MS, Interval, Manifest
+from models.registry.manifest import FIRST_PLAUSIBLE_MS, Calibrator, Interval, Manifest
 
 TEMPLATES = Path(__file__).parent / "templates"
 TOP_COLUMNS = 15
@@ -70,6 +70,7 @@ def render_card(facts: CardFacts) -> dict[str, bytes]:
         "figure": _figure,
         "percent": _percent,
         "duration": _duration,
+        "segments": _segments,
     }
     values = {
         "manifest": facts.manifest,
@@ -92,6 +93,12 @@ def _columns(facts: CardFacts) -> list[tuple[str, float, float]]:
     """Name, importance and coverage of the most important columns, then of the least covered."""
     ranked = sorted(facts.coverage, key=lambda name: (-facts.importance.get(name, 0.0), facts.coverage[name]))
     return [(name, facts.importance.get(name, 0.0), facts.coverage[name]) for name in ranked[:TOP_COLUMNS]]
+
+
+def _segments(calibrator: Calibrator) -> str:
+    """Which have a line of their own, and the clicks behind it."""
+    lines = [f"{segment.number} ({segment.clicks:,} clicks)" for segment in calibrator.segments]
+    return f"{', '.join(lines) or 'none'} calibrated by a line of their own, all others by the common map alone"
 
 
 def _day(time_ms: int) -> str:

@@ -53,10 +53,10 @@ def prove(
         raise ExportError("a proof needs example rows to know the columns' ranges; give at least one")
     random = random_stream(seed, "proof rows")
     ordinary = random_rows(examples, model.spec, RANDOM_ROWS, random)
-    at_jumps = jump_rows(examples, model.spec, random)
+    at_jumps = jump_rows(examples, model.spec, random, calibrator.segments)
     rows = stacked([ordinary, at_jumps])
     raw_logit = model.raw_logit(rows)
-    wanted = Scores(raw_logit, p_click_of(raw_logit, correction, calibrator))
+    wanted = Scores(raw_logit, p_click_of(raw_logit, correction, calibrator, calibrator.segments_of(rows.features)))
     found = agreement(wanted, GenericPlan(graph).score(rows.features, rows.ids))
     return Proof(
         rows=len(ordinary.features),

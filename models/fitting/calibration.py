@@ -46,7 +46,17 @@ def fit_calibrator(log_odds: Float64s, clicked: Bools) -> CalibratorMap:
 
 
 def _platt(log_odds: Float64s, clicked: Bools) -> tuple[float, float]:
-    """Slope and offset of greatest likelihood, the slope kept within its bounds; Newton's method."""
+    """Slope and offset of greatest likelihood, moved so that promised clicks add up."""
+    slope, offset = fit_line(log_odds, clicked, pull=np.zeros(2))
+    return slope, offset + _shift_to_mean(slope * log_odds + offset, clicked)
+
+
+def fit_line(log_odds: Float64s, clicked: Bools, pull: Float64s) -> tuple[float, float]:
+    """Slope and offset of greatest likelihood, the slope kept within its bounds; Newton's method.
+
+    pull: (2,) how strongly slope and level at the mean are drawn to those of the line that changes nothing, as
+        1 / variance in log-odds.
+    """
     # Centred, so that slope and offset hardly depend on each other.
     centre = float(log_odds.mean())
     x = log_odds - centre
@@ -54,14 +64,14 @@ def _platt(log_odds: Float64s, clicked: Bools) -> tuple[float, float]:
     for _ in range(NEWTON_STEPS):
         p = sigmoid(slope * x + level)
         weight = p * (1.0 - p)
-        gradient = np.array([(x * (clicked - p)).sum(), (clicked - p).sum()])
+        gradient = np.array([(x * (clicked - p)).sum(), (clicked - p).sum()]) - pull * [slope - 1.0, level - centre]
         hessian = np.array([[(weight * x * x).sum(), (weight * x).sum()], [(weight * x).sum(), weight.sum()]])
-        step = np.linalg.solve(hessian + 1e-9 * np.eye(2), gradient).clip(-1.0, 1.0)
+        step = np.linalg.solve(hessian + np.diag(pull + 1e-9), gradient).clip(-1.0, 1.0)
         slope, level = slope + step[0], level + step[1]
         if np.abs(step).max() < 1e-10:
             break
     slope = float(np.clip(slope, MIN_SLOPE, MAX_SLOPE))
-    return slope, float(level - slope * centre) + _shift_to_mean(slope * x + level, clicked)
+    return slope, float(level - slope * centre)
 
 
 def _piecewise(log_odds: Float64s, clicked: Bools, clicks: int, outer_slope: float) -> CalibratorMap:

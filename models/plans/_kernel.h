@@ -4,7 +4,7 @@
  * of weights. Methods, for every kernel (kernel.py documents them):
  *
  *     partial(floats, first_float, ids, first_id, out)            one side's m rows into out (m, width)
- *     score(shared, base, delta, split, rows, raw_logit, p_click) n pairs from their rows
+ *     score(shared, base, delta, split, rows, raw_logit, p_click, segments) n pairs from their rows
  */
 #include <Python.h>
 #include <math.h>
@@ -100,31 +100,35 @@ failed:
     return -1;
 }
 
-/* ---- the calibrator: knots, intercepts and slopes lie side by side in a kernel's arrays ---- */
+/* ---- the calibrator: knots, intercepts, slopes, scales, shifts lie side by side in a kernel's arrays ---- */
 
 static int is_calibrator(const Py_buffer *calibrator) {
-    Py_ssize_t n = COUNT_OF(calibrator[0]);
-    return COUNT_OF(calibrator[1]) == n + 1 && COUNT_OF(calibrator[2]) == n + 1;
+    Py_ssize_t n = COUNT_OF(calibrator[0]), n_segments = COUNT_OF(calibrator[3]);
+    return COUNT_OF(calibrator[1]) == n + 1 && COUNT_OF(calibrator[2]) == n + 1 && n_segments > 0 &&
+           COUNT_OF(calibrator[4]) == n_segments;
 }
 
-/* sigmoid of a straight line per segment between knots. */
-static inline double calibrated(const Py_buffer *calibrator, double raw_logit) {
-    Py_ssize_t segment = cuts_below(calibrator[0].buf, COUNT_OF(calibrator[0]), raw_logit);
-    double y = ((const double *)calibrator[1].buf)[segment] + ((const double *)calibrator[2].buf)[segment] * raw_logit;
+/* sigmoid of the straight line between two knots, then of the segment's own line; segment 0's changes nothing. */
+static inline double calibrated(const Py_buffer *calibrator, double raw_logit, int32_t segment) {
+    Py_ssize_t piece = cuts_below(calibrator[0].buf, COUNT_OF(calibrator[0]), raw_logit);
+    double y = ((const double *)calibrator[1].buf)[piece] + ((const double *)calibrator[2].buf)[piece] * raw_logit;
+    if (segment) y = ((const double *)calibrator[3].buf)[segment] * y + ((const double *)calibrator[4].buf)[segment];
     return y >= 0 ? 1 / (1 + exp(-y)) : exp(y) / (1 + exp(y));
 }
 
 /* ---- n pairs ---- */
 
 typedef struct {
-    Py_buffer shared, base, delta, rows, raw_logit, p_click;
-    Py_ssize_t split, n, row_bytes;
+    Py_buffer shared, base, delta, rows, raw_logit, p_click, segments;
+    Py_ssize_t split, n, row_bytes, segment_step;
+    const int32_t *segment; /* of the first pair; the next one's lies `segment_step` further */
     const Py_buffer *calibrator;
 } Pairs;
 
 static void release_pairs(Pairs *pairs) {
-    Py_buffer *views[] = {&pairs->shared, &pairs->base, &pairs->delta, &pairs->rows, &pairs->raw_logit, &pairs->p_click};
-    for (int i = 0; i < 6; i++) PyBuffer_Release(views[i]);
+    Py_buffer *views[] = {&pairs->shared, &pairs->base, &pairs->delta, &pairs->rows, &pairs->raw_logit, &pairs->p_click,
+                          &pairs->segments};
+    for (int i = 0; i < 7; i++) PyBuffer_Release(views[i]);
 }
 
 static int check_pairs(const Pairs *pairs, Py_ssize_t word, Py_ssize_t width) {
@@ -148,10 +152,30 @@ static int check_pairs(const Pairs *pairs, Py_ssize_t word, Py_ssize_t width) {
     return 0;
 }
 
+static const int32_t NO_SEGMENT = 0;
+
+/* Borrows the segments of the pairs: None, one, or n. */
+static int hold_segments(Pairs *pairs, PyObject *given) {
+    pairs->segment = &NO_SEGMENT;
+    if (given == Py_None) return 0;
+    if (hold(given, &pairs->segments, SIGNED, 0)) return -1;
+    const Py_buffer *segments = &pairs->segments;
+    if (segments->ndim != 1 || segments->itemsize != 4 || (segments->shape[0] != 1 && segments->shape[0] != pairs->n) ||
+        overlap(segments, &pairs->raw_logit) || overlap(segments, &pairs->p_click))
+        return refused("score: segments are (1 or n,) of 4 bytes, and no answer is written over them");
+    const int32_t *segment = segments->buf;
+    for (Py_ssize_t i = 0; i < segments->shape[0]; i++)
+        if (segment[i] < 0 || segment[i] >= COUNT_OF(pairs->calibrator[3]))
+            return refused("score: a segment that does not exist");
+    pairs->segment = segment;
+    pairs->segment_step = segments->shape[0] != 1;
+    return 0;
+}
+
 static int hold_pairs(Pairs *pairs, PyObject *const *args, Py_ssize_t n_args, const char *kind, Py_ssize_t word,
                       Py_ssize_t width, const Py_buffer *calibrator) {
-    if (n_args != 7) {
-        PyErr_Format(PyExc_TypeError, "score takes 7 arguments, got %zd", n_args);
+    if (n_args != 8) {
+        PyErr_Format(PyExc_TypeError, "score takes 8 arguments, got %zd", n_args);
         return -1;
     }
     *pairs = (Pairs){.split = whole(args[3]), .row_bytes = word * width, .calibrator = calibrator};
@@ -161,7 +185,7 @@ static int hold_pairs(Pairs *pairs, PyObject *const *args, Py_ssize_t n_args, co
         hold(args[5], &pairs->raw_logit, FLOATING, 1) || hold(args[6], &pairs->p_click, FLOATING, 1))
         goto failed;
     pairs->n = pairs->rows.ndim == 1 ? pairs->rows.shape[0] : -1;
-    if (check_pairs(pairs, word, width)) goto failed;
+    if (check_pairs(pairs, word, width) || hold_segments(pairs, args[7])) goto failed;
     return 0;
 failed:
     release_pairs(pairs);
@@ -187,6 +211,7 @@ static inline void prefetch_ad_part(const Pairs *pairs, Py_ssize_t i) {
 }
 
 static inline void answer_pair(const Pairs *pairs, Py_ssize_t i, double raw_logit) {
+    int32_t segment = pairs->segment[i * pairs->segment_step];
     ((double *)pairs->raw_logit.buf)[i] = raw_logit;
-    ((double *)pairs->p_click.buf)[i] = calibrated(pairs->calibrator, raw_logit);
+    ((double *)pairs->p_click.buf)[i] = calibrated(pairs->calibrator, raw_logit, segment);
 }

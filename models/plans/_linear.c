@@ -11,7 +11,8 @@
 
 #include "_kernel.h"
 
-enum { MEAN, SPREAD, SLOPE, EDGES, BIN_WEIGHTS, ID_SIZES, ID_OFFSETS, ID_WEIGHTS, KNOTS, INTERCEPTS, SLOPES, N_ARRAYS };
+enum { MEAN, SPREAD, SLOPE, EDGES, BIN_WEIGHTS, ID_SIZES, ID_OFFSETS, ID_WEIGHTS, KNOTS, INTERCEPTS, SLOPES, SCALES,
+       SHIFTS, N_ARRAYS };
 
 typedef struct {
     PyObject_HEAD
@@ -70,8 +71,9 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     PyObject *given[N_ARRAYS];
     double intercept, limit;
     if (kwargs && PyDict_GET_SIZE(kwargs)) return PyErr_Format(PyExc_TypeError, "LinearKernel takes no keywords");
-    if (!PyArg_ParseTuple(args, "ddOOOOOOOOOOO", &intercept, &limit, &given[0], &given[1], &given[2], &given[3],
-                          &given[4], &given[5], &given[6], &given[7], &given[8], &given[9], &given[10]))
+    if (!PyArg_ParseTuple(args, "ddOOOOOOOOOOOOO", &intercept, &limit, &given[0], &given[1], &given[2], &given[3],
+                          &given[4], &given[5], &given[6], &given[7], &given[8], &given[9], &given[10],
+                          &given[11], &given[12]))
         return NULL;
     Kernel *k = (Kernel *)type->tp_alloc(type, 0);
     if (!k) return NULL;

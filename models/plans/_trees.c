@@ -20,14 +20,14 @@
 #include "_kernel.h"
 
 enum { CUTS, TEST_TREE, TEST_MASK, COLUMN_START, ROWS, COLUMN_ROW, LEAVES, KEYS, CODES, KEY_START, CODE_COLUMN,
-       KNOTS, INTERCEPTS, SLOPES, N_ARRAYS };
+       KNOTS, INTERCEPTS, SLOPES, SCALES, SHIFTS, N_ARRAYS };
 
 /* Bytes of a value, 0 for those of a mask. */
 static const struct { const char *name, *kind; Py_ssize_t item; } ARRAYS[N_ARRAYS] = {
     {"cuts", FLOATING, 8}, {"test_tree", SIGNED, 4}, {"test_mask", UNSIGNED, 0}, {"column_start", SIGNED, 8},
     {"rows", UNSIGNED, 0}, {"column_row", SIGNED, 8}, {"leaves", FLOATING, 8}, {"keys", UNSIGNED, 4},
     {"codes", FLOATING, 4}, {"key_start", SIGNED, 8}, {"code_column", SIGNED, 8}, {"knots", FLOATING, 8},
-    {"intercepts", FLOATING, 8}, {"slopes", FLOATING, 8},
+    {"intercepts", FLOATING, 8}, {"slopes", FLOATING, 8}, {"scales", FLOATING, 8}, {"shifts", FLOATING, 8},
 };
 
 typedef struct {
@@ -148,9 +148,9 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     PyObject *given[N_ARRAYS];
     Py_ssize_t stride;
     if (kwargs && PyDict_GET_SIZE(kwargs)) return PyErr_Format(PyExc_TypeError, "TreeKernel takes no keywords");
-    if (!PyArg_ParseTuple(args, "nOOOOOOOOOOOOOO", &stride, &given[0], &given[1], &given[2], &given[3], &given[4],
+    if (!PyArg_ParseTuple(args, "nOOOOOOOOOOOOOOOO", &stride, &given[0], &given[1], &given[2], &given[3], &given[4],
                           &given[5], &given[6], &given[7], &given[8], &given[9], &given[10], &given[11], &given[12],
-                          &given[13]))
+                          &given[13], &given[14], &given[15]))
         return NULL;
     Kernel *k = (Kernel *)type->tp_alloc(type, 0);
     if (!k) return NULL;

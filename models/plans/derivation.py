@@ -48,7 +48,8 @@ def derived_plan(
         raise PlanError("there are no golden rows to hold a plan against ONNX Runtime on")
     source = plan_source(graph)
     plan = factorised_plan(source, layout, kernel_name(kernel))
-    for some in (examples, jump_rows(examples, source.spec, np.random.default_rng(0))):
+    jumps = jump_rows(examples, source.spec, np.random.default_rng(0), source.calibrator.segments)
+    for some in (examples, jumps):
         found = agreement(reference.score(some.features, some.ids), plan.score(some.features, some.ids))
         if not found.holds:
             raise PlanError(

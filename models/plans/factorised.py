@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from models.encoder import Block, Layout, Side
+from models.errors import PlanError
 from models.plans.kernel import Kernel, KernelName, linear_kernel, tree_kernel
 from models.plans.parts import AdParts, Part
 from models.plans.plan import Scores, check_matrices
 from models.plans.source import PlanSource
 from models.plans.tree_tables import tree_tables
+from models.segments import Int32s, SegmentLines
 from models.specs import TreeEnsembleSpec
 
 COMPILED_STRIDE, NUMPY_STRIDE = 16, 1
@@ -31,15 +33,29 @@ class FactorisedPlan:
     """A model split into parts; safe to share between threads."""
 
     def __init__(
-        self, kernel: Kernel, layout: Layout, width: int, dtype: npt.DTypeLike, neutral: int, name: str
+        self,
+        kernel: Kernel,
+        layout: Layout,
+        width: int,
+        dtype: npt.DTypeLike,
+        neutral: int,
+        name: str,
+        segments: SegmentLines | None = None,
     ) -> None:
-        """`neutral` is the value of a part that no column has touched yet."""
+        """`neutral` is the value of a part that no column has touched yet; `segments` are the calibrator's.
+
+        Raises:
+            PlanError: no column of a user, an ad or the context names the segment.
+        """
         self.name = name
         self.width = width
         self.dtype = np.dtype(dtype)
         self._kernel = kernel
         self._layout = layout
         self._neutral = neutral
+        self._segments = segments
+        self.segment_side = None if segments is None else _side_of(segments.column, layout)
+        """Whose column names the segment of a pair; None where none does."""
 
     def part(self, side: Side, block: Block, onto: Part | None = None) -> Part:
         """(m, width) the part of m rows of one side; with `onto`, that part is added to and answered."""
@@ -48,11 +64,23 @@ class FactorisedPlan:
         self._kernel.partial(block.floats, columns.first_float, block.ids, columns.first_id, part)
         return part
 
-    def join(self, shared: Part, ads: AdParts) -> Scores:
-        """Scores n pairs. shared: (1 or n, width) parts of user and context together."""
+    def segments_of(self, block: Block) -> Int32s | None:
+        """(m,) segments named by m rows of `segment_side`; None where there are none."""
+        if self._segments is None or self.segment_side is None:
+            return None
+        first_float = self._layout[self.segment_side].first_float
+        return self._segments.numbers(block.floats[:, self._segments.column - first_float])
+
+    def join(self, shared: Part, ads: AdParts, segments: Int32s | None = None) -> Scores:
+        """Scores n pairs.
+
+        Args:
+            shared: (1 or n, width) parts of user and context together.
+            segments: (1 or n,) from `segments_of`.
+        """
         n = len(ads.rows)
         scores = Scores(np.empty(n), np.empty(n))
-        self._kernel.score(shared, *ads, *scores)
+        self._kernel.score(shared, *ads, *scores, segments)
         return scores
 
     def score(self, features: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> Scores:
@@ -61,7 +89,8 @@ class FactorisedPlan:
         block = Block(np.ascontiguousarray(features), ids.astype(np.uint32))
         part = self.empty(len(features))
         self._kernel.partial(block.floats, 0, block.ids, 0, part)
-        return self.join(self.empty(1), AdParts.of(part))
+        segments = None if self._segments is None else self._segments.numbers(features[:, self._segments.column])
+        return self.join(self.empty(1), AdParts.of(part), segments)
 
     def empty(self, m: int) -> Part:
         """(m, width) parts that no column has touched yet."""
@@ -74,11 +103,12 @@ def factorised_plan(source: PlanSource, layout: Layout, kernel: KernelName) -> F
     """The plan of what was read from a graph.
 
     Raises:
-        PlanError: a tree has more leaves than a word has bits.
+        PlanError: a tree has more leaves than a word has bits, or a feature of the pair names the segment.
     """
+    segments = source.calibrator.segments
     if not isinstance(source.spec, TreeEnsembleSpec):
         made = linear_kernel(kernel, source.spec, source.correction, source.calibrator)
-        return FactorisedPlan(made, layout, 1, np.float64, 0, f"linear, {kernel}")
+        return FactorisedPlan(made, layout, 1, np.float64, 0, f"linear, {kernel}", segments)
     n_splits, n_trees = int(np.count_nonzero(source.spec.column >= 0)), int(source.spec.tree[-1]) + 1
     small = kernel == "numpy" and n_splits * n_trees * 8 <= NUMPY_TABLE_BYTES
     tables = tree_tables(
@@ -95,4 +125,13 @@ def factorised_plan(source: PlanSource, layout: Layout, kernel: KernelName) -> F
         tables.word,
         int(np.iinfo(tables.word).max),
         f"trees, {kernel}",
+        segments,
     )
+
+
+def _side_of(column: int, layout: Layout) -> Side:
+    """Whose float column that is, where it is not the pair's: those are worked out after all others."""
+    for side in (Side.USER, Side.AD, Side.CONTEXT):
+        if 0 <= column - layout[side].first_float < layout[side].n_floats:
+            return side
+    raise PlanError(f"segments are named by column {column}, which is none of a user, an ad or the context")

@@ -18,6 +18,7 @@ from models.plans.numpy_linear import NumpyLinearKernel
 from models.plans.numpy_trees import NumpyTreeKernel
 from models.plans.parts import Part
 from models.plans.tree_tables import TreeTables
+from models.segments import Int32s
 from models.specs import Float64s, Int64s, LinearSpec
 
 KernelName = Literal["compiled", "numpy"]
@@ -47,6 +48,7 @@ class Kernel(Protocol):
         rows: Int64s,
         raw_logit: Float64s,
         p_click: Float64s,
+        segments: Int32s | None,
     ) -> None:
         """Scores n pairs.
 
@@ -54,8 +56,9 @@ class Kernel(Protocol):
             shared: (1 or n, w) parts of user and context together.
             base, delta, split, rows: parts of the n ads; see `AdParts`.
             raw_logit, p_click: (n,) float64, written.
+            segments: (1 or n,) whose line of the calibrator follows; None: nobody's.
         Raises:
-            ValueError: (compiled) shapes or types do not fit, or a row does not exist.
+            ValueError: (compiled) shapes or types do not fit, or a row or a segment does not exist.
         """
 
 
@@ -97,9 +100,7 @@ def tree_kernel(name: KernelName, tables: TreeTables) -> Kernel:
         tables.codes,
         tables.key_start,
         tables.code_column,
-        tables.knots,
-        tables.intercepts,
-        tables.slopes,
+        *tables.calibrator,
     )
     return kernel
 
@@ -122,7 +123,7 @@ def linear_kernel(name: KernelName, spec: LinearSpec, correction: float, calibra
                 spec.id_sizes,
                 spec.id_offsets,
                 spec.id_weights,
-                *calibrator.segments(correction),
+                *calibrator.pieces(correction),
             ),
         ),
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from feature_store.rows import Floats, Ids
-from models.calibrator import CalibratorMap, sigmoid
+from models.calibrator import CalibratorMap
 from models.plans.parts import gathered
+from models.segments import Int32s
 from models.specs import Float64s, Int64s, LinearSpec
 
 
@@ -15,7 +16,7 @@ class NumpyLinearKernel:
 
     def __init__(self, spec: LinearSpec, correction: float, calibrator: CalibratorMap) -> None:
         self._spec = spec
-        self._knots, self._intercepts, self._slopes = calibrator.segments(correction)
+        self._calibrator = calibrator.pieces(correction)
 
     def partial(self, floats: Floats, first_float: int, ids: Ids, first_id: int, out: Float64s) -> None:
         """See `Kernel.partial`."""
@@ -41,8 +42,8 @@ class NumpyLinearKernel:
         rows: Int64s,
         raw_logit: Float64s,
         p_click: Float64s,
+        segments: Int32s | None,
     ) -> None:
         """See `Kernel.score`."""
         raw_logit[:] = self._spec.intercept + shared[:, 0] + gathered(base, delta, split, rows)[:, 0]
-        segment = np.searchsorted(self._knots, raw_logit)
-        p_click[:] = sigmoid(self._intercepts[segment] + self._slopes[segment] * raw_logit)
+        p_click[:] = self._calibrator.p_click(raw_logit, segments)

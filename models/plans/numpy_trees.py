@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_store.rows import Floats, Ids
-from models.calibrator import sigmoid
 from models.plans.parts import gathered
 from models.plans.tree_tables import TreeTables, Words
+from models.segments import Int32s
 from models.specs import Float64s, Int64s
 
 
@@ -71,6 +71,7 @@ class NumpyTreeKernel:
         rows: Int64s,
         raw_logit: Float64s,
         p_click: Float64s,
+        segments: Int32s | None,
     ) -> None:
         """See `Kernel.score`."""
         left = gathered(base, delta, split, rows)
@@ -79,9 +80,7 @@ class NumpyTreeKernel:
         exponent = left.astype(self._float.kind).view(self._float.whole) >> self._float.exponent_at
         # No bit left means damaged masks; clipping then reads a wrong leaf and no memory that is not ours.
         raw_logit[:] = self._leaves.take(self._leaf_of_exponent_0 + exponent, mode="clip").sum(axis=1)
-        tables = self._tables
-        segment = np.searchsorted(tables.knots, raw_logit)
-        p_click[:] = sigmoid(tables.intercepts[segment] + tables.slopes[segment] * raw_logit)
+        p_click[:] = self._tables.calibrator.p_click(raw_logit, segments)
 
     def _row(self, column: int, value: float) -> int:
         """The stored row of one value, at stride 1."""

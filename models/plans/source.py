@@ -17,6 +17,7 @@ from models.calibrator import CalibratorMap
 from models.errors import PlanError, TrainingError
 from models.plans.onnx_graph import Array, Graph, Node, read_graph
 from models.plans.tree_source import TREE_OPERATORS, tree_spec
+from models.segments import SegmentLines
 from models.specs import CodeMap, LinearSpec, ModelSpec
 
 _CARRIERS = frozenset({"Cast", "Reshape", "Identity", "Squeeze", "Flatten"})
@@ -25,6 +26,8 @@ _CARRIERS = frozenset({"Cast", "Reshape", "Identity", "Squeeze", "Flatten"})
 _LINEAR_LINES = ("Cast", "IsNaN", "Abs", "Add", "Log", "Sign", "Mul", "Sub", "Div", "Clip", "Where", "Mul")
 _LINEAR_BINS = ("Unsqueeze", "Greater", "Cast", "ReduceSum", "Add", "Where", "Gather")
 _LINEAR_TABLES = ("Mod", "Add", "Gather")
+_SEGMENTS = ("Gather", "Squeeze", "Floor", "Equal", "Less", "GreaterOrEqual", "And", "And", "Where", "Cast")
+_SEGMENT_LINES = ("Gather", "Gather", "Mul", "Add")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ def plan_source(content: bytes) -> PlanSource:
 def _calibrator(graph: Graph) -> tuple[float, CalibratorMap]:
     """Reads `calibrator_graph` backwards, from `p_click` to `raw_logit`."""
     sigmoid = _maker(graph, "p_click", "Sigmoid")
-    line = _maker(graph, sigmoid.input(0), "Add")
+    segments, log_odds = _segments(graph, sigmoid.input(0))
+    line = _maker(graph, log_odds, "Add")
     knots, changes = np.empty(0), np.empty(0)
     if line.input(1) not in graph.constants:
         bent = _maker(graph, line.input(1), "MatMul")
@@ -71,10 +75,29 @@ def _calibrator(graph: Graph) -> tuple[float, CalibratorMap]:
             offset=graph.number(line.input(1)),
             knots=knots,
             slopes=np.concatenate([[slope], slope + np.cumsum(changes)]),
+            segments=segments,
         )
     except TrainingError as error:
         raise PlanError(f"the calibrator is no strictly increasing map: {error}") from error
     return graph.number(corrected.input(1)), calibrator
+
+
+def _segments(graph: Graph, log_odds: str) -> tuple[SegmentLines | None, str]:
+    """The lines of segments where there are any, and the log-odds that they are applied to."""
+    steps = [node for node in graph.nodes if node.name.startswith("calibrator/segment_")]
+    if not steps:
+        return None, log_odds
+    if tuple(node.op for node in steps) != (*_SEGMENTS, *_SEGMENT_LINES) or log_odds not in steps[-1].outputs:
+        raise PlanError("the calibrator finds the segment of a row in a way that no plan knows")
+    column, scales, shifts = (graph.constant(f"calibrator/segment_{name}") for name in ("column", "scales", "shifts"))
+    if column.shape != (1,) or column.dtype != np.int64 or not 0 <= column[0] < _width(graph, "features"):
+        raise PlanError(f"segments are named by column {column}, the model reads {_width(graph, 'features')}")
+    if scales.dtype != np.float64 or shifts.dtype != np.float64:
+        raise PlanError(f"lines of segments in {scales.dtype} and {shifts.dtype}, a plan expects doubles")
+    try:
+        return SegmentLines(int(column[0]), scales, shifts), steps[-2].input(0)
+    except TrainingError as error:
+        raise PlanError(f"the lines of segments cannot be used: {error}") from error
 
 
 def _core(graph: Graph) -> ModelSpec:

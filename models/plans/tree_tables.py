@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.calibrator import CalibratorMap
+from models.calibrator import CalibratorMap, CalibratorPieces
 from models.errors import PlanError
 from models.specs import Float64s, Int64s, TreeEnsembleSpec
 
@@ -40,7 +40,7 @@ class TreeTables:
     leaves: (T, bits of a word) float64.
     keys, codes: (v,) uint32 and float32 of all code maps; key_start: (maps + 1,) where each begins, ascending within.
     code_column: (k,) the code map of each id column, -1 where the trees do not look at it.
-    knots, intercepts, slopes: the calibrator over raw_logit, (j,), (j + 1,), (j + 1,): a straight line per segment.
+    calibrator: over raw_logit.
     """
 
     stride: int
@@ -55,9 +55,7 @@ class TreeTables:
     codes: npt.NDArray[np.float32]
     key_start: Int64s
     code_column: Int64s
-    knots: Float64s
-    intercepts: Float64s
-    slopes: Float64s
+    calibrator: CalibratorPieces
 
     @property
     def n_trees(self) -> int:
@@ -112,7 +110,6 @@ def tree_tables(
         code_map.keys[possible].astype(np.uint32) for code_map, possible in zip(spec.code_maps, reachable, strict=True)
     ]
     codes = [code_map.codes[possible] for code_map, possible in zip(spec.code_maps, reachable, strict=True)]
-    knots, intercepts, slopes = calibrator.segments(correction)
     return TreeTables(
         stride=stride,
         cuts=spec.threshold[tests],
@@ -126,9 +123,7 @@ def tree_tables(
         codes=np.concatenate([np.empty(0, np.float32), *codes]).astype(np.float32),
         key_start=np.cumsum([0, *map(len, keys)]).astype(np.int64),
         code_column=code_column,
-        knots=knots,
-        intercepts=intercepts,
-        slopes=slopes,
+        calibrator=calibrator.pieces(correction),
     )
 
 

@@ -41,6 +41,17 @@ class Label(msgspec.Struct, frozen=True):
     """Attribution window: a click later than this after its impression did not count; None: any click counts."""
 
 
+class Segment(msgspec.Struct, frozen=True):
+    """A kind of impressions with a calibrator line of its own."""
+
+    number: int
+    fitted_on: int
+    clicks: int
+    scale: float
+    shift: float
+    """Calibrated log-odds y become scale * y + shift."""
+
+
 class Calibrator(msgspec.Struct, frozen=True):
     """The strictly increasing map from corrected log-odds to probability, as it is written into the graph."""
 
@@ -48,6 +59,10 @@ class Calibrator(msgspec.Struct, frozen=True):
     """`identity`, `platt` or `piecewise`."""
     fitted_on: int = 0
     clicks: int = 0
+    segment_column: str = ""
+    """The column that names a row's segment (see `models/segments.py`); empty where there is none."""
+    segments: tuple[Segment, ...] = ()
+    """Those with enough clicks for a line; rows of any other are calibrated by the map of all rows alone."""
 
 
 class Proof(msgspec.Struct, frozen=True):

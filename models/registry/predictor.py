@@ -14,6 +14,7 @@ from models.plans.generic import GenericPlan
 from models.plans.parts import AdParts
 from models.plans.plan import ScorePlan, Scores
 from models.registry.artifact import ModelArtifact
+from models.segments import Int32s
 from models.specs import Int64s
 
 GENERIC_CHUNK_ROWS = 128
@@ -92,7 +93,7 @@ class Predictor:
         if plan is None:
             return self.generic.score(*self.encoder.encode(user, ads.block(), context))
         shared = plan.part(Side.CONTEXT, context, onto=plan.part(Side.USER, user))
-        return plan.join(shared, self._ad_parts(plan, user, context, ads))
+        return plan.join(shared, self._ad_parts(plan, user, context, ads), _segments(plan, user, context, ads))
 
     def _ad_parts(self, plan: FactorisedPlan, user: Block, context: Block, ads: AdColumns) -> AdParts:
         """What was kept of the ads, completed by what has to be worked out for this request."""
@@ -108,6 +109,15 @@ class Predictor:
             pairs = self.encoder.encode_pairs(user, ads.block(), context)
             parts = AdParts.of(plan.part(Side.PAIR, pairs, onto=parts.copied()))
         return parts
+
+
+def _segments(plan: FactorisedPlan, user: Block, context: Block, ads: AdColumns) -> Int32s | None:
+    """The segment of each ad, or of all, where the calibrator asks for it. Of ads: costs a copy of their columns."""
+    if plan.segment_side is None:
+        return None
+    if plan.segment_side is Side.AD:
+        return plan.segments_of(ads.block())
+    return plan.segments_of(user if plan.segment_side is Side.USER else context)
 
 
 def _replay_golden(artifact: ModelArtifact, plan: ScorePlan) -> None:

@@ -159,4 +159,5 @@ def _importance(weights: Float64s, matrix: sparse.csr_array, data: TrainingSet) 
     variances = np.concatenate([(parts[:, :d] + parts[:, d : 2 * d]).var(axis=0), parts[:, 2 * d :].var(axis=0)])
     total = variances.sum() or 1.0
     names = data.float_names + data.id_names
-    return {name: float(v / total) for name, v in zip(names, variances, strict=True) if v > 0}
+    rounding = np.finfo(np.float64).eps * total  # what the variance of a constant comes to
+    return {name: float(v / total) for name, v in zip(names, variances, strict=True) if v > rounding}

@@ -59,7 +59,10 @@ def test_linear_models_are_reproduced_within_the_bounds_of_a_proof(model: Random
 @many
 @given(st.one_of(tree_models(exact=True), linear_models()), st.integers(0, 2**32 - 1))
 def test_parts_of_all_sides_join_to_the_whole_row(model: RandomModel, seed: int) -> None:
-    """User and context once, ads from base and delta in any order, pairs on top: as if each row had come whole."""
+    """User and context once, ads from base and delta in any order, pairs on top: as if each row had come whole.
+
+    The segment comes from whichever side names it.
+    """
     by_side = _sides(model)
     n = len(model.rows.features)
     random = np.random.default_rng(seed)
@@ -73,9 +76,17 @@ def test_parts_of_all_sides_join_to_the_whole_row(model: RandomModel, seed: int)
         ads = AdParts(kept[:split].copy(), kept[split:].copy(), split, ad_of_pair)
         with_pairs = AdParts.of(plan.part(Side.PAIR, by_side[Side.PAIR], onto=ads.copied()))
 
-        joined = plan.join(shared, with_pairs)
-        without_copy = plan.join(shared, ads) if not model.layout.has_pairs else joined
+        segments = None
+        if plan.segment_side is not None:
+            naming = by_side[plan.segment_side]
+            is_ad = plan.segment_side is Side.AD
+            segments = plan.segments_of(Block(naming.floats[ad_of_pair], naming.ids) if is_ad else _first(naming))
 
+        joined = plan.join(shared, with_pairs, segments)
+        without_copy = plan.join(shared, ads, segments) if not model.layout.has_pairs else joined
+        whole = plan.score(*pairs)
+
+        np.testing.assert_allclose(joined.p_click, whole.p_click, rtol=1e-12, atol=1e-15, err_msg=plan.name)
         np.testing.assert_allclose(joined.raw_logit, walked(model, pairs), rtol=1e-12, atol=1e-12, err_msg=plan.name)
         np.testing.assert_array_equal(without_copy.raw_logit, joined.raw_logit, err_msg=plan.name)
 
@@ -96,7 +107,8 @@ def test_a_tree_of_65_leaves_is_refused() -> None:
 def plans_agree(model: RandomModel) -> None:
     """Walk, ONNX Runtime, and the plan read from the graph answer alike, in every kernel and stride."""
     margins = np.array(walked(model, model.rows))
-    wanted = Scores(margins, p_click_of(margins, model.correction, model.calibrator))
+    segments = model.calibrator.segments_of(model.rows.features)
+    wanted = Scores(margins, p_click_of(margins, model.correction, model.calibrator, segments))
     graph = _graph(model)
     is_exact = isinstance(model.spec, TreeEnsembleSpec) and np.all(model.spec.leaf_value * 1024 % 1 == 0)
 
@@ -113,16 +125,17 @@ def plans_agree(model: RandomModel) -> None:
 
 def plans(source: PlanSource, model: RandomModel) -> Iterator[FactorisedPlan]:
     """The plan in every kernel, and of trees at every stride."""
+    segments = source.calibrator.segments
     for kernel in KERNELS:
         if not isinstance(source.spec, TreeEnsembleSpec):
             made = linear_kernel(kernel, source.spec, source.correction, source.calibrator)
-            yield FactorisedPlan(made, model.layout, 1, np.float64, 0, f"linear, {kernel}")
+            yield FactorisedPlan(made, model.layout, 1, np.float64, 0, f"linear, {kernel}", segments)
             continue
         for stride in STRIDES:
             tables = tree_tables(source.spec, model.layout.n_ids, source.correction, source.calibrator, stride=stride)
             made, neutral = tree_kernel(kernel, tables), int(np.iinfo(tables.word).max)
             name = f"trees, {kernel}, stride {stride}"
-            yield FactorisedPlan(made, model.layout, tables.n_trees, tables.word, neutral, name)
+            yield FactorisedPlan(made, model.layout, tables.n_trees, tables.word, neutral, name, segments)
 
 
 def _graph(model: RandomModel) -> bytes:

@@ -17,12 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.calibrator import CalibratorMap
+from models.calibrator import CalibratorMap, CalibratorPieces
 from models.plans.kernel import compiled_kernels_are_built, linear_kernel, tree_kernel
 from models.plans.tree_tables import TreeTables, tree_tables
+from models.segments import SegmentLines
 from models.specs import CodeMap, LinearSpec
 from tests.conftest import REPOSITORY
-from tests.ensembles import PIECEWISE, ensemble, grown
+from tests.ensembles import PIECEWISE, SCALES, SHIFTS, ensemble, grown
 
 pytestmark = pytest.mark.skipif(
     not compiled_kernels_are_built(), reason="the compiled kernels were not built; the NumPy ones check less"
@@ -30,6 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 REFUSED = (ValueError, TypeError, BufferError)
 N_FLOATS, N_IDS, N_TREES = 3, 2, 4
+SEGMENTED = replace(PIECEWISE, segments=SegmentLines(0, SCALES, SHIFTS))
 
 
 def made_tables(stride: int = 3, n_leaves: int = 9) -> TreeTables:
@@ -37,7 +39,7 @@ def made_tables(stride: int = 3, n_leaves: int = 9) -> TreeTables:
     random = np.random.default_rng(0)
     maps = (CodeMap(1, np.array([5, 9]), np.array([-0.5, 0.5], np.float32)),)
     trees = [grown(random, n_leaves, N_FLOATS + 1, np.linspace(-1, 1, 7)) for _ in range(N_TREES)]
-    return tree_tables(ensemble(random, trees, N_FLOATS, maps, exact=True), N_IDS, 0.0, PIECEWISE, stride=stride)
+    return tree_tables(ensemble(random, trees, N_FLOATS, maps, exact=True), N_IDS, 0.0, SEGMENTED, stride=stride)
 
 
 def made_linear() -> LinearSpec:
@@ -56,7 +58,7 @@ LINEAR = made_linear()
 
 
 def kernel(kind: str) -> Any:
-    return tree_kernel("compiled", TREES) if kind == "trees" else linear_kernel("compiled", LINEAR, 0.0, PIECEWISE)
+    return tree_kernel("compiled", TREES) if kind == "trees" else linear_kernel("compiled", LINEAR, 0.0, SEGMENTED)
 
 
 def words(kind: str, m: int) -> np.ndarray:
@@ -69,7 +71,8 @@ def good_partial(kind: str, m: int = 5) -> list[Any]:
 
 
 def good_score(kind: str, n: int = 5) -> list[Any]:
-    return [words(kind, 1), words(kind, 3), words(kind, 2), 3, np.arange(n) % 5, np.zeros(n), np.zeros(n)]
+    segments = (np.arange(n) % len(SCALES)).astype(np.int32)
+    return [words(kind, 1), words(kind, 3), words(kind, 2), 3, np.arange(n) % 5, np.zeros(n), np.zeros(n), segments]
 
 
 both = pytest.mark.parametrize("kind", ["trees", "linear"])
@@ -129,6 +132,8 @@ def test_one_odd_argument_is_refused(kind: str, method: str) -> None:
             continue
         accepted.append(call)
 
+    if method == "score":
+        accepted = [call for call in accepted if call[7] is not None]  # None: no pair has a segment
     assert [_shapes(call) for call in accepted] == []
 
 
@@ -190,6 +195,30 @@ def test_answers_over_the_row_numbers_are_refused(kind: str) -> None:
 
 
 @both
+@pytest.mark.parametrize("segment", [-1, len(SCALES), 2**31 - 1, -(2**31)])
+def test_a_segment_that_does_not_exist_is_refused(kind: str, segment: int) -> None:
+    """Its line would be read from behind the table."""
+    for segments in (np.full(1, segment, np.int32), np.array([0, 1, segment, 2, 3], np.int32)):
+        arguments = good_score(kind)
+        arguments[5][:] = arguments[6][:] = 7.0
+
+        with pytest.raises(ValueError, match="segment that does not exist"):
+            kernel(kind).score(*arguments[:7], segments)
+        assert set(arguments[5]) == set(arguments[6]) == {7.0}
+
+
+@both
+def test_answers_over_the_segments_are_refused(kind: str) -> None:
+    """They were checked before; an answer would become the segment of a later pair."""
+    for place in (5, 6):
+        arguments = good_score(kind)
+        arguments[7] = arguments[place].view(np.int32)[:5]
+
+        with pytest.raises(ValueError, match="no answer is written over them"):
+            kernel(kind).score(*arguments)
+
+
+@both
 @pytest.mark.parametrize(
     ("first_float", "first_id"), [(1, 0), (0, 1), (2**63 - 1, 0), (0, 2**63 - 1), (-1, 0), (0, -1)]
 )
@@ -215,10 +244,13 @@ def test_no_rows_and_no_columns_are_fine(kind: str) -> None:
     np.testing.assert_array_equal(nothing[4], before)
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(TreeTables) if field.name != "stride"])
+TABLES = [field.name for field in fields(TreeTables) if field.name not in ("stride", "calibrator")]
+
+
+@pytest.mark.parametrize("name", [*TABLES, *CalibratorPieces._fields])
 def test_a_table_of_the_trees_that_does_not_fit_is_refused(name: str) -> None:
     """Each table shortened, lengthened, of another type, and with values far outside, in turn."""
-    good = getattr(TREES, name)
+    good = getattr(TREES if name in TABLES else TREES.calibrator, name)
     out_of_range = [] if good.dtype.kind == "f" or name in ("test_mask", "rows", "keys") else [-1, 10**6]
     if good.dtype == np.int64:
         out_of_range += [2**63 - 1, -(2**63)]
@@ -237,7 +269,14 @@ def test_a_table_of_the_trees_that_does_not_fit_is_refused(name: str) -> None:
         if isinstance(table, np.ndarray) and table.tobytes() == good.tobytes() and table.flags.aligned:
             continue  # the same values in another shape
         with pytest.raises(REFUSED):
-            tree_kernel("compiled", replace(TREES, **{name: table}))
+            tree_kernel("compiled", with_table(name, table))
+
+
+def with_table(name: str, table: Any) -> TreeTables:
+    """The good tables with one exchanged."""
+    if name in TABLES:
+        return replace(TREES, **{name: table})
+    return replace(TREES, calibrator=TREES.calibrator._replace(**{name: table}))
 
 
 @pytest.mark.parametrize("stride", [0, -1, -(2**63), 2**63, 4, 2**62])
@@ -270,7 +309,7 @@ def test_a_kernel_of_anything_else_is_refused(name: str) -> None:
     module, _, kind = name.rpartition(".")
     made = getattr(importlib.import_module(module), kind)
 
-    for arguments in ((), (1,), tuple(range(13)), tuple(range(15)), ("x",) * 15, (None,) * 13):
+    for arguments in ((), (1,), tuple(range(15)), tuple(range(17)), ("x",) * 17, (None,) * 15):
         with pytest.raises(TypeError):
             made(*arguments)
     with pytest.raises(TypeError):
