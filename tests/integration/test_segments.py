@@ -115,19 +115,25 @@ def covers_1(ratio: Interval) -> bool:
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_every_placement_gets_true_probabilities(tmp_path: Path, learner: str) -> None:
-    """About 6 000 later impressions and 500 to 1 700 clicks each: all intervals hold 1 with segments, none without."""
+    """Four later logs, each placement of about 6 000 impressions and 500 to 1 900 clicks.
+
+    Of twelve 95 % intervals of exact probabilities eleven hold 1 on average; without segments none does.
+    """
     outcome = trained(Side.CONTEXT, learner)
     common = replace(outcome, calibrator=replace(outcome.calibrator, segments=None))
-    later = made(N_LATER, Side.CONTEXT, seed=2)
+    later = [made(N_LATER, Side.CONTEXT, seed) for seed in (2, 3, 4, 5)]
 
     with_segments, without = (
-        by_placement(Predictor(published(tmp_path / name, each, Side.CONTEXT)), later)
-        for name, each in (("with", outcome), ("without", common))
+        [ratio for log in later for ratio in by_placement(predictor, log)]
+        for predictor in (
+            Predictor(published(tmp_path / name, each, Side.CONTEXT))
+            for name, each in (("with", outcome), ("without", common))
+        )
     )
 
     assert all(ratio.n > 5_500 and ratio.clicks > 500 for ratio in with_segments)
-    assert [covers_1(ratio) for ratio in with_segments] == [True] * 3
-    assert [covers_1(ratio) for ratio in without] == [False] * 3
+    assert sum(map(covers_1, with_segments)) >= 10
+    assert sum(map(covers_1, without)) == 0
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
