@@ -19,7 +19,6 @@ from feature_store.online.item_table_source import ItemLimits
 from feature_store.online.redis_store import RedisReadSettings, RedisStore
 from feature_store.online.store import CatalogueReader
 from feature_store.schema import FeatureView
-from models.plans.derivation import PlanChoice
 from models.registry.registry import Registry
 from service.admission import Admission
 from service.answering import Answering
@@ -77,10 +76,10 @@ class Runtime:
         self._loading = ModelLoading(
             self._reader_of,
             self._items_of if settings.items.source == "table" else None,
-            PlanChoice(settings.plan.kind, settings.plan.kernel),  # type: ignore[arg-type]  # checked by the settings
+            settings.plan.choice,
+        )
         self.answering = self._answering()
         """The use cases, for whoever puts another route around them (`loadtest/micro`)."""
-        )
         self.app = self._application()
 
     @classmethod

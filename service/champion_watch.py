@@ -93,5 +93,6 @@ def _tell(model: ServedModel, telemetry: Telemetry, *, serves: bool) -> None:
         version=model.version,
         variant=model.variant,
         core_sha256=model.predictor.manifest.core_sha256,
+        plan=model.predictor.plan.name,
         serves=serves,
     )

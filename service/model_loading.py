@@ -19,7 +19,7 @@ from feature_store.online.store import CatalogueReader
 from feature_store.schema import FeatureView
 from models.encoder import Block, ModelInputs, Side
 from models.errors import ModelNotFound, SchemaMismatch
-from models.plans.derivation import PlanChoice
+from models.plans.choice import PlanChoice
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
 from service.candidates import GivenAds

@@ -17,9 +17,10 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 from urllib.parse import parse_qsl, urlsplit
 
+from models.plans.choice import KernelChoice, PlanChoice, PlanKind
 from models.registry.model_name import NAME_RULE, is_model_name
 from service.errors import SettingsError
 
@@ -99,10 +100,10 @@ class RedisSettings:
     connect_timeout_ms: float = 500.0
     """A server that does not accept a connection in this time counts as down until the next try."""
 
-
     max_merged_reads: int = 20_000
     """Requests that share one MGET, whatever waits by default. Fewer keep a single command short where requests read
     many rows; 1 sends each request's own, at several times the CPU."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeadlineSettings:
@@ -148,11 +149,11 @@ class RegistrySettings:
 class ItemsSettings:
     """The table of ad features in each worker."""
 
-    snapshot_dir: Path = Path(".clickserve/items")
     source: str = "table"
     """`table` keeps the rows of all ads in process, so that requests read users only. `store` keeps none: candidates
     are read with the user, for catalogues too large for memory; the other settings here then mean nothing."""
 
+    snapshot_dir: Path = Path(".clickserve/items")
     """Last table on disk: what all workers map, and what they start from while Redis is away."""
 
     refresh_ms: float = 250.0
@@ -180,6 +181,11 @@ class PlanSettings:
 
     kernel: str = "auto"
     """`auto` uses the compiled kernels where they were built; `compiled` insists on them, `numpy` does without."""
+
+    @property
+    def choice(self) -> PlanChoice:
+        """For whoever loads a model."""
+        return PlanChoice(cast(PlanKind, self.kind), cast(KernelChoice, self.kernel))
 
 
 @dataclass(frozen=True, slots=True)
@@ -415,17 +421,17 @@ def _contradictions(settings: Settings) -> Iterable[tuple[bool, str]]:
         settings.log.level not in ("debug", "info", "warning", "error"),
         f"log.level = {settings.log.level!r} must be debug, info, warning or error",
     )
-    for key, choices in (("kind", ("auto", "generic")), ("kernel", ("auto", "compiled", "numpy"))):
+    for key, choices in (("kind", get_args(PlanKind)), ("kernel", get_args(KernelChoice))):
         chosen = getattr(settings.plan, key)
         yield chosen not in choices, f"plan.{key} = {chosen!r} must be {', '.join(choices[:-1])} or {choices[-1]}"
+    source = settings.items.source
+    yield source not in ("table", "store"), f"items.source = {source!r} must be table or store"
     yield (
         bool(settings.redis.url) and not _is_redis_url(settings.redis.url),
         (
             f"redis.url = {without_password(settings.redis.url)!r} must be redis://HOST:PORT/DATABASE, rediss://… or "
             "unix:///PATH?db=DATABASE"
         ),
-    source = settings.items.source
-    yield source not in ("table", "store"), f"items.source = {source!r} must be table or store"
     )
     yield server.workers > MAX_WORKERS, f"server.workers = {server.workers} must be at most {MAX_WORKERS}"
     yield (

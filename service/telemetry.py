@@ -117,7 +117,7 @@ class Telemetry:
         self._batched: dict[tuple[str, str], BatchedHistogram] = {}
         self._inflight = self._gauge("inflight_requests", "Requests past the door.", "livesum")
         self._model_info = self._gauge(
-            "model_info", "1 for the model that serves.", "livemax", "name", "version", "variant", "core_sha256"
+            "model_info", "1 for the model that serves.", "livemax", "name", "version", "variant", "core_sha256", "plan"
         )
         self._table_rows = self._gauge("item_table_rows", "Ads in the item table.", "livemax")
         self._table_age = self._gauge("item_table_age_seconds", "Since the store confirmed the item table.", "livemax")
@@ -178,9 +178,9 @@ class Telemetry:
         """How late the event loop came back to a timer."""
         self._batch("lag", "").add(seconds)
 
-    def model_serves(self, *, name: str, version: str, variant: str, core_sha256: str, serves: bool) -> None:
+    def model_serves(self, *, name: str, version: str, variant: str, core_sha256: str, plan: str, serves: bool) -> None:
         """Says which model a slot holds; a model that left its slot stays visible with the value 0."""
-        self._model_info.labels(name, version, variant, core_sha256).set(1 if serves else 0)
+        self._model_info.labels(name, version, variant, core_sha256, plan).set(1 if serves else 0)
 
     def levels(self, *, inflight: int, table_rows: int, table_age_s: float) -> None:
         """What gauges show until the next call."""

@@ -7,29 +7,17 @@ trees of 31 leaves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 
 from models.encoder import Encoded, Layout
 from models.errors import PlanError
 from models.plans.agreement import agreement
+from models.plans.choice import KernelChoice
 from models.plans.factorised import FactorisedPlan, factorised_plan
 from models.plans.generic import GenericPlan
 from models.plans.jumps import jump_rows
-from models.plans.kernel import KernelChoice, kernel_name
+from models.plans.kernel import kernel_name
 from models.plans.source import plan_source
-
-
-@dataclass(frozen=True, slots=True)
-class PlanChoice:
-    """How graphs are scored."""
-
-    plan: Literal["auto", "generic"] = "auto"
-    """`auto` derives a factorised plan where the graph allows it; `generic` always uses ONNX Runtime."""
-    kernel: KernelChoice = "auto"
-    """`auto` uses the compiled kernels where they were built."""
 
 
 def derived_plan(

@@ -30,6 +30,8 @@ _LOAD_ERRORS = (
 class GenericPlan:
     """A graph in ONNX Runtime."""
 
+    name = "generic, onnxruntime"
+
     def __init__(self, graph: bytes) -> None:
         """Raises PlanError where the graph cannot be loaded or lacks the inputs and outputs of a model."""
         options = onnxruntime.SessionOptions()

@@ -14,6 +14,7 @@ import numpy as np
 from feature_store.rows import Floats, Ids
 from models.calibrator import CalibratorMap
 from models.errors import PlanError
+from models.plans.choice import KernelChoice
 from models.plans.numpy_linear import NumpyLinearKernel
 from models.plans.numpy_trees import NumpyTreeKernel
 from models.plans.parts import Part
@@ -22,7 +23,6 @@ from models.segments import Int32s
 from models.specs import Float64s, Int64s, LinearSpec
 
 KernelName = Literal["compiled", "numpy"]
-KernelChoice = Literal["auto", "compiled", "numpy"]
 
 
 class Kernel(Protocol):

@@ -20,6 +20,11 @@ class Scores(NamedTuple):
 class ScorePlan(Protocol):
     """Scores rows with one model; safe to call from several threads."""
 
+    @property
+    def name(self) -> str:
+        """Kind and implementation, as metrics and `doctor` show it: `trees, compiled`, `generic, onnxruntime`."""
+        ...
+
     def score(self, features: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> Scores:
         """Scores n rows.
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from models.encoder import Block, Encoded, Encoder, Side
 from models.errors import ArtifactDamaged, PlanError
-from models.plans.derivation import PlanChoice, derived_plan
+from models.plans.choice import PlanChoice
+from models.plans.derivation import derived_plan
 from models.plans.factorised import FactorisedPlan
 from models.plans.generic import GenericPlan
 from models.plans.parts import AdParts

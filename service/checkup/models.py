@@ -12,6 +12,7 @@ from feature_store.online.store import ViewState
 from feature_store.schema import FeatureView
 from models.encoder import ModelInputs
 from models.errors import ModelsError
+from models.plans.kernel import compiled_kernels_are_built
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
 from service.checkup.finding import Finding, failure, ok, warning
@@ -35,7 +36,7 @@ def check_models(settings: Settings, store_url: str, clock: Clock) -> list[Findi
             return [_no_champion(registry)]
         others = [version for version in registry.versions()[-PROOFS_SHOWN:] if version != champion]
         before = _n_threads()
-        predictor = Predictor(registry.get(champion))
+        predictor = Predictor(registry.get(champion), settings.plan.choice)
     except ModelsError as error:
         return [failure("champion", str(error), "publish it again, or promote a version that is whole", FAILURE)]
     manifest = predictor.manifest
@@ -45,6 +46,7 @@ def check_models(settings: Settings, store_url: str, clock: Clock) -> list[Findi
             f"{champion}: {manifest.learner}, proof over {manifest.proof.rows + manifest.proof.threshold_rows} rows "
             f"with |Δp| up to {manifest.proof.max_p_error:.1g}, golden rows answered alike here",
         ),
+        _plan(predictor),
         _threads(_n_threads() - before),
         *(_proof(registry, version) for version in others),
     ]
@@ -60,6 +62,19 @@ def _no_champion(registry: Registry) -> Finding:
         return failure("champion", f"{where} holds no model", "clickserve train publishes one", FAILURE)
     advice = f"clickserve models promote {versions[-1]}, or train a better one"
     return failure("champion", f"{where}: none of {len(versions)} versions is champion", advice, FAILURE)
+
+
+def _plan(predictor: Predictor) -> Finding:
+    """Scoring by ONNX Runtime works, and takes ten times as long as it could."""
+    name = predictor.plan.name
+    if predictor.fallback is not None:
+        return warning(
+            "score plan", f"{name}: {predictor.fallback}", "answers are right but slower, code plan_fallback"
+        )
+    if predictor.factorised is not None and not compiled_kernels_are_built():
+        advice = "install a C compiler and Python's headers, remove .venv/.installed and run make setup again"
+        return warning("score plan", f"{name}: the compiled kernels were not built", advice)
+    return ok("score plan", f"{name}, as certified against ONNX Runtime" if predictor.factorised else name)
 
 
 def _threads(started: int) -> Finding:
@@ -110,18 +125,6 @@ def _view(view: FeatureView, states: Sequence[ViewState], now_ms: int) -> Findin
     return ok(check, seen)
 
 
-def _duration(seconds: float) -> str:
-    """In the largest unit that leaves a number above 1."""
-    for unit, length_s in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= length_s:
-            return f"{seconds / length_s:.1f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def _n_threads() -> int:
-    """Threads of this process; 0 where the system does not list them."""
-    listed = Path("/proc/self/task")
-    return sum(1 for _ in listed.iterdir()) if listed.exists() else 0
 def _item_table(items: ItemsSettings, n_ads: int) -> Finding:
     """Whether the catalogue and `items.source` suit each other."""
     check, fits = "item table", n_ads <= items.max_ads
@@ -138,3 +141,15 @@ def _item_table(items: ItemsSettings, n_ads: int) -> Finding:
     return ok(check, seen)
 
 
+def _duration(seconds: float) -> str:
+    """In the largest unit that leaves a number above 1."""
+    for unit, length_s in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length_s:
+            return f"{seconds / length_s:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _n_threads() -> int:
+    """Threads of this process; 0 where the system does not list them."""
+    listed = Path("/proc/self/task")
+    return sum(1 for _ in listed.iterdir()) if listed.exists() else 0

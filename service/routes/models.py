@@ -17,6 +17,8 @@ class SlotState(BaseModel):
     version: str
     variant: str
     state: Literal["ready"]
+    plan: str
+    """How it is scored: `trees, compiled`, `linear, numpy`, `generic, onnxruntime`, …"""
 
 
 class ModelsAnswer(BaseModel):
@@ -33,7 +35,13 @@ def model_routes(slots: ModelSlots) -> APIRouter:
     async def models() -> ModelsAnswer:
         return ModelsAnswer(
             models=[
-                SlotState(name=model.name, version=model.version, variant=model.variant, state="ready")
+                SlotState(
+                    name=model.name,
+                    version=model.version,
+                    variant=model.variant,
+                    state="ready",
+                    plan=model.predictor.plan.name,
+                )
                 for model in slots
             ]
         )

@@ -52,7 +52,9 @@ def told() -> dict[str, dict[str, set[str]]]:
     telemetry.views([ViewRows("user_profile", present=1, missing=0, stale=0, age_ms=1_000)])
     telemetry.store_error("get")
     telemetry.event_loop_lag(0.001)
-    telemetry.model_serves(name="default", version="1", variant="champion", core_sha256="0" * 64, serves=True)
+    telemetry.model_serves(
+        name="default", version="1", variant="champion", core_sha256="0" * 64, plan="trees", serves=True
+    )
     telemetry.flush()
     supervisor.workers(2)
     found: dict[str, dict[str, set[str]]] = {}

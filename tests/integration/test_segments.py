@@ -17,12 +17,13 @@ from feature_store.schema import ContextFeature, EntityName, Feature, FeatureVie
 from models.calibrator import sigmoid
 from models.encoder import Block, Encoder, ModelInputs, Side
 from models.evaluation.intervals import all_metrics
+from models.plans.choice import PlanChoice
 from models.plans.kernel import compiled_kernels_are_built
 from models.publication import Provenance, publish
 from models.registry.artifact import ModelArtifact
 from models.registry.gate import Gate
 from models.registry.manifest import Interval, Label
-from models.registry.predictor import PlanChoice, Predictor
+from models.registry.predictor import Predictor
 from models.registry.registry import Registry
 from models.trainers import LEARNERS, trainer_named
 from models.trainers.trainer import TrainingSet

@@ -119,7 +119,7 @@ def test_two_processes_share_the_memory_of_one_base(tmp_path: Path) -> None:
 
     with process(READER, tmp_path) as reader:
         inode = told(reader)
-        mapping = _mapping("floats.npy")
+        mapping = _mapping(tmp_path, "floats.npy")
 
     assert f" {inode} " in mapping["header"]
     assert int(mapping["Pss"]) < int(mapping["Rss"])  # somebody else has the same pages
@@ -166,7 +166,7 @@ def test_a_replaced_base_gives_its_memory_back(tmp_path: Path) -> None:
     worker = Worker(tmp_path, 10_000)
     old = worker.table()
     total = np.nansum(old.base.floats)
-    held_bytes = int(_mapping("floats.npy")["Rss"])
+    held_bytes = int(_mapping(tmp_path, "floats.npy")["Rss"])
     worker.write({"a1": 100.0})
     worker.clock.ahead_ms += COMPACT_AFTER_MS
     assert worker.table() is not old
@@ -179,9 +179,9 @@ def test_a_replaced_base_gives_its_memory_back(tmp_path: Path) -> None:
     assert np.nansum(old.base.floats) == total
 
 
-def _mapping(name: str) -> dict[str, str]:
-    """What the kernel says about the memory of a mapped file."""
+def _mapping(folder: Path, name: str) -> dict[str, str]:
+    """What the kernel says about the memory of a file below the folder that is mapped here."""
     lines = Path("/proc/self/smaps").read_text().splitlines()
-    first = next(number for number, line in enumerate(lines) if line.endswith(name))
+    first = next(number for number, line in enumerate(lines) if str(folder) in line and line.endswith(name))
     fields = dict(line.split(":", 1) for line in lines[first + 1 : first + 20] if ":" in line)
     return {"header": lines[first]} | {key: value.split()[0] for key, value in fields.items() if value.split()}

@@ -13,7 +13,7 @@ import pytest
 from feature_store.clock import Clock
 from feature_store.online.memory_store import MemoryStore
 from feature_store.online.store import RowWriter
-from models.plans.derivation import PlanChoice
+from models.plans.choice import PlanChoice
 from models.registry.predictor import GENERIC_CHUNK_ROWS
 from models.registry.registry import Registry
 from service.deadline import Deadline

@@ -73,7 +73,9 @@ def test_a_model_that_left_its_slot_shows_zero() -> None:
     """One is what serves."""
     telemetry = Telemetry()
     for version, serves in (("v1", True), ("v1", False), ("v2", True)):
-        telemetry.model_serves(name="default", version=version, variant="champion", core_sha256="c", serves=serves)
+        telemetry.model_serves(
+            name="default", version=version, variant="champion", core_sha256="c", plan="trees", serves=serves
+        )
 
     info = {
         dict(labels)["version"]: value
