@@ -173,7 +173,7 @@ def test_a_replaced_base_gives_its_memory_back(tmp_path: Path) -> None:
 
     worker.clock.ahead_ms += RETIRED_MS
     worker.table()
-    left_bytes = int(_mapping("floats.npy (deleted)")["Rss"])
+    left_bytes = int(_mapping(tmp_path, "floats.npy (deleted)")["Rss"])
 
     assert held_bytes > left_bytes == 0
     assert np.nansum(old.base.floats) == total
