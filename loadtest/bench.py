@@ -66,7 +66,7 @@ class BenchResult:
 
     @property
     def verdict(self) -> Verdict:
-        """Passed, failed, or not believable, with the reasons."""
+        """Passed, failed, or not judged, with the reasons."""
         return self.report.verdict
 
     @property

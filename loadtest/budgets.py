@@ -33,7 +33,7 @@ class RankBudget(msgspec.Struct, frozen=True):
 
 
 class GeneratorBudget(msgspec.Struct, frozen=True):
-    """How late the open loop's own sends may be before a missed budget is no longer blamed on the server."""
+    """How late the open loop's own sends may be before its run is no longer judged."""
 
     lateness_p99_ms: Milliseconds = 1.0
 

@@ -62,7 +62,7 @@ class Lateness(msgspec.Struct, frozen=True):
     summary: LatencySummary
     bound_p99_ms: float
     believable: bool
-    """False where the p99 is above the bound: then the generator was too late to blame the server."""
+    """False where the p99 is above the bound: then the run says nothing about the server."""
 
     @classmethod
     def judge(cls, summary: LatencySummary, bound_p99_ms: float) -> Lateness:

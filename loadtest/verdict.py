@@ -1,8 +1,8 @@
 """Verdict: a measured run against its budgets.
 
-A late generator makes latencies longer, never shorter (they count from the due time). So a run that keeps its budgets
-passes even with a late generator; one that misses them with a late generator has shown nothing about the server and is
-called "not believable". Both of the other outcomes count as not passed.
+A run whose generator was late is not judged, whatever it measured: the requests came in bursts of the generator's
+making and not at the moments of the schedule, so a missed budget is not the server's fault, and a kept one was kept
+under another load than the offered one. Not judged counts as not passed.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Literal
 import msgspec
 
 from loadtest.budgets import RankBudget
-from loadtest.results import EngineResult
+from loadtest.results import EngineResult, Lateness
 
-Outcome = Literal["passed", "failed", "not_believable"]
+Outcome = Literal["passed", "failed", "not_judged"]
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -56,13 +56,18 @@ def judge(result: EngineResult, budget: RankBudget) -> Verdict:
         ("degraded", "share", result.degraded.share, budget.degraded_share),
     ]
     checks = [Check(name, unit, measured, bound) for name, unit, measured, bound in candidates if bound is not None]
+    if result.lateness is not None and not result.lateness.believable:
+        return Verdict("not_judged", _excuse(result.lateness), result.engine, checks)
     missed = [check for check in checks if not check.kept]
-    late = result.lateness is not None and not result.lateness.believable
-    outcome: Outcome = "passed" if not missed else "not_believable" if late else "failed"
     headline = "; ".join(map(_sentence, missed or checks[:1])) or "no budget to keep"
-    if outcome == "not_believable":
-        headline += "; but the generator itself was too late to blame the server"
-    return Verdict(outcome, headline, result.engine, checks)
+    return Verdict("failed" if missed else "passed", headline, result.engine, checks)
+
+
+def _excuse(lateness: Lateness) -> str:
+    return (
+        f"not judged: the generator was late by {lateness.tail_ms:.2f} ms at p99, bound {lateness.bound_p99_ms:g} ms; "
+        "give it a core of its own or a lower rate"
+    )
 
 
 def _sentence(check: Check) -> str:

@@ -69,7 +69,7 @@ def command(
 ) -> int:
     """Measure latency from the scheduled arrival, judge it against loadtest/budgets.toml, write HTML and JSON.
 
-    Exit 0 if every budget was kept, 1 if one was broken or the generator was too late to be believed.
+    Exit 0 if every budget was kept, 1 if one was broken or the generator was too late for the run to be judged.
     """
     if context.invoked_subcommand is not None:
         return 0
@@ -127,6 +127,7 @@ def described(result: BenchResult) -> dict[str, Any]:
     }
     return {
         "passed": result.passed,
+        "outcome": result.verdict.outcome,
         "verdict": result.verdict.headline,
         "html": str(result.html_path),
         "json": str(result.json_path),

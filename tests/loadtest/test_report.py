@@ -129,6 +129,18 @@ def test_the_verdict_stands_first_in_words_and_symbol(p99_ms: float, words: list
     assert max(places) < text.index("Latency by percentile")
 
 
+def test_a_run_that_is_not_judged_shows_no_figure_as_kept_or_missed() -> None:
+    """A green tick over a figure that the same page calls worthless would be remembered."""
+    late = Lateness(summarise(np.full(2_000, 7.0)), 1.0, believable=False)
+
+    page = Page(render_html(report(engine_result(lateness=late))))
+
+    assert "? Not judged" in page.text
+    assert "not judged: the generator was late by 7.00 ms at p99" in page.text
+    assert "✓" not in page.text
+    assert not {"kept", "missed"} & {given.get("class") for _, given in page.elements}
+
+
 def test_two_engines_stand_side_by_side_with_the_reason_they_differ() -> None:
     """Without it a reader would pick the number that looks better."""
     text = Page(render_html(report(engine_result(), engine_result("locust", lateness=None, connections=None)))).text
