@@ -11,5 +11,6 @@ refused.
     closed_rounds · open_rates · search · load_curve · candidate_cost · spending     the measurements
     results · tables · drawings · page                                               what was found, and showing it
     variants               our own server with single decisions switched off
+    inner_parts            parts of our own server by themselves, from loadtest/micro
     run                    all of it in order
 """

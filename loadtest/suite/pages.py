@@ -10,7 +10,8 @@ import msgspec
 from loadtest.errors import LoadTestError
 from loadtest.report import TEMPLATES
 from loadtest.suite.results import SuiteResult
-from loadtest.suite.tables import Section, SuiteTable, sections
+from loadtest.suite.section import Section, SuiteTable
+from loadtest.suite.tables import sections
 
 GENERATED_BY = "clickserve bench --suite --write"
 

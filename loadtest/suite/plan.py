@@ -40,6 +40,8 @@ class SuitePlan:
     agreement_requests: int
     spending_s: float
     """How long a server is sampled under load."""
+    inner_parts: bool = False
+    """Whether `loadtest/micro` is run as well, a few minutes."""
     n_connections: int = 8
     warmup_s: float = 1.0
     lateness_bound_ms: float = 1.0
@@ -78,6 +80,7 @@ FULL = SuitePlan(
     candidate_s=3,
     agreement_requests=300,
     spending_s=5,
+    inner_parts=True,
 )
 
 QUICK = SuitePlan(

@@ -11,6 +11,7 @@ from loadtest.intervals import Spread
 from loadtest.machine import Machine
 from loadtest.suite.agreement import Agreement
 from loadtest.suite.cores import Cores
+from loadtest.suite.inner_parts import InnerParts
 
 
 class CpuBill(msgspec.Struct, frozen=True):
@@ -182,3 +183,4 @@ class SuiteResult(msgspec.Struct, frozen=True):
     variants: list[ClosedRound]
     """The subject and its variants, in rounds of their own."""
     variant_servers: list[MeasuredServer]
+    inner_parts: InnerParts = InnerParts()

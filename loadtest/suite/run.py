@@ -21,6 +21,7 @@ from loadtest.suite.candidate_cost import measure_costs
 from loadtest.suite.closed_rounds import measure_rounds, per_s
 from loadtest.suite.cores import Cores
 from loadtest.suite.generators import Generators
+from loadtest.suite.inner_parts import InnerParts, measure_inner_parts
 from loadtest.suite.load_curve import measure_curves
 from loadtest.suite.open_rates import measure_rates, open_run
 from loadtest.suite.plan import SuitePlan
@@ -141,6 +142,7 @@ class _Suite:
             self._reference,
             self._on_step,
         )
+        inner_parts = self._inner_parts() if plan.inner_parts else InnerParts()
         bodies = self._questions.own(options.subject).requests.bodies
         return SuiteResult(
             created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -164,6 +166,14 @@ class _Suite:
             spending=spending,
             variants=variants,
             variant_servers=variant_servers,
+            inner_parts=inner_parts,
+        )
+
+    def _inner_parts(self) -> InnerParts:
+        return measure_inner_parts(
+            self._options.cores,
+            self._on_step,
+            lambda module, reason: self._absent.append(Absent(module, "parts of the service by themselves", reason)),
         )
 
     def _start(self, plans: Sequence[ServerPlan]) -> list[MeasuredServer]:

@@ -7,34 +7,17 @@ late; a dash is what was not measured.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from loadtest.intervals import Spread
 from loadtest.suite.candidate_cost import marginal_us
 from loadtest.suite.closed_rounds import of_server, per_s, ratio
-from loadtest.suite.drawings import Drawing, cost_drawing, goodput_drawing, latency_drawing
+from loadtest.suite.drawings import cost_drawing, goodput_drawing, latency_drawing
+from loadtest.suite.inner_part_tables import inner_part_sections
 from loadtest.suite.open_rates import median_of_punctual
 from loadtest.suite.results import ClosedRound, OpenRun, SuiteResult
+from loadtest.suite.section import NOT_MEASURED, Section, SuiteTable, spread_cell
 
-NOT_MEASURED, REFUSED = "–", "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class SuiteTable:
-    """Rows of cells; the first column names the row."""
-
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A heading, sentences, then a table and drawings where there are any."""
-
-    title: str
-    sentences: tuple[str, ...]
-    table: SuiteTable | None = None
-    drawings: tuple[Drawing, ...] = ()
+REFUSED = "refused"
 
 
 def sections(result: SuiteResult) -> list[Section]:
@@ -47,6 +30,7 @@ def sections(result: SuiteResult) -> list[Section]:
         _candidates(result),
         _spending(result),
         _ablation(result),
+        *inner_part_sections(result.inner_parts),
         _servers(result),
         _where(result),
     ]
@@ -62,9 +46,9 @@ def _throughput(result: SuiteResult) -> Section:
         rows.append(
             (
                 server.name,
-                _spread(per_s(result.closed, server.name), "{:,.0f}"),
-                _spread(ratio(result.closed, server.name, result.echo), "{:.3f}"),
-                _spread(ours, "{:.2g} ×"),
+                spread_cell(per_s(result.closed, server.name), "{:,.0f}"),
+                spread_cell(ratio(result.closed, server.name, result.echo), "{:.3f}"),
+                spread_cell(ours, "{:.2g} ×"),
                 _medians(rounds, "p50_ms", "{:.2f}"),
                 _medians(rounds, "p99_ms", "{:.2f}"),
                 *_cpu_cells(rounds),
@@ -135,7 +119,7 @@ def _rates(result: SuiteResult) -> Section | None:
 
 def _latency_cells(runs: Sequence[OpenRun]) -> tuple[str, ...]:
     figures = [
-        _spread(median_of_punctual(runs, figure), "{:.2f}", unknown=REFUSED)
+        spread_cell(median_of_punctual(runs, figure), "{:.2f}", unknown=REFUSED)
         if any(getattr(run, figure) is not None for run in runs)
         else NOT_MEASURED
         for figure in ("p50_ms", "p99_ms", "p999_ms", "max_ms")
@@ -204,8 +188,8 @@ def _candidates(result: SuiteResult) -> Section | None:
         (
             cost.server,
             f"{cost.n_candidates:,}",
-            _spread(cost.us_per_request, "{:,.0f}"),
-            _spread(cost.server_cpu_us, "{:,.0f}"),
+            spread_cell(cost.us_per_request, "{:,.0f}"),
+            spread_cell(cost.server_cpu_us, "{:,.0f}"),
             _figure(cost.answer_bytes, "{:,.0f}"),
         )
         for name in servers
@@ -257,16 +241,21 @@ def _ablation(result: SuiteResult) -> Section | None:
         (
             name,
             says.get(name, "as it is"),
-            _spread(per_s(result.variants, name), "{:,.0f}"),
-            _spread(ratio(result.variants, name, result.subject), "{:.2f}"),
+            spread_cell(per_s(result.variants, name), "{:,.0f}"),
+            spread_cell(ratio(result.variants, name, result.subject), "{:.2f}"),
+            _medians(of_server(result.variants, name), "p50_ms", "{:.2f}"),
             _median_of([measured.cpu.server_us for measured in of_server(result.variants, name)], "{:.0f}"),
         )
         for name in names
     )
     return Section(
         "What each decision is worth",
-        ("The service with one decision switched off each, closed loop, in rounds of their own.",),
-        SuiteTable(("variant", "what is switched", "requests/s", "of the whole", "server CPU µs"), rows),
+        (
+            f"The service with one decision switched off each, closed loop of {result.plan.n_connections} connections, "
+            f"in {result.plan.closed_rounds} rounds of {result.plan.closed_s:g} s of their own: medians, lowest and "
+            "highest in parentheses; ratios are taken within a round.",
+        ),
+        SuiteTable(("variant", "what is switched", "requests/s", "of the whole", "p50 ms", "server CPU µs"), rows),
     )
 
 
@@ -310,14 +299,6 @@ def _where(result: SuiteResult) -> Section:
         ("workload SHA-256", result.workload_sha256[:16]),
     )
     return Section("Where and what", (), SuiteTable(("", ""), rows))
-
-
-def _spread(spread: Spread | None, form: str, unknown: str = NOT_MEASURED) -> str:
-    if spread is None:
-        return unknown
-    if spread.n == 1:
-        return form.format(spread.median)
-    return f"{form.format(spread.median)} ({form.format(spread.low)} to {form.format(spread.high)})"
 
 
 def _medians(rounds: Sequence[ClosedRound], figure: str, form: str) -> str:

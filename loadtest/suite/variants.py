@@ -3,9 +3,9 @@
 They are listed in `variants.toml`, each with the arguments or environment that switch it:
 
     [[variant]]
-    name = "no-kernel"
+    name = "numpy-kernel"
     says = "plain NumPy instead of the compiled kernel"
-    environment = { CLICKSERVE_KERNEL = "python" }
+    environment = { CLICKSERVE_PLAN__KERNEL = "numpy" }
     arguments = []
 """
 

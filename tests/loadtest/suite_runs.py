@@ -10,6 +10,18 @@ from loadtest.intervals import Spread
 from loadtest.machine import Machine
 from loadtest.suite.agreement import Agreement
 from loadtest.suite.cores import Cores
+from loadtest.suite.inner_parts import (
+    AdMemory,
+    InnerParts,
+    MaskCost,
+    PlannedModel,
+    PlanTime,
+    PlanTimes,
+    ReadCost,
+    RouteCost,
+    RouteCosts,
+    StoreTimes,
+)
 from loadtest.suite.results import (
     Absent,
     CandidateCost,
@@ -25,6 +37,27 @@ from loadtest.suite.results import (
 )
 
 CPU = CpuBill(server_user_us=80.0, server_system_us=20.0, redis_us=5.0, client_us=14.0, idle_servers_share=0.001)
+
+
+def inner_parts() -> InnerParts:
+    """What `loadtest/micro` might have found."""
+    typed = RouteCost(
+        "pydantic", Spread.of([2_000.0]), Spread.of([0.3, 0.35]), Spread.of([3.4]), Spread.of([440.0]), 34.0
+    )
+    whole, half = PlanTime(20.0, 26.0, 16.0), PlanTime(2.7, 2.9, 119.6)
+    return InnerParts(
+        routes=RouteCosts("100 candidates of 1000 ads", "0123456789abcdef", {"typed-route": typed}),
+        ad_memory=AdMemory(
+            "compiled",
+            100,
+            10_000,
+            512.0,
+            108.1,
+            [MaskCost(200, 800, 2_486, 671_088, {"from_masks": 16.0, "from_rows": 134.0})],
+        ),
+        plans=PlanTimes({"200 trees": PlannedModel({"100": {"compiled": whole, "compiled, join": half}})}),
+        online_store=StoreTimes(100_000, {"64 callers": ReadCost(3.7, 4.8, 64.1)}),
+    )
 
 
 def closed(server: str, round_: int, per_s: float) -> ClosedRound:

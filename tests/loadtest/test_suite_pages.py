@@ -14,9 +14,10 @@ import pytest
 from loadtest.errors import LoadTestError
 from loadtest.suite.pages import read_result, render_html, write_document, write_report
 from loadtest.suite.results import SuiteResult
-from loadtest.suite.tables import REFUSED, Section, sections
+from loadtest.suite.section import Section
+from loadtest.suite.tables import REFUSED, sections
 from tests.conftest import REPOSITORY
-from tests.loadtest.suite_runs import opened, suite_result
+from tests.loadtest.suite_runs import inner_parts, opened, suite_result
 
 
 def section(title: str, result: SuiteResult) -> Section:
@@ -65,12 +66,30 @@ def test_a_server_that_is_not_installed_is_named_with_its_reason() -> None:
     assert "not installed" in cells[-1]
 
 
+def test_inner_parts_have_their_tables() -> None:
+    """671 088 ads of 800 bytes are 512 MiB; a half of a request is compared with nothing whole."""
+    result = suite_result(inner_parts=inner_parts())
+
+    assert row("Bytes per ad and per tree", result, "200") == ("200", "2,486", "800", "908", "671,088", "16.0", "134.0")
+    assert row("Scoring alone", result, "compiled")[-1] == "16.0 ×"
+    assert row("Scoring alone", result, "compiled, join")[-1] == "–"
+    assert "0.325 (0.300 to 0.350)" in row("What each decision of the route is worth", result, "typed-route")
+    assert row("Reading from the store", result, "64 callers") == ("64 callers", "3.7", "4.8", "64.1")
+
+
+def test_the_ablation_says_throughput_and_latency() -> None:
+    """Half of the requests, at the same median."""
+    cells = row("What each decision is worth", suite_result(), "numpy-kernel")
+
+    assert cells == ("numpy-kernel", "NumPy", "3,500", "0.50", "0.90", "100")
+
+
 def test_what_was_not_measured_has_no_section() -> None:
     """A quick suite leaves out the search; an empty table says nothing."""
     titles = [found.title for found in sections(suite_result(highest=[], variants=[], open=[]))]
 
     assert "Highest Poisson rate within a bound" not in titles
-    assert "What each decision is worth" not in titles
+    assert not [title for title in titles if title.startswith(("What each decision", "Scoring", "Bytes", "Reading"))]
 
 
 def test_the_page_is_self_contained_and_escapes(tmp_path: Path) -> None:
