@@ -1,7 +1,7 @@
 """The embedded Valkey server in the hands of the parent process: started, looked after, stopped.
 
 It lives in the parent because a worker may die at any time and all of them share it. When it dies, or when it belonged
-to another process that has ended, the parent starts it again on the same socket with the data of the last save; until
+to another process that has ended, the parent starts it again on the same socket with all data it had; until
 then answers are degraded, not wrong. The server ends with the thread that started it, so one thread does all of it, and
 loading a large file does not hold up the event loop.
 """

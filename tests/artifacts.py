@@ -7,7 +7,7 @@ on a number of the user, a number of the ad and the device, so an answer that mi
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,26 +58,34 @@ class ServedProject:
 
     def materialize(self, url: str) -> None:
         """Writes all rows, dated now."""
+        self._write(url, self.users, self.ads)
+
+    def materialize_user(self, url: str, user_id: str) -> None:
+        """Writes a user whom nobody knew, with the features of the first of the others."""
+        users = self.users
+        self._write(url, replace(users, entity_ids=[user_id], floats=users.floats[:1], ids=users.ids[:1]))
+
+    def _write(self, url: str, *written: Entities) -> None:
         writer = RedisRowWriter(url, self.schema.project)
         now_ms = time.time_ns() // 1_000_000
-        for entities in (self.users, self.ads):
+        for entities in written:
             event_time_ms = np.full(len(entities.entity_ids), now_ms, dtype=np.int64)
             with writer.session(entities.view) as session:
                 session.write(entities.entity_ids, event_time_ms, entities.floats, entities.ids)
                 session.finish()
         writer.close()
 
-    def rank_body(self, n_candidates: int = 20) -> dict[str, object]:
-        """A request that nothing is missing from."""
+    def rank_body(self, n_candidates: int = 20, user_id: str | None = None) -> dict[str, object]:
+        """A request that nothing is missing from, of one of its users where none is named."""
         return {
-            "user_id": self.users.entity_ids[3],
+            "user_id": user_id or self.users.entity_ids[3],
             "candidates": self.ads.entity_ids[:n_candidates],
             "context": {"device": "phone"},
         }
 
-    def rank_request(self, n_candidates: int = 20) -> bytes:
+    def rank_request(self, n_candidates: int = 20, user_id: str | None = None) -> bytes:
         """The same as the bytes of an HTTP request."""
-        return request("POST", "/v1/rank", self.rank_body(n_candidates))
+        return request("POST", "/v1/rank", self.rank_body(n_candidates, user_id))
 
 
 def make_served_project(folder: Path, *, name: str = "shop", seed: int = 5) -> ServedProject:

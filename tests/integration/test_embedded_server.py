@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from redis import Redis
 
 from feature_store.errors import EmbeddedServerError
 from feature_store.online.blocking_client import blocking_client
@@ -52,6 +55,22 @@ def get(server: EmbeddedServer) -> bytes | None:
     return value
 
 
+def kill(server: EmbeddedServer) -> None:
+    """SIGKILL, which no process can prepare for."""
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+
+
+def leave_a_snapshot(directory: Path, value: bytes) -> None:
+    """What a version of ours that saved at the end of its server, and appended nothing, left in its directory."""
+    with EmbeddedServer(directory) as server:
+        put(server, value)
+        client = Redis(unix_socket_path=str(server.socket_path))
+        client.save()
+        client.close()
+    shutil.rmtree(directory / "appendonlydir")
+
+
 def wait_until_gone(pid: int) -> None:
     """Until no process has that id; servers of other owners are not our children and cannot be waited for."""
     deadline = time.monotonic() + SOON_S
@@ -64,6 +83,47 @@ def test_data_is_there_after_a_restart(directory: Path) -> None:
     """`serve` finds what the demo materialized."""
     with EmbeddedServer(directory) as server:
         put(server, b"kept")
+
+    with EmbeddedServer(directory) as server:
+        value = get(server)
+
+    assert value == b"kept"
+
+
+def test_a_killed_server_comes_back_with_every_acknowledged_row(directory: Path) -> None:
+    """A materialize that said "written" must not be undone because the kernel ran out of memory an hour later."""
+    with EmbeddedServer(directory) as server:
+        put(server, b"old")
+    with EmbeddedServer(directory) as server:
+        put(server, b"new")
+        kill(server)
+
+    with EmbeddedServer(directory) as server:
+        value = get(server)
+
+    assert value == b"new"
+
+
+def test_the_snapshot_of_an_older_version_is_taken_over(directory: Path) -> None:
+    """It kept its data in dump.rdb, and a server that only appends would start empty beside it."""
+    leave_a_snapshot(directory, b"kept")
+
+    with EmbeddedServer(directory) as server:
+        taken_over = get(server)
+        put(server, b"newer")
+        kill(server)
+    with EmbeddedServer(directory) as server:
+        after_a_kill = get(server)
+
+    assert (taken_over, after_a_kill) == (b"kept", b"newer")
+    assert not (directory / "dump.rdb").exists()
+
+
+def test_a_takeover_that_was_killed_is_done_again(directory: Path) -> None:
+    """Half an append-only file must not count as all of the data."""
+    leave_a_snapshot(directory, b"kept")
+    (directory / "appendonlydir").mkdir()
+    (directory / "appendonlydir" / "appendonly.aof.1.base.rdb").write_bytes(b"half")
 
     with EmbeddedServer(directory) as server:
         value = get(server)
@@ -90,7 +150,7 @@ def test_leaving_does_not_stop_the_server_of_another(directory: Path) -> None:
         put(first, b"still here")
 
 
-def test_the_server_ends_with_its_owner_and_saves(directory: Path) -> None:
+def test_the_server_ends_with_its_owner_and_keeps_its_data(directory: Path) -> None:
     """kill -9 of the service must leave neither a process nor a loss of rows behind."""
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER, str(directory)],

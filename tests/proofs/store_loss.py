@@ -34,7 +34,7 @@ async def measure(process: ServiceProcess, store: HurtableServer, request: bytes
     async with load:
         await asyncio.sleep(MEASURED_S)
         healthy_until = time.monotonic()
-        await asyncio.to_thread(store.save_and_kill)
+        await asyncio.to_thread(store.kill)
         killed = time.monotonic()
         await asyncio.sleep(MEASURED_S)
         away_until = time.monotonic()

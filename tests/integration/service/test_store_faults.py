@@ -66,7 +66,7 @@ async def test_a_dead_store_degrades_answers_and_not_readiness(
     async with running(hurt) as worker:
         healthy = (await worker.rank(shop.rank_body())).json()
 
-        server.save_and_kill()
+        server.kill()
         degraded = await until(worker, shop.rank_body(), lambda answer: "items_stale" in answer["degraded"])
         ready = await worker.ask("GET", "/readyz")
         server.start_again()
@@ -105,7 +105,7 @@ async def test_a_worker_starts_from_the_snapshot_while_the_store_is_away(
     """A restart during an outage must not turn degraded answers into none."""
     async with running(hurt) as first:
         healthy = (await first.rank(shop.rank_body())).json()
-    server.save_and_kill()
+    server.kill()
 
     async with running(hurt) as second:
         degraded = await until(second, shop.rank_body(), lambda answer: "items_stale" in answer["degraded"])
@@ -122,7 +122,7 @@ async def test_without_store_and_snapshot_a_worker_says_why_it_cannot_start(
     hurt: Settings, server: HurtableServer
 ) -> None:
     """An empty item table would answer defaults for every ad, silently."""
-    server.save_and_kill()
+    server.kill()
 
     with pytest.raises(StoreDown) as caught:
         async with running(hurt):
