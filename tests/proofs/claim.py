@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,12 @@ class Outcome:
     value: str
     holds: bool
     details: dict[str, Any]
+
+    @classmethod
+    def judged(cls, value: str, checks: Mapping[str, bool], details: dict[str, Any]) -> Outcome:
+        """Holds where every check does; the value names those that do not."""
+        broken = [check for check, holds in checks.items() if not holds]
+        return cls(value + (f"; not so: {', '.join(broken)}" if broken else ""), not broken, details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +85,14 @@ def record(path: Path, claim: Claim, outcome: Outcome, seconds: float) -> None:
 def clickserve(*arguments: str | Path, cwd: Path, timeout_s: float = 1800, expect: int = 0) -> dict[str, Any]:
     """Runs one `clickserve … --json` as a user would and answers its document.
 
+    The environment's settings are left out: a proof writes into stores of its own only.
+
     Raises:
         RuntimeError: another exit code than expected; carries what the command said.
     """
     command = [str(REPOSITORY / ".venv/bin/clickserve"), *map(str, arguments), "--json"]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("CLICKSERVE_", "REDIS_"))}
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout_s, check=False)
     if done.returncode != expect:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
     document: dict[str, Any] = json.loads(done.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
@@ -10,6 +11,16 @@ from hypothesis.strategies import SearchStrategy
 from models.plans.kernel import compiled_kernels_are_built
 from tests.ensembles import RandomModel, linear_models, tree_models
 from tests.proofs.claim import Claim, Outcome
+from tests.proofs.hot_path_latency import at_rate, highest_rates
+from tests.proofs.hot_path_memory import memory_of_workers, start_to_ready
+from tests.proofs.hot_path_pace import FULL, SHORT, Pace
+from tests.proofs.hot_path_refresh import refresh_latency
+from tests.proofs.hot_path_scoring import scoring_speed
+from tests.proofs.hot_path_size import large_requests, scale
+from tests.proofs.hot_path_soak import soak
+from tests.proofs.hot_path_stall import redis_stalls
+from tests.proofs.hot_path_throughput import logistic_beside_trees, throughput
+from tests.proofs.hot_path_visibility import change_visible
 from tests.property.test_plans import STRIDES, plans_agree
 
 ENSEMBLES, LINEAR_MODELS = 10_000, 2_000
@@ -50,13 +61,112 @@ def _agreeing(models: SearchStrategy[RandomModel], n: int) -> int:
     return seen
 
 
-CLAIMS = [
-    Claim(
-        "plans-agree",
-        "make prove PART=hot-path",
-        "10 000 random ensembles: both kernels, strides 1, 3 and 16, a plain walk and ONNX Runtime answer alike: "
-        "margins to the bit where leaves add up exactly, else |Δlogit| ≤ 1e-12 of the walk and within the proof's "
-        "bounds of ONNX Runtime; no inversions",
-        plans_reproduce_the_graph,
-    ),
-]
+def claims(pace: Pace) -> list[Claim]:
+    """All claims, in the order in which they are run: quick ones first, the soak last."""
+    return [
+        Claim(
+            "plans-agree",
+            "make prove PART=hot-path",
+            "10 000 random ensembles: both kernels, strides 1, 3 and 16, a plain walk and ONNX Runtime answer alike: "
+            "margins to the bit where leaves add up exactly, else |Δlogit| ≤ 1e-12 of the walk and within the proof's "
+            "bounds of ONNX Runtime; no inversions",
+            plans_reproduce_the_graph,
+        ),
+        Claim(
+            "scoring-speed",
+            _prove("scoring-speed"),
+            "100 candidates, distinct rows in rotation: compiled plan ≥ 10 × faster than ONNX Runtime (one thread), "
+            "NumPy plan ≥ 2 ×; answers within the proof's bounds, same order",
+            partial(scoring_speed, pace),
+        ),
+        Claim(
+            "memory",
+            _prove("memory"),
+            "worker < 250 MB resident after load; of two workers each holds at most 55 % of the resident table and "
+            "masks in its proportional set",
+            partial(memory_of_workers, pace),
+        ),
+        Claim(
+            "start", _prove("start"), "start to first answer ≤ 2 s, everything on disk", partial(start_to_ready, pace)
+        ),
+        Claim(
+            "closed-loop-ratio",
+            _prove("closed-loop-ratio"),
+            "8 connections, median of rounds: ≥ 0.13 of the echo's requests/s, ≥ 4 × tuned, ≥ 35 × tutorial; "
+            "tuned ≥ 0.03 of the echo's; probabilities agree; no errors",
+            partial(throughput, pace),
+        ),
+        Claim(
+            "logistic",
+            _prove("logistic"),
+            "8 connections: a logistic model answers at least as many requests/s as the trees (noise 5 %)",
+            partial(logistic_beside_trees, pace),
+        ),
+        Claim(
+            "open-loop-2000",
+            _prove("open-loop-2000"),
+            "Poisson 2 000/s, median of five runs: p50 ≤ 0.6 ms, p99 ≤ max(2 ms, 5 × the echo's); no errors",
+            partial(at_rate, 2_000.0, 0.6, 2.0, 5.0, pace),
+        ),
+        Claim(
+            "open-loop-4000",
+            _prove("open-loop-4000"),
+            "Poisson 4 000/s, median of five runs: p99 ≤ max(4 ms, 10 × the echo's); no errors",
+            partial(at_rate, 4_000.0, None, 4.0, 10.0, pace),
+        ),
+        Claim(
+            "large-requests",
+            _prove("large-requests"),
+            "500 candidates at 500/s: p99 ≤ 3 ms, median of five runs; each candidate beyond 100 costs ≤ 1 µs, "
+            "end to end",
+            partial(large_requests, pace),
+        ),
+        Claim(
+            "scale",
+            _prove("scale"),
+            "10 × the users and 10 × the ads: p99 within 20 % or 0.3 ms, median of five alternating pairs",
+            partial(scale, pace),
+        ),
+        Claim(
+            "redis-stall",
+            _prove("redis-stall"),
+            "Redis stopped for 50 ms ten times: p99.9 ≤ the read's deadline + 2 ms, maximum ≤ that + the echo's "
+            "maximum, every degraded answer counted, no errors",
+            partial(redis_stalls, pace),
+        ),
+        Claim(
+            "refresh-latency",
+            _prove("refresh-latency"),
+            "item table refreshed ten times, and 1 000 ads changed a second: p99 within 20 % or 0.3 ms of steady, "
+            "median of five alternating pairs each; no errors, nothing degraded",
+            partial(refresh_latency, pace),
+        ),
+        Claim(
+            "change-visible",
+            _prove("change-visible"),
+            "1 000 ads changed a second, and refreshes: a changed ad is ranked by its new row within 1 s, and no "
+            "answer has row and mask of different versions",
+            partial(change_visible, pace),
+        ),
+        Claim(
+            "highest-rates",
+            _prove("highest-rates"),
+            "reported: highest Poisson rate with p99 ≤ 10 ms and ≤ 2 ms, ours and every baseline's that is installed",
+            partial(highest_rates, pace),
+        ),
+        Claim(
+            "soak",
+            _prove("soak"),
+            "10 minutes at 1 000/s: p99 of the last minute within 20 % or 0.3 ms of the second's, resident memory "
+            "grows < 2 %; no errors",
+            partial(soak, pace),
+        ),
+    ]
+
+
+def _prove(name: str) -> str:
+    return f"python -m tests.proofs hot-path --only {name}"
+
+
+CLAIMS = claims(FULL)
+SHORT_CLAIMS = claims(SHORT)

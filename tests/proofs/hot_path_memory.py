@@ -1,0 +1,84 @@
+"""Memory and start: what a worker takes after load, what two workers share, and how soon a service is ready.
+
+Shared means: the kernel counts a page that two processes map as half a page in each one's proportional set size (Pss),
+so the files of the item table must show a Pss of half of what is resident (Rss).
+"""
+
+from __future__ import annotations
+
+import statistics
+from pathlib import Path
+
+from loadtest.suite.cores import choose_cores
+from loadtest.suite.questions import QuestionBook
+from loadtest.suite.servers import running
+from loadtest.workload import read_workload
+from tests.proofs.claim import Outcome
+from tests.proofs.hot_path_arena import OURS, W100_CANDIDATES, arena, service, w100
+from tests.proofs.hot_path_pace import Pace
+from tests.proofs.hot_path_processes import Memory, mapped_files, memory, workers
+
+WORKER_BOUND_BYTES = 250_000_000
+READY_BOUND_S = 2.0
+SHARED_BOUND = 0.55
+"""Largest Pss of the table's files as a share of their Rss; a half, were every page touched by both workers."""
+
+
+def memory_of_workers(pace: Pace, scratch: Path) -> Outcome:
+    """Resident memory of one worker after load, and how two workers hold the item table."""
+    folder = w100()
+    with arena(folder, [service(folder)], scratch / "one", pace.warmup_s) as one:
+        one.generators.closed(one.server(OURS), W100_CANDIDATES, pace.closed_s)
+        (pid,) = workers(one.server(OURS))
+        alone = memory(pid)
+    with arena(folder, [service(folder, workers=2)], scratch / "two", pace.warmup_s) as two:
+        two.generators.closed(two.server(OURS), W100_CANDIDATES, pace.closed_s)
+        pids = workers(two.server(OURS))
+        whole = [memory(pid) for pid in pids]
+        files = [mapped_files(pid, folder / "items") for pid in pids]
+    tables = [sum(of_worker.values(), Memory(0, 0)) for of_worker in files]
+    has_masks = all(any("derived-" in name for name in of_worker) for of_worker in files)
+    shares = [table.pss_bytes / table.rss_bytes if table.rss_bytes else 1.0 for table in tables]
+    each = ", ".join(
+        f"{table.rss_bytes / 1e6:.1f} MB resident, {table.pss_bytes / 1e6:.1f} MB proportional" for table in tables
+    )
+    return Outcome.judged(
+        f"one worker {alone.rss_bytes / 1e6:.0f} MB resident; of two workers {whole[0].rss_bytes / 1e6:.0f} and "
+        f"{whole[1].rss_bytes / 1e6:.0f} MB resident, table and masks in each: {each}",
+        {
+            f"< {WORKER_BOUND_BYTES / 1e6:g} MB each": all(
+                held.rss_bytes < WORKER_BOUND_BYTES for held in (alone, *whole)
+            ),
+            "both map the masks": has_masks,
+            f"at most {SHARED_BOUND:.0%} of table and masks in each proportional set": max(shares) <= SHARED_BOUND,
+        },
+        {
+            "one_worker": _bytes(alone),
+            "two_workers": [_bytes(held) for held in whole],
+            "table_files": [{Path(name).name: _bytes(held) for name, held in one.items()} for one in files],
+        },
+    )
+
+
+def start_to_ready(pace: Pace, scratch: Path) -> Outcome:
+    """Seconds from starting the command to its first answer; model, snapshot and Redis dump lie on disk."""
+    folder, core = w100(), choose_cores().server
+    scratch.mkdir(parents=True, exist_ok=True)
+    workload = read_workload(folder / "workload.json")
+    plan = service(folder)
+    requests = QuestionBook(workload, folder, scratch).own(plan).requests
+    seconds = []
+    for _ in range(pace.starts + 1):
+        with running(plan, requests.path, requests.bodies[0], scratch, core) as server:
+            seconds.append(server.ready_after_s)
+    first, *later = seconds  # the first one may have to write the snapshot
+    median = statistics.median(later)
+    return Outcome.judged(
+        f"median {median:.2f} s of {', '.join(f'{s:.2f}' for s in later)} (embedded Redis and its dump included)",
+        {f"≤ {READY_BOUND_S:g} s": median <= READY_BOUND_S},
+        {"first_s": first, "later_s": later},
+    )
+
+
+def _bytes(held: Memory) -> dict[str, int]:
+    return {"rss_bytes": held.rss_bytes, "pss_bytes": held.pss_bytes}
