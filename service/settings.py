@@ -424,6 +424,11 @@ def _contradictions(settings: Settings) -> Iterable[tuple[bool, str]]:
     for key, choices in (("kind", get_args(PlanKind)), ("kernel", get_args(KernelChoice))):
         chosen = getattr(settings.plan, key)
         yield chosen not in choices, f"plan.{key} = {chosen!r} must be {', '.join(choices[:-1])} or {choices[-1]}"
+    yield (
+        (settings.plan.kind, settings.plan.kernel) == ("generic", "compiled"),
+        "plan.kernel = 'compiled' insists on a kernel that plan.kind = 'generic' never runs; set plan.kind = 'auto' or "
+        "leave plan.kernel out",
+    )
     source = settings.items.source
     yield source not in ("table", "store"), f"items.source = {source!r} must be table or store"
     yield (

@@ -105,6 +105,7 @@ def test_names_that_kubernetes_sets_are_not_ours() -> None:
         ("[server]\ngrace_ms = 10\n", "server.drain_ms = 2000 must be less than server.grace_ms = 10"),
         ("[items]\nstale_ms = 10\n", "items.refresh_ms = 250 must be less than items.stale_ms = 10"),
         ("[items]\nsource = 'disk'\n", "items.source = 'disk' must be table or store"),
+        ("[plan]\nkind = 'generic'\nkernel = 'compiled'\n", "plan.kernel = 'compiled' insists on a kernel"),
         ("[redis]\nmax_merged_reads = 0\n", "redis.max_merged_reads = 0 must be more than 0"),
         ("[log]\nlevel = 'loud'\n", "log.level = 'loud' must be debug, info, warning or error"),
         ("[log]\naccess_sample = 2\n", "log.access_sample = 2 must be at most 1"),
