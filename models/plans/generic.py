@@ -4,9 +4,9 @@ One thread, because a pool of ONNX Runtime's spins between requests (3 CPU-secon
 cores) and workers are processes already. Long inputs are scored in chunks, so that a graph's intermediate tensors stay
 small; a request is never that long.
 
-Equal rows need not get equal answers: where a row stands in its batch may change the last bits of `p_click` (seen with
-logistic models, at equal `raw_logit` and an odd number of rows). So equal ads may be ranked in another order than the
-request's, at equal printed numbers. Ties are exact only with factorised plans.
+Equal rows need not get equal answers: where a row stands in its batch may change the last bits of `p_click` (seen at
+equal `raw_logit`, in batches of an odd number of rows). So equal ads may be ranked in another order than the request's,
+at equal printed numbers. Ties are exact only with factorised plans.
 """
 
 from __future__ import annotations

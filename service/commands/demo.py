@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -236,8 +238,16 @@ def _show(screen: RichConsole, contenders: list[Contender], result: BenchResult,
     screen.print(_quality(contenders))
     bench_command.show(screen, result)
     rows = {f"card of {contender.title}": str(contender.published.path / "card.html") for contender in contenders}
-    rows["serve it"] = f"clickserve serve --config {config_file}   (or: make serve PORT=8080)"
     screen.print(key_value_table("what was made", rows))
+    screen.print("serve it", style="italic")
+    command = shlex.join([as_typed(), "serve", "--config", str(config_file)])
+    screen.print(command, markup=False, highlight=False, soft_wrap=True)  # one line, to be copied
+
+
+def as_typed() -> str:
+    """This program, as the shell that started it finds it: `make demo` runs one that is not on its path."""
+    program = Path(sys.executable).with_name("clickserve")
+    return "clickserve" if shutil.which("clickserve") == str(program) else os.path.relpath(program)
 
 
 def _quality(contenders: list[Contender]) -> Table:
