@@ -16,7 +16,6 @@ import numpy as np
 
 from feature_store.clock import system_clock
 from feature_store.definition import Project, load_project
-from feature_store.errors import MaterializeError
 from feature_store.offline.log import Log
 from feature_store.offline.materialize import MaterializeReport, materialize
 from feature_store.online.redis_writer import RedisRowWriter
@@ -36,6 +35,7 @@ from models.registry.registry import Published, Registry
 from models.trainers import trainer_named
 from models.training import TrainOptions, train, training_set
 from service.console import OnProgress
+from service.errors import SettingsError
 from service.settings import Settings
 from service.store_address import store_url
 
@@ -169,7 +169,7 @@ def as_of(text: str) -> AsOf:
     """`now`, `log-end`, milliseconds since 1970 UTC, or an ISO time (UTC where it names no zone).
 
     Raises:
-        MaterializeError: none of these.
+        SettingsError: none of these.
     """
     if text == "now":
         return "now"
@@ -180,8 +180,8 @@ def as_of(text: str) -> AsOf:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise MaterializeError(
-            f"{text!r} is no as-of time; write now, log-end, milliseconds since 1970 UTC or 2026-01-31T12:00"
+        raise SettingsError(
+            f"--as-of: {text!r} is no as-of time; write now, log-end, milliseconds since 1970 UTC or 2026-01-31T12:00"
         ) from None
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
@@ -199,11 +199,12 @@ def materialize_views(
     """Writes the views' rows into the configured store, or into the embedded one where no Redis is named.
 
     Raises:
-        MaterializeError: a view has no row at that time, or the log's end is asked for and there is no log.
+        MaterializeError: a view has no row at that time.
+        SettingsError: the log's end is asked for, and there is no log.
         StoreError: the store failed; run it again to resume.
     """
     if time == "log-end" and log is None:
-        raise MaterializeError("log-end is the time of a log's last impression; name the log with --data")
+        raise SettingsError("--as-of: log-end is the time of a log's last impression; name the log with --data")
     moment = log.last_ms if time == "log-end" and log else None if time == "now" else int(time)
     with store_url(settings) as url:
         writer = RedisRowWriter(url, project.schema.project, on_wait=on_progress)

@@ -131,9 +131,10 @@ def _in_file_order(unit: str) -> str:
 def _found(view: FeatureView, project: Project, log: Log | None) -> Path:
     path = project.tables[view.name].path
     if path is None:
-        raise LogError(
-            f"view {view.name!r} is external: name the file of its rows with "
-            f"--from FILE.parquet, or as views.{view.name}.from in {project.origin}"
+        raise SchemaError(
+            f'{project.origin}: views.{view.name}.from: "external" does not say where its rows lie; write '
+            f'from = "{view.name}.parquet" to train and materialize from that file, or bring them to the store alone: '
+            f"clickserve materialize --view {view.name} --from FILE.parquet"
         )
     folders = [folder for folder in (project.folder, log.folder if log else None) if folder is not None]
     for folder in folders:

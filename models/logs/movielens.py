@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import metadata
 from pathlib import Path
 
-from feature_store.errors import LogError
+from feature_store.errors import LogError, LogNameError
 from feature_store.offline.delimited import Dialect, load_delimited
 from feature_store.offline.engine import Engine, text
 from feature_store.project import Project
@@ -66,7 +66,7 @@ def open_movielens(source: str, project: Project, engine: Engine, workdir: Path)
         _load_atomic(engine, folder / "ml-100k.item", "items", _ITEMS, workdir)
         unit = "line"
     else:
-        raise LogError(f"{folder} holds neither events.parquet nor ml-100k.inter, so it is no MovieLens 100K")
+        raise LogNameError(f"{folder} holds neither events.parquet nor ml-100k.inter, so it is no MovieLens 100K")
     tables = workdir / "movielens"
     tables.mkdir(parents=True, exist_ok=True)
     genres = ", ".join(f"CAST(list_contains(string_split(class, ' '), {text(genre)}) AS FLOAT)" for genre in GENRES)

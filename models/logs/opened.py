@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from feature_store.errors import LogError
+from feature_store.errors import LogNameError
 
 
 class OpenedLog(NamedTuple):
@@ -24,8 +24,8 @@ def existing(path: Path) -> Path:
     """The path itself, if it is a file.
 
     Raises:
-        LogError: it is not.
+        LogNameError: it is not.
     """
     if not path.is_file():
-        raise LogError(f"there is no file {path}")
+        raise LogNameError(f"there is no file {path}")
     return path

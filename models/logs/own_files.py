@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-from feature_store.errors import LogError
+from feature_store.errors import LogNameError
 from feature_store.offline.delimited import load_delimited
 from feature_store.offline.engine import Engine
 from feature_store.offline.parquet import show_parquet
@@ -21,7 +21,7 @@ def open_simulated(source: str, project: Project, engine: Engine, workdir: Path)
     """The folder of a simulated log."""
     folder = Path(source)
     if not (folder / IMPRESSIONS).is_file():
-        raise LogError(f"{folder} holds no {IMPRESSIONS}; make it with: clickserve simulate --out {folder}")
+        raise LogNameError(f"{folder} holds no {IMPRESSIONS}; make it with: clickserve simulate --out {folder}")
     return _parquet([folder / IMPRESSIONS], str(folder), engine)
 
 

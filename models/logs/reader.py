@@ -57,9 +57,9 @@ def read_log(
         clock: the present; what a log says to have happened more than a day after it is rejected.
         on_progress: told the stage and its share done.
     Raises:
-        LogNameError: unknown kind, no path, or nobody said what the columns mean.
+        LogNameError: unknown kind, no path, no such file, or nobody said what the columns mean.
         SchemaError: the project names a column that the log does not have, or not of that type.
-        LogError: no such file, or no usable row.
+        LogError: no usable row.
     """
     kind, colon, source = spec.partition(":")
     if kind not in _OPENERS or not colon:

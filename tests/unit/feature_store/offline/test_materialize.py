@@ -258,7 +258,7 @@ def test_a_time_before_every_row_is_refused(tmp_path: Path) -> None:
 
 def test_an_external_view_wants_its_file(tmp_path: Path) -> None:
     """The message says both ways to name it."""
-    with pytest.raises(LogError, match=r"'scores' is external: name the file of its rows with --from"):
+    with pytest.raises(SchemaError, match=r'from = "scores.parquet" to train and .* --view scores --from FILE'):
         run(project_of(tmp_path), tmp_path, MemoryStore("shop", now))
 
 
