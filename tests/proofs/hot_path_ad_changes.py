@@ -2,7 +2,7 @@
 
 Ten times a second a session writes some ads with new numbers and publishes; now and then it writes all of them, which
 makes a new version of the catalogue, so that every item table is read anew. The thread runs on the core of client and
-Redis with the lowest priority: it stands for a job elsewhere and must not take time from what is measured.
+Redis whenever that has nothing else to do: it stands for a job elsewhere and must not take time from what is measured.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from feature_store.online.redis_writer import RedisRowWriter
 from service.reference_workload.parameters import AD_FEATURES, AD_PREFIX
 
 TICK_S = 0.1
-LOWEST_PRIORITY = 19
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +48,15 @@ class Changes(Protocol):
 class AdChanges:
     """Writes changes from entering to leaving the block, one session a tick."""
 
-    def __init__(self, folder: Path, redis_url: str, changes: Changes, core: int | None) -> None:
-        """`folder` is that of the workload; nothing is written yet."""
+    def __init__(
+        self, folder: Path, redis_url: str, changes: Changes, core: int | None, other_project: str | None = None
+    ) -> None:
+        """`folder` is that of the workload, whose ads are changed unless another project is named."""
         self._snapshots = folder / "items"
         project = load_project(folder / "features.toml")
         (self._view,) = project.schema.views_of("ad")
-        self._writer = RedisRowWriter(redis_url, project.schema.project)
+        self._writer = RedisRowWriter(redis_url, other_project or project.schema.project)
+        self.is_of_the_workload = other_project is None
         self._changes = changes
         self._core = core
         self._end = threading.Event()
@@ -92,8 +94,7 @@ class AdChanges:
     def _run(self) -> None:
         if self._core is not None:
             os.sched_setaffinity(0, {self._core})  # of this thread alone
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         started = due = time.monotonic()
         try:
             while not self._end.wait(max(0.0, due - time.monotonic())):
