@@ -7,7 +7,6 @@ may come; the old model keeps its slot meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from models.registry.registry import Registry
 from service.deadline import MonotonicClock
 from service.model_loading import ModelLoading
 from service.model_slots import ModelSlots, ServedModel
+from service.quiet_threads import quietly
 from service.telemetry import Telemetry
 
 RETRY_AFTER_S = 30.0
@@ -57,10 +57,10 @@ class ChampionWatch:
         serving = self._slots.get(self._registry.name)
         version: str | None = None
         try:
-            version = await asyncio.to_thread(self._registry.champion)
+            version = await quietly(self._registry.champion)
             if version is None or version == serving.version or self._rests(version):
                 return
-            model = await self._loading.load(self._registry, version)
+            model = await self._loading.load(self._registry, version, run=quietly)
         except (ModelsError, FeatureStoreError) as error:
             if not self._rests(version):
                 self._failure = _Failure(version, self._clock())

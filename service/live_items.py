@@ -22,6 +22,7 @@ from feature_store.online.item_table import Compute, ItemTable
 from feature_store.online.item_table_source import ItemLimits, ItemTableSource
 from feature_store.online.store import CatalogueReader
 from feature_store.schema import FeatureView
+from service.quiet_threads import Run, quietly
 from service.telemetry import Telemetry
 
 BUILDER_POLL_S = 0.05
@@ -70,10 +71,10 @@ class LiveItems:
         """
         no_snapshot = await asyncio.to_thread(self._restore)
         try:
-            is_followed = await self._follow()
+            is_followed = await self._follow(asyncio.to_thread)
             while not is_followed and no_snapshot is not None:
                 await asyncio.sleep(BUILDER_POLL_S)
-                is_followed = await self._follow()
+                is_followed = await self._follow(asyncio.to_thread)
         except (StoreError, CodecError) as error:
             if no_snapshot is not None:
                 raise type(error)(f"{error}; and {no_snapshot}") from error
@@ -86,7 +87,7 @@ class LiveItems:
     async def refresh(self) -> None:
         """Follows the store; while it is away the last table stands."""
         try:
-            await self._follow()
+            await self._follow(quietly)
         except (StoreError, CodecError, TooManyItems) as error:
             self._telemetry.store_error("items")
             if not self._store_is_away:
@@ -104,7 +105,8 @@ class LiveItems:
             key: names the computation and all it depends on; it becomes a file's name.
             compute: floats (m, F) float32 and ids (m, K) uint32 to (m, width) of `dtype`; runs in worker threads.
         """
-        await asyncio.to_thread(self._source.derive, Derivation(key, width, np.dtype(dtype), compute))
+        derivation = Derivation(key, width, np.dtype(dtype), compute)
+        await quietly(lambda: self._source.derive(derivation))
 
     def forget(self, key: str) -> None:
         """Ends a derivation, when no model uses it any more."""
@@ -127,10 +129,10 @@ class LiveItems:
         self._confirmed_ms = self.table.origin.loaded_ms
         return None
 
-    async def _follow(self) -> bool:
+    async def _follow(self, run: Run) -> bool:
         """Whether the table is now what the store held a moment ago; if not, another worker is making it."""
         asked_ms = self._clock()
-        is_followed = await asyncio.to_thread(self._source.refresh)
+        is_followed = await run(self._source.refresh)
         if is_followed:
             self._confirmed_ms = asked_ms
         error = self._source.disk_error

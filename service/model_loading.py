@@ -26,6 +26,7 @@ from service.candidates import GivenAds
 from service.entity_rows import unknown_entities
 from service.live_items import LiveItems
 from service.model_slots import ServedModel
+from service.quiet_threads import Run
 
 CHAMPION = "champion"
 """The variant that answers; challengers and shadows will stand beside it."""
@@ -59,14 +60,16 @@ class ModelLoading:
         self._readers: dict[str, CatalogueReader] = {}
         self._items: dict[tuple[str, ...], LiveItems] = {}
 
-    async def load(self, registry: Registry, version: str) -> ServedModel:
+    async def load(self, registry: Registry, version: str, run: Run = asyncio.to_thread) -> ServedModel:
         """One version, ready for its slot.
 
+        Args:
+            run: `quietly` where requests are served meanwhile.
         Raises:
             RegistryError: it is damaged or unproven, or trained on features that the store does not serve.
             StoreError: it needs an item table, the store is away and no snapshot can stand in.
         """
-        predictor = await asyncio.to_thread(lambda: Predictor(registry.get(version), self._choice))
+        predictor = await run(lambda: Predictor(registry.get(version), self._choice))
         if predictor.fallback is not None:
             logger.warning(
                 "no fast plan for this model, ONNX Runtime serves it",
@@ -76,11 +79,11 @@ class ModelLoading:
         items = None
         if inputs.views:
             reader = self._reader(inputs.project)
-            await asyncio.to_thread(_check_schema, f"{registry.name} {version}", inputs, reader)
+            await run(lambda: _check_schema(f"{registry.name} {version}", inputs, reader))
             if inputs.ad_views and self._items_of is not None:
                 items = await self._loaded_items(self._items_of, reader, inputs.ad_views)
                 await _derive(predictor, items)
-        await asyncio.to_thread(_warm_up, predictor)
+        await run(lambda: _warm_up(predictor))
         return ServedModel(
             name=registry.name,
             version=version,
