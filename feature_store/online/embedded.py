@@ -5,11 +5,11 @@ client, layout and protocol as production. One server per directory: whoever hol
 processes attach to its socket. The server belongs to the process (and thread) that started it: when that ends, in
 whatever way, the kernel sends the server SIGTERM; it syncs its data and goes. Attached processes then see a store that
 is down.
-Every write is appended to a file before it is acknowledged and the file is synced each second, so a killed server comes
-back with every row that a writer was told of; where a disk syncs slowly, what the last two seconds brought may wait in
-memory, and a machine that loses its power loses as much. The file is rewritten, in a forked process, when it is 64 MiB
-or more and has doubled: the disk holds up to about three times the data for that long. An older version kept a
-snapshot, `dump.rdb`; it is loaded once, turned into an append-only file, and removed.
+Writes go to an append-only file that is synced each second (`appendfsync everysec`): a killed server comes back with
+every row that a writer was told of, except that Valkey may hold up to two seconds of writes in memory while a sync is
+slow; a machine that loses its power loses as much. The file is rewritten, in a forked process, when it is 64 MiB or
+more and has doubled; until that is done the disk holds the old file and the new one. An older version kept a snapshot,
+`dump.rdb`; it is loaded once, turned into an append-only file, and removed.
 """
 
 from __future__ import annotations
