@@ -7,6 +7,7 @@ FeatureStoreError
 ├── LogError                  a click log cannot be read, or means something impossible
 │   └── LogNameError          the text that should name a log names none
 ├── MaterializeError          rows cannot be made or written
+├── NoRowLeft                 of all rows of a view's source none can be used; carries the rejected ones
 ├── SnapshotError             an item table on disk is damaged or of other views
 ├── TooManyItems              the catalogue of items is larger than the setting allows
 └── StoreError                the online store failed; the request goes on without its rows
@@ -19,6 +20,12 @@ FeatureStoreError
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from feature_store.offline.rejects import Rejects
 
 
 class FeatureStoreError(Exception):
@@ -47,6 +54,15 @@ class LogNameError(LogError):
 
 class MaterializeError(FeatureStoreError):
     """Feature rows could not be made or written."""
+
+
+class NoRowLeft(FeatureStoreError):
+    """A view's source has rows, and each was rejected, is later than the as-of time, or has expired."""
+
+    def __init__(self, message: str, rejected: Mapping[str, Rejects]) -> None:
+        """Why no row is left, and by view what was rejected up to then: without it nobody could mend the file."""
+        super().__init__(message)
+        self.rejected = rejected
 
 
 class StoreError(FeatureStoreError):

@@ -199,7 +199,8 @@ def materialize_views(
     """Writes the views' rows into the configured store, or into the embedded one where no Redis is named.
 
     Raises:
-        MaterializeError: a view has no row at that time.
+        MaterializeError: the time is in the future.
+        NoRowLeft: a view has no row at that time that can be used.
         SettingsError: the log's end is asked for, and there is no log.
         StoreError: the store failed; run it again to resume.
     """

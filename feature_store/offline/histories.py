@@ -12,15 +12,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from feature_store.errors import LogError, SchemaError
-from feature_store.offline import arrow
+from feature_store.errors import LogError, NoRowLeft, SchemaError
 from feature_store.offline.checks import FAILED, id_checks, judged, reject_failed, time_checks
 from feature_store.offline.columns import Columns, column_key
 from feature_store.offline.delimited import load_delimited
 from feature_store.offline.engine import Engine, quoted
 from feature_store.offline.log import Log
 from feature_store.offline.parquet import show_parquet
-from feature_store.offline.rejects import REJECTED, create_reject_table
+from feature_store.offline.rejects import Rejects, create_reject_table, take_rejects
 from feature_store.project import Project, TimeColumn
 from feature_store.schema import FeatureView, LogSource, SqlSource, TableSource, WindowSource
 
@@ -41,6 +40,7 @@ def make_history(engine: Engine, name: str, view: FeatureView, project: Project,
     Raises:
         SchemaError: a column is missing or has an impossible type, or a query is none that the log could answer.
         LogError: a file is missing or cannot be read, or an SQL view sees the future.
+        NoRowLeft: a table has rows, and all were rejected.
     """
     create_reject_table(engine)
     if isinstance(view.source, TableSource):
@@ -105,22 +105,21 @@ def _from_table(
         f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT row_number() OVER ({_in_file_order(unit)}) - 1 AS i, "
         f"_key AS key, _since_ms AS event_time_ms, {', '.join(values)} FROM {rows} WHERE {FAILED} IS NULL"
     )
-    _refuse_nothing_usable(engine, name, relation, path, at)
+    (usable,) = engine.wholes(f"SELECT count(*) FROM {name}")
+    if not usable:
+        _refuse_rejected(view, take_rejects(engine, unit, None), path, at)
     return unit
 
 
-def _refuse_nothing_usable(engine: Engine, name: str, relation: str, path: Path, at: str) -> None:
+def _refuse_rejected(view: FeatureView, rejects: Rejects, path: Path, at: str) -> None:
     """A table whose every row was rejected would make a view of nothing but defaults, and nobody would notice.
 
     Raises:
-        LogError: it has rows, and none can be used.
+        NoRowLeft: it has rows, and none can be used.
     """
-    (usable,) = engine.wholes(f"SELECT count(*) FROM {name}")
-    (rows,) = engine.wholes(f"SELECT count(*) FROM {relation}")
-    if rows and not usable:
-        reasons = engine.table(f"SELECT reason, count(*) AS n FROM {REJECTED} GROUP BY reason ORDER BY n DESC LIMIT 3")
-        told = "; ".join(str(reason) for reason in arrow.texts(reasons, "reason"))
-        raise LogError(f"{at}: none of the {rows} rows of {path} can be used: {told}")
+    if rejects.n:
+        reasons = "; ".join(list(rejects.counts)[:3])
+        raise NoRowLeft(f"{at}: none of the {rejects.n} rows of {path} can be used: {reasons}", {view.name: rejects})
 
 
 def _in_file_order(unit: str) -> str:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import msgspec
 
 from feature_store.clock import Clock
-from feature_store.errors import MaterializeError
+from feature_store.errors import MaterializeError, NoRowLeft
 from feature_store.offline.histories import source_mark
 from feature_store.offline.log import Log
 from feature_store.offline.offline_store import EntityCount, OfflineStore
@@ -49,6 +49,8 @@ class MaterializedView:
     entities: int
     """Entities the view ever heard of; those without a valid row at the as-of time are not written."""
     rows: WriteReport
+    later_than_as_of: int
+    """Rows of the source (impressions, for windows) that lie after the as-of time: not yet known, so left out."""
     rejected: Rejects
     """Rows of the source table that could not be used."""
     seconds: float
@@ -127,7 +129,8 @@ def materialize(
         on_progress: told the view and its share done.
     Raises:
         LogError: a source cannot be read.
-        MaterializeError: the time is in the future, a view has no row at it, or all its rows have expired.
+        MaterializeError: the time is in the future.
+        NoRowLeft: all rows of a view were rejected, are later than the time, or have expired.
         StoreError: the online store failed; run it again to resume.
     """
     if as_of_ms is not None and as_of_ms > clock():
@@ -187,6 +190,7 @@ def _materialize_view(
     with writer.session(view, distinct=True) as session:
         point = _resume_point(session, mark, as_of_ms)
         time_ms = point.as_of_ms if point else started_ms if as_of_ms is None else as_of_ms
+        n_later = store.n_later(view, time_ms)
         rows = WriteReport()
         n_seen = point.n_rows if point else 0
         if point:
@@ -198,8 +202,8 @@ def _materialize_view(
             reached = _ResumePoint(time_ms, as_of_ms is not None, mark, n_seen, batch.entity_ids[-1])
             session.save_resume_point(msgspec.json.encode(reached).decode())
             report(stage, min(1.0, n_seen / max(1, entities.n)))
-        if not point:
-            _refuse_nothing(view, rows, n_seen, entities.n, time_ms)
+        if not point and (why := _nothing_left(view, rows, n_seen, entities.n, n_later, time_ms)):
+            raise NoRowLeft(why, store.rejects)
         used_after = writer.used_bytes()
         session.finish()
     report(stage, 1.0)
@@ -210,6 +214,7 @@ def _materialize_view(
         resumed_after_rows=point.n_rows if point else None,
         entities=entities.n,
         rows=rows,
+        later_than_as_of=n_later,
         rejected=store.rejects.get(view.name, Rejects({}, ())),
         seconds=(read_ms + clock() - started_ms) / 1000,
         predicted_bytes_per_entity=predicted,
@@ -229,18 +234,31 @@ def _resume_point(session: WriteSession, mark: str, as_of_ms: int | None) -> _Re
     return point if asked_alike and point.source == mark else None
 
 
-def _refuse_nothing(view: FeatureView, rows: WriteReport, n_rows: int, n_entities: int, time_ms: int) -> None:
-    """An empty view would be served as nothing but defaults: a mistake of the caller, not a state to publish."""
+def _nothing_left(
+    view: FeatureView, rows: WriteReport, n_rows: int, n_entities: int, n_later: int, time_ms: int
+) -> str:
+    """Why an empty view would be published, served as nothing but defaults: a caller's mistake. Empty where it is not.
+
+    Args:
+        view: that was written.
+        rows: what became of its rows.
+        n_rows: known at the as-of time.
+        n_entities: the view ever heard of.
+        n_later: rows after the as-of time.
+        time_ms: the as-of time.
+    """
     if not n_rows:
-        raise MaterializeError(
-            f"view {view.name!r} has no row as of {_shown(time_ms)}: of its {n_entities} entities none has one that is "
-            f"not later and not older than its time-to-live of {shown_duration(view.ttl_ms)}; name another as-of time"
+        return (
+            f"view {view.name!r} has no row as of {_shown(time_ms)}: of its {n_entities:,} entities none has one that "
+            f"is not later and not older than its time-to-live of {shown_duration(view.ttl_ms)} ({n_later:,} rows are "
+            "later); name another as-of time"
         )
     if rows.expired_skipped == n_rows:
-        raise MaterializeError(
-            f"view {view.name!r}: all {n_rows} rows as of {_shown(time_ms)} have outlived their time-to-live of "
+        return (
+            f"view {view.name!r}: all {n_rows:,} rows as of {_shown(time_ms)} have outlived their time-to-live of "
             f"{shown_duration(view.ttl_ms)} by now; raise the ttl or materialize a later as-of time"
         )
+    return ""
 
 
 def _shown(time_ms: int) -> str:

@@ -133,6 +133,14 @@ class OfflineStore:
         )
         return EntityCount(n, n_bytes / max(1, n))
 
+    def n_later(self, view: FeatureView, time_ms: int) -> int:
+        """Rows of the view's history, or impressions under its windows, that were not yet there at a time."""
+        if isinstance(view.source, WindowSource):
+            later = f"{self._impressions(view)} WHERE time_ms > {time_ms}"
+        else:
+            later = f"{self._history(view)} WHERE event_time_ms > {time_ms}"
+        return self._engine.wholes(f"SELECT count(*) FROM {later}")[0]
+
     def _answered(self, view: FeatureView, questions: str) -> _Answered:
         """Answer every question (q, entity, time_ms) of a table; questions without an answer are left out.
 

@@ -53,6 +53,7 @@ def command(
     as_json: bool,
 ) -> int:
     """Write one packed row per entity and view. Running it again changes nothing; a killed run is resumed."""
+    from feature_store.errors import NoRowLeft
     from feature_store.schema import LogSource, SqlSource, WindowSource
     from service.jobs import as_of, materialize_views, open_log, project_of
     from service.settings import load_settings
@@ -77,8 +78,17 @@ def command(
     console = Console(json_only=as_json)
     with console.progress() as on_progress:
         log = open_log(data, features_file, workdir, on_progress) if data else None
-        report = materialize_views(project, views, log, settings, time=time, workdir=workdir, on_progress=on_progress)
-    rejected = ({"log": log.rejects} if log else {}) | {view.view: view.rejected for view in report.views}
+        of_log = {"log": log.rejects} if log else {}
+        try:
+            report = materialize_views(
+                project, views, log, settings, time=time, workdir=workdir, on_progress=on_progress
+            )
+        except NoRowLeft as error:
+            say_rejects(console, of_log | dict(error.rejected))
+            document = {"error": str(error)} | rejects_document(of_log | dict(error.rejected))
+            console.result(document, lambda screen: None)
+            raise
+    rejected = of_log | {view.view: view.rejected for view in report.views}
     say_rejects(console, rejected)
     warnings = [view.warning for view in report.views if view.warning]
     for warning in warnings:
@@ -102,6 +112,7 @@ def described(view: MaterializedView) -> dict[str, Any]:
         "written": view.rows.written,
         "older_skipped": view.rows.older_skipped,
         "expired_skipped": view.rows.expired_skipped,
+        "later_than_as_of": view.later_than_as_of,
         "resumed_after_rows": view.resumed_after_rows,
         "seconds": view.seconds,
         "predicted_bytes_per_entity": view.predicted_bytes_per_entity,
@@ -111,13 +122,14 @@ def described(view: MaterializedView) -> dict[str, Any]:
 
 def _show(screen: RichConsole, report: MaterializeReport) -> None:
     table = Table(box=None)
-    for name in ("view", "written", "skipped", "seconds", "bytes per entity: predicted", "grown by"):
+    for name in ("view", "written", "skipped", "after as-of", "seconds", "bytes per entity: predicted", "grown by"):
         table.add_column(name, justify="left" if name == "view" else "right")
     for view in report.views:
         table.add_row(
             view.view,
             f"{view.rows.written:,}",
             f"{view.rows.older_skipped + view.rows.expired_skipped:,}",
+            f"{view.later_than_as_of:,}",
             f"{view.seconds:.1f}",
             _bytes(view.predicted_bytes_per_entity),
             _bytes(view.real_bytes_per_entity),

@@ -27,6 +27,21 @@ step = "1h"
 clicks = { clicks = "all" }
 """
 N_GOOD = 400
+SCORES = """
+[project]
+name = "torn"
+[log]
+user_id = "user_id"
+ad_id = "ad_id"
+time = { column = "at", unit = "timestamp" }
+[views.scores]
+entity = "user"
+ttl = "3650d"
+from = "external"
+event_time = { column = "at", unit = "timestamp" }
+[views.scores.features]
+x = {}
+"""
 
 
 def test_every_document_says_why_rows_were_rejected(
@@ -55,3 +70,33 @@ def test_every_document_says_why_rows_were_rejected(
         assert len(told["first"]) == 10
         assert told["first"][0] == {"line": N_GOOD + 2, "reason": "at is not a time", "value": "noon"}
         assert Path(told["report"]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("ids", "year", "n_rejected"), [(["{a}", "b b"], 2023, 2), (["{a}", "b"], 2100, 1)], ids=["rejected", "later"]
+)
+def test_where_no_row_is_left_the_rejected_ones_are_told_all_the_same(
+    ids: list[str],
+    year: int,
+    n_rejected: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An error that says only that nothing is left would leave its reader to search the file by hand."""
+    monkeypatch.setenv("CLICKSERVE_REDIS__EMBEDDED_DIR", str(tmp_path / "valkey"))
+    (tmp_path / "features.toml").write_text(SCORES)
+    rows = [f"{entity_id},{year}-01-01T00:00:00Z,1" for entity_id in ids]
+    (tmp_path / "scores.csv").write_text("\n".join(["user_id,at,x", *rows]) + "\n")
+    command = ["materialize", "--features", str(tmp_path / "features.toml"), "--workdir", str(tmp_path / "work")]
+    command += ["--view", "scores", "--from", str(tmp_path / "scores.csv")]
+
+    code_of_text = cli.run(command)
+    text = capsys.readouterr().err
+    code_of_json = cli.run([*command, "--json"])
+    document = json.loads(capsys.readouterr().out)
+
+    assert (code_of_text, code_of_json) == (1, 1)
+    assert "line 2: user_id holds a brace, space or control character: {a}" in text
+    assert document["rejected_rows"] == document["rejects"]["scores"]["rows"] == n_rejected
+    assert document["error"] in text

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from feature_store.definition import Project
-from feature_store.errors import LogError, MaterializeError, SchemaError, StoreDown
+from feature_store.errors import LogError, NoRowLeft, SchemaError, StoreDown
 from feature_store.offline import engine as engine_module
 from feature_store.offline.materialize import MaterializeReport, materialize
 from feature_store.online.codec import decode_rows
@@ -120,9 +120,10 @@ def test_a_later_row_is_not_yet_materialized(tmp_path: Path) -> None:
     project = project_of(tmp_path, source="users.parquet", dated=True)
     store = MemoryStore("shop", now)
 
-    run(project, tmp_path, store, as_of_ms=NOW_MS - HOUR_MS)
+    report = run(project, tmp_path, store, as_of_ms=NOW_MS - HOUR_MS)
 
     assert stored(store, project, ["u0", "u1", "u2"]).found.tolist() == [True, True, False]
+    assert report.views[0].later_than_as_of == 1
 
 
 def test_a_second_run_changes_nothing(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ def test_a_view_whose_rows_have_all_expired_is_refused(tmp_path: Path) -> None:
     scores(tmp_path / "users.parquet")
     project = project_of(tmp_path, source="users.parquet")
 
-    with pytest.raises(MaterializeError, match=r"all 10 rows as of .* have outlived their time-to-live"):
+    with pytest.raises(NoRowLeft, match=r"all 10 rows as of .* have outlived their time-to-live"):
         run(project, tmp_path, MemoryStore("shop", now), as_of_ms=NOW_MS - 11 * HOUR_MS)
 
 
@@ -252,7 +253,7 @@ def test_a_time_before_every_row_is_refused(tmp_path: Path) -> None:
     scores(tmp_path / "users.parquet")
     project = project_of(tmp_path, source="users.parquet", dated=True)
 
-    with pytest.raises(MaterializeError, match=r"'scores' has no row as of 1970-01-01T00:00:05"):
+    with pytest.raises(NoRowLeft, match=r"'scores' has no row as of 1970-01-01T00:00:05.*10 rows are later"):
         run(project, tmp_path, MemoryStore("shop", now), as_of_ms=5_000)
 
 
