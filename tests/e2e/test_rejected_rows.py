@@ -89,7 +89,7 @@ def test_where_no_row_is_left_the_rejected_ones_are_told_all_the_same(
     rows = [f"{entity_id},{year}-01-01T00:00:00Z,1" for entity_id in ids]
     (tmp_path / "scores.csv").write_text("\n".join(["user_id,at,x", *rows]) + "\n")
     command = ["materialize", "--features", str(tmp_path / "features.toml"), "--workdir", str(tmp_path / "work")]
-    command += ["--view", "scores", "--from", str(tmp_path / "scores.csv")]
+    command += ["--view", "scores", "--from", str(tmp_path / "scores.csv"), "--as-of", "2026-01-01T00:00:00Z"]
 
     code_of_text = cli.run(command)
     text = capsys.readouterr().err
