@@ -8,9 +8,9 @@ is down.
 Writes go to an append-only file before they are answered, and the kernel takes them to the disk (`appendfsync no`): a
 killed server comes back with every row that a writer was told of; a machine that loses its power loses what the kernel
 still held, on Linux up to half a minute. With `everysec` Valkey keeps back the writes themselves while a sync is slow,
-so that a kill loses them, and `always` lets reads wait for the disk. The file is rewritten, in a forked process, when it
-is 64 MiB or more and has doubled; until that is done the disk holds the old file and the new one. An older version kept
-a snapshot, `dump.rdb`; it is loaded once, turned into an append-only file, and removed.
+so that a kill loses them, and `always` lets reads wait for the disk. The file is rewritten, in a forked process, when
+it is 64 MiB or more and has doubled; until that is done the disk holds the old file and the new one. An older version
+kept a snapshot, `dump.rdb`; it is loaded once, turned into an append-only file, and removed.
 """
 
 from __future__ import annotations
