@@ -7,8 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as the command line sets it; before the first import
+
+settings.register_profile("clickserve", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("clickserve")  # no example is timed: a busy machine is slow, and that is not a failure
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

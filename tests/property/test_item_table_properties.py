@@ -92,7 +92,7 @@ class World:
 
 
 @given(steps)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_table_agrees_with_a_dictionary_after_any_history(history: list[tuple[str, int, object]]) -> None:
     """Rows, what is known, how many ads there are and what is derived, in two workers that share their bases."""
     with TemporaryDirectory(prefix="cs-items-") as folder:
@@ -108,7 +108,7 @@ def test_a_table_agrees_with_a_dictionary_after_any_history(history: list[tuple[
         st.dictionaries(st.sampled_from(AD_IDS), st.integers(1, 99), min_size=1, max_size=3), min_size=1, max_size=9
     )
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_rows_once_looked_up_never_change(batches: list[dict[str, float]]) -> None:
     """A request keeps its table and its row numbers across an await; what it reads there is what it looked up."""
     with TemporaryDirectory(prefix="cs-items-") as folder:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.calibrator import CalibratorMap, p_click_of
@@ -32,7 +32,7 @@ KERNELS: tuple[KernelName, ...] = ("numpy", "compiled") if compiled_kernels_are_
 STRIDES = (1, 3, 16)
 _IDENTITY = CalibratorMap.identity()
 
-many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=150)
 
 
 @many

@@ -318,7 +318,7 @@ def test_a_kernel_of_anything_else_is_refused(name: str) -> None:
         made.__new__(made)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_arguments_at_random_never_do_harm(data: st.DataObject) -> None:
     """Several odd ones at once: what one check lets pass must not trip the next."""

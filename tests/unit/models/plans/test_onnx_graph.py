@@ -219,7 +219,6 @@ def test_bytes_that_are_no_model_are_refused(content: bytes) -> None:
         plan_source(content)
 
 
-@settings(deadline=None)
 @given(st.sampled_from(GRAPHS), st.floats(0, 1, exclude_max=True))
 def test_a_truncated_graph_is_refused(graph: bytes, share: float) -> None:
     """At whatever byte of the graph it ends; what follows the graph are version numbers."""
@@ -231,7 +230,7 @@ def test_a_truncated_graph_is_refused(graph: bytes, share: float) -> None:
         plan_source(content[: int(share * len(content))])
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(
     st.sampled_from(GRAPHS),
     st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4),
@@ -283,7 +282,7 @@ def test_a_constant_of_another_shape_is_read_or_refused(graph: bytes, value: np.
             plan_source(changed.SerializeToString())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_garbage_is_refused(content: bytes) -> None:
     """Random bytes, also behind the first byte of a model."""
