@@ -1,9 +1,12 @@
 """The door of a worker: how many requests may be inside, how many may wait, and for how long.
 
 A service over its capacity has two choices: be late for everyone, or refuse a few at once and be in time for the rest.
-Refusing goes by time spent waiting, not by queue length alone: a long queue that moves fast harms nobody. Waiters go in
-order of arrival; who has waited longer than `queue_ms` when a place becomes free is refused, because its answer would
-be late and would make the next one late as well. Belongs to one event loop; costs nothing while there is room.
+Refusing goes by time spent waiting, not by queue length alone: a long queue that moves fast harms nobody. Who has
+waited longer than `queue_ms` when a place becomes free is refused, because its answer would be late and would make the
+next one late as well. Waiters go in by order of arrival, until the first of them has waited half of that: then more
+arrives than can be served, a fair queue would make everyone wait just under the limit, and so the newest goes first
+(adaptive LIFO, Maurer, "Fail at Scale", ACM Queue 13(8), 2015): most are answered at once, the others refused.
+Belongs to one event loop; costs nothing while there is room.
 """
 
 from __future__ import annotations
@@ -61,15 +64,16 @@ class Admission:
             raise
 
     def leave(self) -> None:
-        """A request is done; its place goes to the first waiter that is still in time."""
-        oldest_s = self._clock() - self._settings.queue_ms / 1000
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if waiter.turn.done():
-                continue
-            if waiter.since_s < oldest_s:
-                waiter.turn.set_exception(Overloaded("queue_time", RETRY_AFTER_S))
-                continue
-            waiter.turn.set_result(None)
-            return
+        """A request is done; its place goes to a waiter that is still in time."""
+        waiting, now_s = self._waiting, self._clock()
+        while waiting and (waiting[0].turn.done() or waiting[0].since_s < now_s - self._settings.queue_ms / 1000):
+            late = waiting.popleft().turn
+            if not late.done():
+                late.set_exception(Overloaded("queue_time", RETRY_AFTER_S))
+        while waiting:
+            overloaded = waiting[0].since_s < now_s - self._settings.queue_ms / 2000
+            turn = (waiting.pop() if overloaded else waiting.popleft()).turn
+            if not turn.done():
+                turn.set_result(None)
+                return
         self.inflight -= 1

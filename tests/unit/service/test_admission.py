@@ -80,6 +80,25 @@ async def test_who_waited_too_long_is_refused_and_the_next_goes_in() -> None:
     assert admission.inflight == 1
 
 
+async def test_more_than_can_be_served_is_served_from_the_newest() -> None:
+    """In order of arrival everyone would wait just under the limit, and be late together."""
+    clock = Clock()
+    admission = door(clock, max_queued=3)
+    await admission.enter()
+    oldest = await entering(admission)
+    clock.now_s += 0.006
+    second, newest = await entering(admission), await entering(admission)
+
+    admission.leave()
+    await newest
+    clock.now_s += 0.005
+    admission.leave()
+
+    with pytest.raises(Overloaded, match="queue_time"):
+        await oldest
+    await second
+
+
 async def test_a_place_is_never_lost() -> None:
     """Requests that are called off while they wait, or at the moment of their turn, give it back."""
     admission = door(Clock())
