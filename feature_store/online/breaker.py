@@ -2,18 +2,24 @@
 
 Closed, all calls pass. It opens at once when the server refuses or drops a connection, because that leaves no doubt,
 and after `timeouts_to_open` late answers in a row, because one slow answer says little. Open, calls fail without
-touching the network; one background probe asks again every `probe_interval_ms` and closes it with the first good PONG.
-So a returned server serves again within one interval, and no request is spent on finding out.
+touching the network; a background probe asks again and closes it with the first good PONG, so that no request is spent
+on finding out. The first probe leaves after `FIRST_PAUSE_MS`, each further one after twice that, up to
+`probe_interval_ms`: a server that stalled for a moment serves again at once, one that is gone is asked seldom, and one
+that answers probes but is late for reads opens it for longer each time.
 Knows no Redis: the probe is an argument. Lives in one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 from feature_store.errors import StoreDown, StoreError
 from feature_store.online.store import StoreObserver
+
+FIRST_PAUSE_MS = 10.0
+"""Before the first probe of a server that had been well for an interval or more."""
 
 
 class CircuitBreaker:
@@ -33,6 +39,9 @@ class CircuitBreaker:
         self._timeouts_to_open = timeouts_to_open
         self._timeouts_in_a_row = 0
         self._reason: str | None = None
+        self._pause_s = 0.0
+        self._closed_s = -math.inf
+        """When a probe closed it last, in loop time."""
         self._task: asyncio.Task[None] | None = None
 
     def check(self) -> None:
@@ -60,7 +69,10 @@ class CircuitBreaker:
             return
         self._reason = reason
         self._observe("breaker_open", 1)
-        self._task = asyncio.get_running_loop().create_task(self._probe_until_back(), name="store-probe")
+        loop = asyncio.get_running_loop()
+        was_well = loop.time() - self._closed_s >= self._probe_interval_s
+        self._pause_s = self._bounded(FIRST_PAUSE_MS / 1000 if was_well else 2 * self._pause_s)
+        self._task = loop.create_task(self._probe_until_back(), name="store-probe")
 
     async def aclose(self) -> None:
         """Stops probing."""
@@ -71,13 +83,18 @@ class CircuitBreaker:
 
     async def _probe_until_back(self) -> None:
         while True:
-            await asyncio.sleep(self._probe_interval_s)
+            await asyncio.sleep(self._pause_s)
             try:
                 await self._probe()
             except StoreError as error:
                 self._reason = str(error)
+                self._pause_s = self._bounded(2 * self._pause_s)
                 continue
             self._reason = None
             self._timeouts_in_a_row = 0
+            self._closed_s = asyncio.get_running_loop().time()
             self._observe("breaker_closed", 1)
             return
+
+    def _bounded(self, pause_s: float) -> float:
+        return min(pause_s, self._probe_interval_s)
