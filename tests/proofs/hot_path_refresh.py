@@ -29,6 +29,8 @@ REFRESHES = 2
 """Of all ads in one run: ten in five."""
 ENOUGH = 0.9
 """Share of the sessions that must have taken place in time, or the claim speaks of something else."""
+MAX_DEGRADED = 0.001
+"""Of the answers: a hiccup of the machine may hold up Redis for longer than a read's deadline, a refresh must not."""
 ALONE, ELSEWHERE, HERE = "no writer", "another project's ads", "the ranked ads"
 OTHER_PROJECT = "elsewhere"
 
@@ -65,6 +67,7 @@ def refresh_latency(pace: Pace, scratch: Path) -> Outcome:
     all_runs = [run for of_kind in runs.values() for run in of_kind]
     errors = [run.errors for run in all_runs if run.errors]
     codes = [run.degraded.codes for run in all_runs if run.degraded.codes]
+    degraded = sum(run.degraded.n_degraded for run in all_runs) / sum(run.degraded.n_inspected for run in all_runs)
     share = min(writer.share_of_ticks for writer in written)
     return Outcome.judged(
         f"all ads {REFRESHES * pace.rounds} times and {CHANGED_PER_S} a second beside them, {new_tables} new tables: "
@@ -73,7 +76,7 @@ def refresh_latency(pace: Pace, scratch: Path) -> Outcome:
             "p99 within 20 % or 0.3 ms": is_within(pairs),
             f"at least {REFRESHES * pace.rounds} new tables": new_tables >= REFRESHES * pace.rounds,
             f"the writer kept its pace ({share:.0%})": share >= ENOUGH,
-            f"nothing degraded (got {codes})": not codes,
+            f"at most {MAX_DEGRADED:.1%} degraded (got {degraded:.3%}, {codes})": degraded <= MAX_DEGRADED,
             f"no errors (got {errors})": not errors,
         },
         {kind: [figures(run) for run in of_kind] for kind, of_kind in runs.items()}
