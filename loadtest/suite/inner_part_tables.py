@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtest.suite.inner_parts import AdMemory, InnerParts, PlanTimes, RouteCosts, StoreTimes
+from loadtest.suite.inner_parts import AdMemory, InnerParts, PlanTimes, RouteCosts, StoreTimes, WireCosts
 from loadtest.suite.section import NOT_MEASURED, Section, SuiteTable, spread_cell
 
 
@@ -17,6 +17,8 @@ def inner_part_sections(parts: InnerParts) -> list[Section]:
         found.append(_plans(parts.plans))
     if parts.online_store is not None:
         found.append(_online_store(parts.online_store))
+    if parts.wire is not None:
+        found.append(_wire(parts.wire))
     return found
 
 
@@ -121,4 +123,30 @@ def _online_store(store: StoreTimes) -> Section:
             "share an MGET.",
         ),
         SuiteTable(("at once", "CPU µs per read", "wall µs per read", "reads per MGET"), rows),
+    )
+
+
+def _wire(wire: WireCosts) -> Section:
+    rows = tuple(
+        (
+            *(request, step, f"{times.json_us:.2f}", f"{times.frame_us:.2f}", f"{times.ratio:.2f}"),
+            *(f"{size.json:,}", f"{size.frame:,}"),
+        )
+        for request, cost in wire.requests.items()
+        for step, times, size in (
+            ("service reads the request", cost.read_request, cost.request_bytes),
+            ("service writes the ranking", cost.write_ranking, cost.ranking_bytes),
+            ("caller reads the ranking", cost.caller_reads_ranking, cost.ranking_bytes),
+        )
+    )
+    written = "by the compiled writer" if wire.compiled_json_results else "in Python (the compiled writer is not built)"
+    return Section(
+        "JSON and binary frames",
+        (
+            f"{wire.n_candidates:,} candidates in both forms of /v1/rank, in turns on one core "
+            f"(`python -m loadtest.micro.wire`): best of {wire.rounds} rounds over distinct requests; both forms say "
+            f"the same. JSON results are written {written}. The caller is a Python client. Where “JSON / frame” is "
+            "below 1, JSON is the faster one. Bytes are those of one request, or of its ranking.",
+        ),
+        SuiteTable(("request", "step", "JSON µs", "frame µs", "JSON / frame", "JSON bytes", "frame bytes"), rows),
     )

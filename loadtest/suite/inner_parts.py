@@ -110,6 +110,43 @@ class StoreTimes(msgspec.Struct, frozen=True):
     """By the number of callers at once."""
 
 
+class FormTimes(msgspec.Struct, frozen=True):
+    """One step of a request in both forms."""
+
+    json_us: float
+    frame_us: float
+    ratio: float
+    """JSON's time divided by the frame's; below 1 JSON is the faster one."""
+
+
+class FormBytes(msgspec.Struct, frozen=True):
+    """Length of one body in both forms."""
+
+    json: int
+    frame: int
+
+
+class ExchangeCost(msgspec.Struct, frozen=True):
+    """One kind of request, from its body to the ranking in its caller's hands."""
+
+    read_request: FormTimes
+    write_ranking: FormTimes
+    caller_reads_ranking: FormTimes
+    request_bytes: FormBytes
+    ranking_bytes: FormBytes
+
+
+class WireCosts(msgspec.Struct, frozen=True):
+    """What `loadtest.micro.wire` prints."""
+
+    n_candidates: int
+    rounds: int
+    compiled_json_results: bool
+    """Whether JSON results are written by the compiled writer, or in Python."""
+    requests: dict[str, ExchangeCost]
+    """By what the request holds."""
+
+
 class InnerParts(msgspec.Struct, frozen=True):
     """All of them; None where one was not measured."""
 
@@ -117,6 +154,7 @@ class InnerParts(msgspec.Struct, frozen=True):
     ad_memory: AdMemory | None = None
     plans: PlanTimes | None = None
     online_store: StoreTimes | None = None
+    wire: WireCosts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +173,7 @@ PARTS = (
     Part("ad_memory", AdMemory, on_server_core=True),
     Part("plans", PlanTimes, on_server_core=True),
     Part("online_store", StoreTimes, arguments=("100000",)),
+    Part("wire", WireCosts, on_server_core=True),
 )
 
 

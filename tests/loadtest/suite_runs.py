@@ -12,6 +12,9 @@ from loadtest.suite.agreement import Agreement
 from loadtest.suite.cores import Cores
 from loadtest.suite.inner_parts import (
     AdMemory,
+    ExchangeCost,
+    FormBytes,
+    FormTimes,
     InnerParts,
     MaskCost,
     PlannedModel,
@@ -21,6 +24,7 @@ from loadtest.suite.inner_parts import (
     RouteCost,
     RouteCosts,
     StoreTimes,
+    WireCosts,
 )
 from loadtest.suite.results import (
     Absent,
@@ -44,6 +48,10 @@ def inner_parts() -> InnerParts:
     typed = RouteCost(
         "pydantic", Spread.of([2_000.0]), Spread.of([0.3, 0.35]), Spread.of([3.4]), Spread.of([440.0]), 34.0
     )
+    bids = ExchangeCost(
+        *(FormTimes(20.65, 7.35, 2.81), FormTimes(5.2, 2.84, 1.83), FormTimes(16.74, 3.38, 4.96)),
+        *(FormBytes(2_962, 1_466), FormBytes(7_051, 1_679)),
+    )
     whole, half = PlanTime(20.0, 26.0, 16.0), PlanTime(2.7, 2.9, 119.6)
     return InnerParts(
         routes=RouteCosts("100 candidates of 1000 ads", "0123456789abcdef", {"typed-route": typed}),
@@ -57,6 +65,7 @@ def inner_parts() -> InnerParts:
         ),
         plans=PlanTimes({"200 trees": PlannedModel({"100": {"compiled": whole, "compiled, join": half}})}),
         online_store=StoreTimes(100_000, {"64 callers": ReadCost(3.7, 4.8, 64.1)}),
+        wire=WireCosts(100, 51, True, {"bids": bids}),
     )
 
 

@@ -75,6 +75,11 @@ def test_inner_parts_have_their_tables() -> None:
     assert row("Scoring alone", result, "compiled, join")[-1] == "–"
     assert "0.325 (0.300 to 0.350)" in row("What each decision of the route is worth", result, "typed-route")
     assert row("Reading from the store", result, "64 callers") == ("64 callers", "3.7", "4.8", "64.1")
+    assert row("JSON and binary frames", result, "service reads the request")[2:] == (
+        *("20.65", "7.35", "2.81"),
+        *("2,962", "1,466"),
+    )
+    assert row("JSON and binary frames", result, "caller reads the ranking")[-2:] == ("7,051", "1,679")
 
 
 def test_the_ablation_says_throughput_and_latency() -> None:
@@ -89,7 +94,9 @@ def test_what_was_not_measured_has_no_section() -> None:
     titles = [found.title for found in sections(suite_result(highest=[], variants=[], open=[]))]
 
     assert "Highest Poisson rate within a bound" not in titles
-    assert not [title for title in titles if title.startswith(("What each decision", "Scoring", "Bytes", "Reading"))]
+    assert not [
+        title for title in titles if title.startswith(("What each decision", "Scoring", "Bytes", "Reading", "JSON"))
+    ]
 
 
 def test_the_page_is_self_contained_and_escapes(tmp_path: Path) -> None:
