@@ -1,6 +1,6 @@
 """Reading from Redis while requests wait: one MGET per turn of the event loop, whatever the number of callers.
 
-A command costs redis-py 31 to 75 µs of CPU, an MGET of several keys hardly more than a GET. So `get_many` only queues
+A command costs tens of microseconds of CPU, an MGET of several keys hardly more than a GET. So `get_many` only queues
 its keys; the loop's next turn sends everything that was queued as one MGET and hands each caller its slice.
 
 Invariants
@@ -13,30 +13,29 @@ Invariants
   late answer, not several; and a deadline that passed while the loop was busy is told one turn later, because the
   answer may lie in the socket already. An idle connection that the server closed is no news about the
   server: its command is sent once more on a fresh one.
-Belongs to the event loop that first reads. The connections are redis-py's own (TLS, AUTH, hiredis), but its pool's
-locks are not taken. Cost: 20 µs of CPU a call alone, 3 µs among 64 callers (`python -m loadtest.micro.online_store`).
+Belongs to the event loop that first reads. redis-py makes the connections (TLS, AUTH), `lane.py` talks on them.
+Cost: 31 µs of CPU a call alone, 3 µs among 64 callers (`python -m loadtest.micro.online_store`; ADR 0008).
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from feature_store.errors import StoreDown, StoreError, StoreTimeout
 from feature_store.online.breaker import CircuitBreaker
+from feature_store.online.lane import Lane, Reply, Values, open_lane, packed
 from feature_store.online.redis_errors import described
 from feature_store.online.redis_url import async_pool, shown_url
 from feature_store.online.store import StoreObserver, ignore_events
 
-Connection = redis.asyncio.connection.AbstractConnection
-Values = list[bytes | None]
+_PING = packed(b"PING")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +59,6 @@ class RedisReadSettings:
 
 
 @dataclass(slots=True)
-class _Flight:
-    """One command on its way."""
-
-    late: bool = False
-    """Whether a caller's deadline has passed before its answer."""
-
-
-@dataclass(slots=True)
 class _Waiter:
     """One caller's keys and where their values go."""
 
@@ -75,6 +66,23 @@ class _Waiter:
     values: asyncio.Future[Values]
     flight: _Flight | None = None
     """The command that carries the keys; None while they are queued."""
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """One command on its way."""
+
+    waiters: list[_Waiter]
+    command: bytes
+    timer: asyncio.TimerHandle | None = None
+    """Ends it after `socket_timeout_ms`."""
+    lane: Lane | None = None
+    connecting: asyncio.Task[None] | None = None
+    """Makes a connection for it."""
+    on_idle_lane: bool = False
+    """Whether its connection had been idle, and may have been closed meanwhile."""
+    late: bool = False
+    """Whether a caller's deadline has passed before its answer."""
 
 
 class RedisStore:
@@ -92,11 +100,13 @@ class RedisStore:
         self._shown = shown_url(url)
         self._observe = observe
         self._pool = async_pool(url, connect_timeout_ms=self._settings.connect_timeout_ms)
-        self._idle: list[Connection] = []
+        self._idle: list[Lane] = []
         self._queue: list[_Waiter] = []
         self._queued_keys = 0
         self._flush_is_due = False
-        self._in_flight: set[asyncio.Task[None]] = set()
+        self._in_flight: set[_Flight] = set()
+        self._landed = asyncio.Event()
+        """Set when, after closing, the last command has ended."""
         self._closed = False
         self._breaker = CircuitBreaker(
             self._probe,
@@ -133,7 +143,7 @@ class RedisStore:
         started = time.perf_counter()
         try:
             async with asyncio.timeout(timeout_ms / 1000):
-                await self._command("PING")
+                await self._probe()
         except TimeoutError:
             raise StoreTimeout(f"{self._shown}: no PONG within {timeout_ms:g} ms") from None
         return (time.perf_counter() - started) * 1000
@@ -142,11 +152,12 @@ class RedisStore:
         """Lets commands in flight end (`socket_timeout_ms` at most), then closes all connections."""
         self._closed = True
         await self._breaker.aclose()
-        await asyncio.gather(*self._in_flight, return_exceptions=True)
+        if self._in_flight:
+            await self._landed.wait()
         for waiter in self._queue:
             self._fail(waiter, StoreDown(f"{self._shown}: this store has been closed"))
         self._queue.clear()
-        await self._drop_idle()
+        self._drop_idle()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -183,41 +194,88 @@ class RedisStore:
             self._queued_keys -= sum(len(waiter.keys) for waiter in first)
             waiters = [waiter for waiter in first if not waiter.values.done()]
             if waiters:
-                task = asyncio.get_running_loop().create_task(self._mget(waiters))
-                self._in_flight.add(task)
-                task.add_done_callback(self._landed)
+                self._start(waiters)
 
-    def _landed(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
-        self._flush()
-
-    async def _mget(self, waiters: list[_Waiter]) -> None:
+    def _start(self, waiters: list[_Waiter]) -> None:
         keys = waiters[0].keys if len(waiters) == 1 else [key for waiter in waiters for key in waiter.keys]
         self._observe("mget", len(keys))
-        flight = _Flight()
+        flight = _Flight(waiters, packed(b"MGET", *keys))
         for waiter in waiters:
             waiter.flight = flight
+        self._in_flight.add(flight)
+        loop = asyncio.get_running_loop()
+        flight.timer = loop.call_later(self._settings.socket_timeout_ms / 1000, self._overdue, flight)
+        lane = self._idle_lane()
+        if lane is None:
+            flight.connecting = loop.create_task(self._connect(flight))
+        else:
+            flight.on_idle_lane = True
+            self._send(flight, lane)
+
+    async def _connect(self, flight: _Flight) -> None:
         try:
-            values: Values = await self._command("MGET", *keys)
-        except StoreError as error:
+            lane = await open_lane(self._pool.make_connection())  # type: ignore[no-untyped-call]
+        except RedisError as error:
+            self._end(flight, StoreDown(described(self._shown, error)))
+        else:
+            self._send(flight, lane)
+
+    def _send(self, flight: _Flight, lane: Lane) -> None:
+        flight.lane = lane
+        lane.ask(flight.command, partial(self._answered, flight, lane))
+
+    def _answered(self, flight: _Flight, lane: Lane, reply: Reply) -> None:
+        if isinstance(reply, RedisConnectionError) and flight.on_idle_lane:
+            self._observe("reconnect", 1)  # closed while idle; says nothing about a fresh connection
+            flight.on_idle_lane, flight.lane = False, None
+            flight.connecting = asyncio.get_running_loop().create_task(self._connect(flight))
+        elif isinstance(reply, list):
+            self._idle.append(lane)
+            start = 0
+            for waiter in flight.waiters:
+                end = start + len(waiter.keys)
+                if not waiter.values.done():
+                    waiter.values.set_result(reply[start:end])
+                    self._breaker.answered()
+                start = end
+            self._end(flight, None)
+        else:
+            lane.close()
+            error = reply if isinstance(reply, RedisError) else RedisError(f"MGET was answered with {reply!r:.80}")
+            self._end(flight, StoreDown(described(self._shown, error)))
+
+    def _overdue(self, flight: _Flight) -> None:
+        """The server has had its time: the connection goes, so that a late answer cannot be taken for another's."""
+        if flight.lane is not None:
+            flight.lane.close()
+        elif flight.connecting is not None:
+            flight.connecting.cancel()
+        self._end(flight, self._too_late())
+
+    def _end(self, flight: _Flight, error: StoreError | None) -> None:
+        """The command is over; what waits for a connection is sent."""
+        if flight.timer is not None:
+            flight.timer.cancel()
+        self._in_flight.discard(flight)
+        if error is not None:
             if isinstance(error, StoreDown):
                 self._breaker.trip(str(error))
-                await self._drop_idle()
+                self._drop_idle()
             elif not flight.late:
                 self._breaker.timed_out(str(error))
-            for waiter in waiters:
+            for waiter in flight.waiters:
                 self._fail(waiter, error)
-            return
-        start = 0
-        for waiter in waiters:
-            end = start + len(waiter.keys)
-            if not waiter.values.done():
-                waiter.values.set_result(values[start:end])
-                self._breaker.answered()
-            start = end
+        flight.waiters = []  # each of them knows its flight, and a circle is freed late
+        if self._queue:
+            self._flush()
+        if self._closed and not self._in_flight:
+            self._landed.set()
 
-    async def _command(self, *command: str | bytes) -> Values:
-        """One command on an idle or a new connection.
+    def _too_late(self) -> StoreTimeout:
+        return StoreTimeout(f"{self._shown}: no answer within socket_timeout_ms = {self._settings.socket_timeout_ms:g}")
+
+    async def _probe(self) -> None:
+        """PING on an idle or a new connection.
 
         Raises:
             StoreTimeout: `socket_timeout_ms` passed; the connection is gone.
@@ -225,43 +283,32 @@ class RedisStore:
         """
         try:
             async with asyncio.timeout(self._settings.socket_timeout_ms / 1000):
-                if self._idle:
+                lane = self._idle_lane()
+                if lane is not None:
                     try:
-                        return await self._exchange(self._idle.pop(), command)
-                    except RedisConnectionError:  # closed while idle; says nothing about a fresh connection
+                        await lane.asked(_PING)
+                    except RedisConnectionError:
                         self._observe("reconnect", 1)
-                return await self._exchange(self._new_connection(), command)
+                        lane = None
+                if lane is None:
+                    lane = await open_lane(self._pool.make_connection())  # type: ignore[no-untyped-call]
+                    await lane.asked(_PING)
         except TimeoutError:
-            raise StoreTimeout(
-                f"{self._shown}: no answer within socket_timeout_ms = {self._settings.socket_timeout_ms:g}"
-            ) from None
+            raise self._too_late() from None
         except RedisError as error:
             raise StoreDown(described(self._shown, error)) from None
+        self._idle.append(lane)
 
-    async def _exchange(self, connection: Connection, command: tuple[str | bytes, ...]) -> Values:
-        """Sends and reads. Only a connection whose answer was read whole is used again."""
-        answered = False
-        try:
-            if not connection.is_connected:
-                await connection.connect()  # type: ignore[no-untyped-call]
-            await connection.send_packed_command(connection.pack_command(*command), check_health=False)
-            answer: Values = await connection.read_response(disable_decoding=True, timeout=math.inf)
-            answered = True
-        finally:
-            if answered:
-                self._idle.append(connection)
-            else:
-                await connection.disconnect(nowait=True)
-        return answer
+    def _idle_lane(self) -> Lane | None:
+        """A connection that waits for a command and has not been closed by the server, as far as is known."""
+        while self._idle:
+            lane = self._idle.pop()
+            if lane.is_open:
+                return lane
+            self._observe("reconnect", 1)
+        return None
 
-    def _new_connection(self) -> Connection:
-        connection: Connection = self._pool.make_connection()  # type: ignore[no-untyped-call]
-        return connection
-
-    async def _probe(self) -> None:
-        await self._command("PING")
-
-    async def _drop_idle(self) -> None:
+    def _drop_idle(self) -> None:
         """Connections to a server that went away are not worth trying."""
         while self._idle:
-            await self._idle.pop().disconnect(nowait=True)
+            self._idle.pop().close()
