@@ -83,7 +83,7 @@ class Lane(asyncio.Protocol):
         if reply is _INCOMPLETE:
             return
         on_reply, self._on_reply = self._on_reply, None
-        if on_reply is None or isinstance(reply, RedisError):
+        if on_reply is None or isinstance(reply, RedisError) or self._reader.has_data():
             self.close()
         if on_reply is not None:
             on_reply(reply)
