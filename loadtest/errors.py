@@ -37,4 +37,5 @@ class ServerError(LoadTestError):
 
 
 class DisagreementError(LoadTestError):
-    """A server answers other probabilities than the one it is compared with: its speed means nothing."""
+    """A server answers other probabilities than the one it is compared with, or too seldom all it was asked for: its
+    speed means nothing."""

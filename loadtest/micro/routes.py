@@ -26,7 +26,7 @@ from loadtest.intervals import Spread
 from loadtest.machine import read_commit, read_machine
 from loadtest.micro.route_variants import VARIANTS
 from loadtest.pinning import pin_to_cpu
-from loadtest.suite.agreement import Ranking, ask_all, compare
+from loadtest.suite.agreement import Ranking, ask_all, compare, read_answers
 from loadtest.suite.closed_rounds import measure_rounds, of_server, per_s, ratio
 from loadtest.suite.cores import Cores, choose_cores, no_cores
 from loadtest.suite.generators import Generators
@@ -131,7 +131,7 @@ def _checked(servers: list[Server], questions: QuestionBook) -> dict[int, Rankin
     """Rankings of the service as it is, with which those of all variants agree.
 
     Raises:
-        DisagreementError: they do not.
+        DisagreementError: they do not, or most answers are degraded.
     """
     reference: dict[int, Ranking] = {}
     for server in servers:
@@ -139,9 +139,10 @@ def _checked(servers: list[Server], questions: QuestionBook) -> dict[int, Rankin
         answers = ask_all(
             server.name, server.target, own.requests.path, own.requests.bodies[: QUICK.agreement_requests]
         )
-        rankings = [own.read(number, answer) for number, answer in enumerate(answers)]
-        reference = reference or dict(enumerate(rankings))
-        compare(server.name, reference, enumerate(rankings))
+        readings = read_answers(enumerate(answers), own.read)
+        readings.check_that_most_are_whole(server.name)
+        reference = reference or dict(readings.whole)
+        compare(server.name, reference, readings.whole)
     return reference
 
 

@@ -6,10 +6,11 @@ always fall on the same server. Ratios are taken within a round.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from loadtest.intervals import Spread
-from loadtest.suite.agreement import Ranking, compare
+from loadtest.suite.agreement import Ranking, Readings, compare, read_answers
 from loadtest.suite.generators import Generators
 from loadtest.suite.results import ClosedRound
 from loadtest.suite.servers import Server
@@ -30,18 +31,21 @@ def measure_rounds(
     """Measure all servers in rounds of alternating order.
 
     Raises:
-        DisagreementError: an answer under load is not the one given before.
+        DisagreementError: an answer under load is not the one given before, or most answers of a server over all its
+            rounds are degraded.
     """
     rounds = []
+    seen: defaultdict[str, Readings] = defaultdict(Readings)
     for round_ in range(n_rounds):
         for server in servers if round_ % 2 == 0 else list(reversed(servers)):
             on_step(f"closed loop: {server.name}, round {round_ + 1} of {n_rounds}")
             result, cpu = generators.closed(server, n_candidates, duration_s, KEEP_EVERY if server.plan.ranks else 0)
             read = generators.questions.own(server.plan).read
-            kept = [answer for answer in result.kept if answer.number in reference]
-            checked = compare(
-                server.name, reference, ((answer.number, read(answer.number, answer.body)) for answer in kept)
+            readings = read_answers(
+                ((answer.number, answer.body) for answer in result.kept if answer.number in reference), read
             )
+            checked = compare(server.name, reference, readings.whole)
+            seen[server.name] += readings
             rounds.append(
                 ClosedRound(
                     server=server.name,
@@ -56,8 +60,11 @@ def measure_rounds(
                     client_cpu_share=result.client_cpu_share,
                     cpu=cpu,
                     n_checked=checked.n_requests,
+                    n_degraded=readings.n_degraded,
                 )
             )
+    for name, readings in seen.items():
+        readings.check_that_most_are_whole(name)
     return rounds
 
 

@@ -49,6 +49,8 @@ class ClosedRound(msgspec.Struct, frozen=True):
     cpu: CpuBill
     n_checked: int
     """Answers given under load that were compared with the reference."""
+    n_degraded: int = 0
+    """Answers given under load that were not, because they carried a degraded code."""
 
 
 class OpenRun(msgspec.Struct, frozen=True):

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from loadtest.errors import ServerError
 from loadtest.intervals import Spread
 from loadtest.machine import read_commit, read_machine
-from loadtest.suite.agreement import Agreement, Ranking, ask_all, compare
+from loadtest.suite.agreement import Agreement, Ranking, ask_all, compare, read_answers
 from loadtest.suite.candidate_cost import measure_costs
 from loadtest.suite.closed_rounds import measure_rounds, per_s
 from loadtest.suite.cores import Cores
@@ -203,10 +205,12 @@ class _Suite:
         requests = questions.requests
         bodies = requests.bodies[: self._plan.agreement_requests]
         answers = ask_all(server.name, server.target, requests.path, bodies)
-        rankings = [questions.read(number, answer) for number, answer in enumerate(answers)]
+        readings = read_answers(enumerate(answers), questions.read)
+        readings.check_that_most_are_whole(server.name)
         if not self._reference:
-            self._reference = dict(enumerate(rankings))
-        return compare(server.name, self._reference, enumerate(rankings))
+            self._reference = dict(readings.whole)
+        agreed = compare(server.name, self._reference, readings.whole)
+        return msgspec.structs.replace(agreed, n_degraded=readings.n_degraded)
 
     def _generators(self, servers: Sequence[Server]) -> Generators:
         options = self._options

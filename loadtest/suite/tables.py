@@ -56,6 +56,8 @@ def _throughput(result: SuiteResult) -> Section:
             )
         )
     n_checked = sum(measured.n_checked for measured in result.closed)
+    n_degraded = sum(measured.n_degraded for measured in result.closed)
+    left_out = f"; {n_degraded:,} more carried a degraded code and were left out" if n_degraded else ""
     return Section(
         "Requests per second",
         (
@@ -64,7 +66,7 @@ def _throughput(result: SuiteResult) -> Section:
             f"{plan.closed_rounds} rounds of {plan.closed_s:g} s per server in alternating order: median of the "
             "rounds, lowest and highest in parentheses; ratios are taken within a round.",
             f"CPU is microseconds per request. {n_checked:,} answers given under this load were compared with those "
-            "given before it.",
+            f"given before it{left_out}.",
         ),
         SuiteTable(
             (
@@ -268,7 +270,8 @@ def _servers(result: SuiteResult) -> Section:
             NOT_MEASURED
             if server.agreement is None
             else f"{server.agreement.n_candidates:,} of {server.agreement.n_requests:,} requests; "
-            f"largest difference {server.agreement.largest_difference:.1g}",
+            f"largest difference {server.agreement.largest_difference:.1g}"
+            + (f"; {server.agreement.n_degraded:,} degraded answers left out" if server.agreement.n_degraded else ""),
         )
         for server in (*result.servers, *result.variant_servers)
     ]

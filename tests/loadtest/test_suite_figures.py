@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from loadtest.errors import DisagreementError, LoadTestError
 from loadtest.intervals import Spread
-from loadtest.suite.agreement import compare, read_ranking
+from loadtest.suite.agreement import compare, read_answers, read_ranking
 from loadtest.suite.baseline_plans import baseline_plans
 from loadtest.suite.candidate_cost import marginal_us
 from loadtest.suite.closed_rounds import per_s, ratio
@@ -145,6 +146,55 @@ def test_an_answer_without_a_ranking_is_a_disagreement() -> None:
     """A null probability is what a partial answer holds: such a server would look fast."""
     with pytest.raises(DisagreementError, match="no ranking"):
         read_ranking(b'{"results": [{"ad_id": "a", "p_click": null}]}')
+
+
+def answer(*codes: str, p_click: float | None = 0.9) -> bytes:
+    """One answer about one ad."""
+    return msgspec.json.encode({"results": [{"ad_id": "a", "p_click": p_click}], "degraded": codes})
+
+
+def test_a_degraded_answer_is_left_out_before_it_is_read() -> None:
+    """A partial one holds null where a probability should be; without a code that is a disagreement."""
+    answers = [
+        (0, answer()),
+        (1, answer("deadline_partial", p_click=None)),
+        (2, answer("store_timeout", "user_missing")),
+    ]
+
+    readings = read_answers(answers, lambda _number, body: read_ranking(body))
+
+    assert readings.whole == [(0, [("a", 0.9)])]
+    assert readings.n_degraded == 2
+    assert readings.codes == {"deadline_partial": 1, "store_timeout": 1, "user_missing": 1}
+    with pytest.raises(DisagreementError, match="no ranking"):
+        read_answers([(0, answer(p_click=None))], lambda _number, body: read_ranking(body))
+
+
+def test_a_model_servers_list_of_probabilities_is_never_degraded() -> None:
+    """It knows nothing of users and ads, so it can lack none of them."""
+    readings = read_answers([(0, b"[0.5]")], lambda _number, _body: [("a", 0.5)])
+
+    assert (readings.whole, readings.n_degraded) == ([(0, [("a", 0.5)])], 0)
+
+
+@pytest.mark.parametrize(
+    ("n_whole", "n_degraded", "are_too_many"),
+    [(5, 0, False), (5, 5, False), (5, 6, True), (0, 1, False), (1, 1, False), (0, 2, True), (1, 2, True)],
+)
+def test_fewer_than_half_to_compare_are_too_few(n_whole: int, n_degraded: int, are_too_many: bool) -> None:
+    """A lone degraded answer is a hiccup, even where a slow server's round kept no other."""
+    answers = [(number, answer(*["store_timeout"] * (number >= n_whole))) for number in range(n_whole + n_degraded)]
+    readings = read_answers(answers, lambda _number, body: read_ranking(body))
+
+    complaint = None
+    try:
+        readings.check_that_most_are_whole("ours")
+    except DisagreementError as error:
+        complaint = str(error)
+
+    assert (complaint is not None) == are_too_many
+    if complaint:
+        assert complaint.startswith(f"ours: {n_degraded} of {n_whole + n_degraded} answers are degraded (")
 
 
 def test_cores_that_are_hyper_threads_of_one_are_avoided() -> None:

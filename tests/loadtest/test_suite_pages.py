@@ -41,6 +41,16 @@ def test_throughput_has_median_extremes_and_ratios() -> None:
     assert row("Requests per second", suite_result(), "tuned")[3] == "4.5 × (4 × to 5 ×)"
 
 
+def test_answers_that_were_left_out_are_told() -> None:
+    """Two rounds with a degraded answer each; where there are none the page says nothing of them."""
+    result = suite_result()
+    hiccups = suite_result(closed=[msgspec.structs.replace(measured, n_degraded=1) for measured in result.closed[:2]])
+
+    assert "40 answers given" in section("Requests per second", hiccups).sentences[1]
+    assert "2 more carried a degraded code and were left out" in section("Requests per second", hiccups).sentences[1]
+    assert "degraded" not in section("Requests per second", result).sentences[1]
+
+
 def test_a_late_generators_percentile_is_refused_in_words() -> None:
     """An empty cell would look like something not measured."""
     late = [opened("ours", run, 5.0, believable=False) for run in range(3)]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.errors import DisagreementError, ServerError
+from loadtest.suite import closed_rounds
 from loadtest.suite.cores import no_cores
 from loadtest.suite.pages import write_report
 from loadtest.suite.plan import QUICK, OpenCase
@@ -89,6 +90,41 @@ def test_a_baseline_that_answers_something_else_ends_the_suite(workload_file: Pa
     """Its speed would be printed beside ours as if it had done the same work."""
     with pytest.raises(DisagreementError, match=r"wrong, request 0, a\d+: p_click"):
         run_suite(options(workload_file, tmp_path, plan("wrong", "baseline", "--wrong")))
+
+
+def test_degraded_answers_are_counted_and_left_out(
+    workload_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hiccup of the machine costs one answer its deadline: no reason to lose half an hour of figures."""
+    monkeypatch.setattr(closed_rounds, "KEEP_EVERY", 1)
+    hiccuping = replace(options(workload_file, tmp_path), subject=plan("ours", "subject", "--degraded=1,7"))
+
+    result = run_suite(replace(hiccuping, plan=replace(TINY, agreement_requests=21)))
+
+    agreement = result.servers[0].agreement
+    assert agreement is not None
+    assert (agreement.n_requests, agreement.n_degraded) == (18, 3)
+    (measured,) = [measured for measured in result.closed if measured.server == "ours"]
+    assert 0 < measured.n_degraded < measured.n_checked
+    assert measured.errors == {}
+
+
+def test_a_server_most_of_whose_answers_are_degraded_ends_the_suite(workload_file: Path, tmp_path: Path) -> None:
+    """Answers without probabilities are quickly made: its speed would mean nothing."""
+    with pytest.raises(DisagreementError, match=r"partial: 10 of 10 answers are degraded \(10 deadline_partial\)"):
+        run_suite(options(workload_file, tmp_path, plan("partial", "baseline", "--degraded=2,1")))
+
+
+def test_a_server_that_degrades_under_load_ends_the_suite(
+    workload_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It answered whole as long as it was asked one by one."""
+    monkeypatch.setattr(closed_rounds, "KEEP_EVERY", 1)
+    n_before = 1 + TINY.agreement_requests  # one request asked whether it is ready
+    degrading = plan("ours", "subject", f"--degraded={n_before + 1},1")
+
+    with pytest.raises(DisagreementError, match=r"ours: (\d+) of \1 answers are degraded"):
+        run_suite(replace(options(workload_file, tmp_path), subject=degrading))
 
 
 def test_a_subject_that_does_not_start_ends_the_suite_with_its_last_words(workload_file: Path, tmp_path: Path) -> None:
