@@ -284,13 +284,16 @@ async def test_a_server_that_never_was_is_down(tmp_path: Path) -> None:
 async def test_an_answer_that_nobody_asked_for_is_no_callers(tmp_path: Path) -> None:
     """A proxy that answers twice must not shift every later answer by one, and one user's row to another."""
     n_commands = 0
+    connections: list[asyncio.Task[None] | None] = []
 
     async def answer_twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal n_commands
+        connections.append(asyncio.current_task())
         while await reader.read(4096):
             n_commands += 1
             writer.write(b"*1\r\n$1\r\n%d\r\n" % n_commands + b"*1\r\n$5\r\nstale\r\n")
         writer.close()
+        await writer.wait_closed()
 
     proxy = await asyncio.start_unix_server(answer_twice, tmp_path / "proxy.sock")
     store = RedisStore(f"unix://{tmp_path}/proxy.sock")
@@ -299,6 +302,7 @@ async def test_an_answer_that_nobody_asked_for_is_no_callers(tmp_path: Path) -> 
 
     assert answers == [[b"1"], [b"2"], [b"3"]]
     await store.aclose()
+    await asyncio.gather(*filter(None, connections))
     proxy.close()
 
 
