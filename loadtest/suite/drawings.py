@@ -1,8 +1,9 @@
 """Drawings: curves of a suite as self-contained SVG, for the page and as files beside a Markdown document.
 
-Geometry and the latency axis are those of `loadtest/charts.py`. Colours follow the order of the servers, so a server
-keeps its colour in every drawing. Text lies outside the plot; the legend stands below it, inside the drawing, because a
-file has nothing else to put it in.
+Servers differ a hundredfold, so load and goodput are drawn as shares of each server's own capacity and times on a
+logarithmic axis; absolute figures stand in the tables. Geometry and that axis are those of `loadtest/charts.py`.
+Colours follow the order of the servers, so a server keeps its colour in every drawing. Text lies outside the plot; the
+legend stands below it, inside the drawing, because a file has nothing else to put it in.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import jinja2
 from loadtest import charts
 from loadtest.charts import BOTTOM, LEFT, RIGHT, TOP, LatencyAxis, Line, Tick
 from loadtest.report import TEMPLATES
+from loadtest.suite.closed_rounds import per_s
 from loadtest.suite.results import SuiteResult
 
 Points = Sequence[tuple[float, float]]
 N_COLOURS = 6
 """Styles in the template; a further server begins again."""
+OF_CAPACITY = "offered load / the server's closed-loop capacity"
 _LEGEND_ROW = 20
 
 
@@ -82,51 +85,51 @@ def latency_drawing(result: SuiteResult) -> Drawing:
     """p99 by offered load, of runs whose generator was punctual."""
     curves = {
         name: [
-            (run.rate_per_s, run.p99_ms)
+            (run.rate_per_s / capacity_per_s, run.p99_ms)
             for run in result.curves
             if run.server == name and run.believable and run.p99_ms is not None
         ]
-        for name in _names(result)
+        for name, capacity_per_s in _capacities_per_s(result).items()
     }
-    axis = LatencyAxis([y for points in curves.values() for _, y in points])
-    x_axis = _LinearAxis.of([x for points in curves.values() for x, _ in points], LEFT, RIGHT)
-    return Drawing(
-        "latency-by-load",
-        "p99 by offered load",
-        "requests offered a second",
-        x_axis.ticks(),
-        tuple(axis.ticks()),
-        _lines({name: [(x_axis.place(x), axis.place(y)) for x, y in points] for name, points in curves.items()}),
-    )
+    return _with_times("latency-by-load", "p99 by offered load", OF_CAPACITY, curves)
 
 
 def goodput_drawing(result: SuiteResult) -> Drawing:
     """Answers within 10 ms by offered load."""
     curves = {
-        name: [(run.rate_per_s, run.goodput_per_s) for run in result.curves if run.server == name]
-        for name in _names(result)
-    }
-    return _linear("goodput-by-load", "Answers within 10 ms, a second", "requests offered a second", curves)
-
-
-def cost_drawing(result: SuiteResult) -> Drawing:
-    """Microseconds per request by number of candidates."""
-    curves = {
         name: [
-            (float(cost.n_candidates), cost.us_per_request.median)
-            for cost in sorted(result.candidate_costs, key=lambda cost: cost.n_candidates)
-            if cost.server == name
+            (run.rate_per_s / capacity_per_s, run.goodput_per_s / capacity_per_s)
+            for run in result.curves
+            if run.server == name
         ]
-        for name in _names(result)
+        for name, capacity_per_s in _capacities_per_s(result).items()
     }
-    return _linear("cost-by-candidates", "Microseconds per request", "candidates a request", curves)
-
-
-def _linear(name: str, title: str, x_name: str, curves: Mapping[str, Points]) -> Drawing:
     x_axis = _LinearAxis.of([x for points in curves.values() for x, _ in points], LEFT, RIGHT)
     y_axis = _LinearAxis.of([y for points in curves.values() for _, y in points], BOTTOM, TOP)
     placed = {name: [(x_axis.place(x), y_axis.place(y)) for x, y in points] for name, points in curves.items()}
-    return Drawing(name, title, x_name, x_axis.ticks(), y_axis.ticks(), _lines(placed))
+    title = "Answers within 10 ms / capacity"
+    return Drawing("goodput-by-load", title, OF_CAPACITY, x_axis.ticks(), y_axis.ticks(), _lines(placed))
+
+
+def cost_drawing(result: SuiteResult) -> Drawing:
+    """Time of the server's core per request, by number of candidates."""
+    curves = {
+        server.name: [
+            (float(cost.n_candidates), cost.us_per_request.median / 1e3)
+            for cost in sorted(result.candidate_costs, key=lambda cost: cost.n_candidates)
+            if cost.server == server.name
+        ]
+        for server in result.servers
+    }
+    return _with_times("cost-by-candidates", "Time per request", "candidates a request", curves)
+
+
+def _with_times(name: str, title: str, x_name: str, curves: Mapping[str, Points]) -> Drawing:
+    """Points whose second number is a time in milliseconds."""
+    x_axis = _LinearAxis.of([x for points in curves.values() for x, _ in points], LEFT, RIGHT)
+    y_axis = LatencyAxis([y for points in curves.values() for _, y in points])
+    placed = {name: [(x_axis.place(x), y_axis.place(y)) for x, y in points] for name, points in curves.items()}
+    return Drawing(name, title, x_name, x_axis.ticks(), tuple(y_axis.ticks()), _lines(placed))
 
 
 def _lines(curves: Mapping[str, Points]) -> tuple[Line, ...]:
@@ -138,8 +141,10 @@ def _lines(curves: Mapping[str, Points]) -> tuple[Line, ...]:
     )
 
 
-def _names(result: SuiteResult) -> list[str]:
-    return [server.name for server in result.servers]
+def _capacities_per_s(result: SuiteResult) -> dict[str, float]:
+    """Of every server, so that each keeps its colour; infinite where none was measured, which nothing is a share of."""
+    spreads = {server.name: per_s(result.closed, server.name) for server in result.servers}
+    return {name: spread.median if spread and spread.median else math.inf for name, spread in spreads.items()}
 
 
 def _short(value: float) -> str:

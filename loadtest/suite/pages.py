@@ -14,6 +14,7 @@ from loadtest.suite.section import Section, SuiteTable
 from loadtest.suite.tables import sections
 
 GENERATED_BY = "clickserve bench --suite --write"
+SHORT_RUN = "This is a quick look: short runs, once or twice each, and parts left out."
 
 
 def read_result(path: Path) -> SuiteResult:
@@ -47,7 +48,14 @@ def render_html(result: SuiteResult) -> str:
         lstrip_blocks=True,
     )
     template = environment.get_template("suite.html")
-    return template.render(result=result, sections=sections(result), raw=msgspec.to_builtins(result))
+    return template.render(
+        result=result, sections=sections(result), raw=msgspec.to_builtins(result), warning=_warning(result)
+    )
+
+
+def _warning(result: SuiteResult) -> str:
+    """What a reader must know before the first figure; empty for a full run."""
+    return "" if result.plan.mode == "full" else SHORT_RUN
 
 
 def write_document(result: SuiteResult, path: Path) -> None:
@@ -63,6 +71,7 @@ def write_document(result: SuiteResult, path: Path) -> None:
 
 
 def _markdown(result: SuiteResult, found: list[Section], folder: str) -> str:
+    warning = f" {_warning(result)}" if _warning(result) else ""
     lines = [
         "# Performance",
         "",
@@ -70,7 +79,7 @@ def _markdown(result: SuiteResult, found: list[Section], folder: str) -> str:
         "",
         f"`{result.subject}` beside other servers that answer the same requests, in one run on one machine: "
         f"{result.cores.describe()}. Absolute times drift with the machine, ratios inside a run hold. "
-        "Machine, commit and workload stand at the end; what a figure is a statistic of, above each table.",
+        f"Machine, commit and workload stand at the end; what a figure is a statistic of, above each table.{warning}",
         "",
     ]
     for section in found:

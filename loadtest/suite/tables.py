@@ -14,7 +14,7 @@ from loadtest.suite.closed_rounds import of_server, per_s, ratio
 from loadtest.suite.drawings import cost_drawing, goodput_drawing, latency_drawing
 from loadtest.suite.inner_part_tables import inner_part_sections
 from loadtest.suite.open_rates import median_of_punctual
-from loadtest.suite.results import ClosedRound, OpenRun, SuiteResult
+from loadtest.suite.results import ClosedRound, MeasuredServer, OpenRun, SuiteResult
 from loadtest.suite.section import NOT_MEASURED, Section, SuiteTable, spread_cell
 
 REFUSED = "refused"
@@ -47,10 +47,10 @@ def _throughput(result: SuiteResult) -> Section:
             (
                 server.name,
                 spread_cell(per_s(result.closed, server.name), "{:,.0f}"),
-                spread_cell(ratio(result.closed, server.name, result.echo), "{:.3f}"),
-                spread_cell(ours, "{:.2g} ×"),
-                _medians(rounds, "p50_ms", "{:.2f}"),
-                _medians(rounds, "p99_ms", "{:.2f}"),
+                spread_cell(ratio(result.closed, server.name, result.echo), "{:#.3g}"),
+                spread_cell(ours, "{:,.2f}"),
+                _medians(rounds, "p50_ms", "{:,.2f}"),
+                _medians(rounds, "p99_ms", "{:,.2f}"),
                 *_cpu_cells(rounds),
                 _errors(rounds),
             )
@@ -65,12 +65,14 @@ def _throughput(result: SuiteResult) -> Section:
             f"{result.closed[0].n_candidates} candidates a request, all of them in the answer. "
             f"{plan.closed_rounds} rounds of {plan.closed_s:g} s per server in alternating order: median of the "
             "rounds, lowest and highest in parentheses; ratios are taken within a round.",
+            "“Of echo” is a server's share of the echo server's requests per second, "
+            f"“{subject} / it” how many requests {subject} answers for each one of that server. "
             f"CPU is microseconds per request. {n_checked:,} answers given under this load were compared with those "
             f"given before it{left_out}.",
         ),
         SuiteTable(
             (
-                *("server", "requests/s", "of echo", f"{subject} is faster by", "p50 ms", "p99 ms"),
+                *("server", "requests/s", "of echo", f"{subject} / it", "p50 ms", "p99 ms"),
                 *("server CPU µs: user", "system", "Redis CPU µs", "client CPU µs", "errors"),
             ),
             tuple(rows),
@@ -81,10 +83,10 @@ def _throughput(result: SuiteResult) -> Section:
 def _cpu_cells(rounds: Sequence[ClosedRound]) -> tuple[str, str, str, str]:
     bills = [measured.cpu for measured in rounds]
     return (
-        _median_of([bill.server_user_us for bill in bills], "{:.0f}"),
-        _median_of([bill.server_system_us for bill in bills], "{:.0f}"),
-        _median_of([bill.redis_us for bill in bills], "{:.0f}"),
-        _median_of([bill.client_us for bill in bills], "{:.0f}"),
+        _median_of([bill.server_user_us for bill in bills], "{:,.0f}"),
+        _median_of([bill.server_system_us for bill in bills], "{:,.0f}"),
+        _median_of([bill.redis_us for bill in bills], "{:,.0f}"),
+        _median_of([bill.client_us for bill in bills], "{:,.0f}"),
     )
 
 
@@ -106,11 +108,12 @@ def _rates(result: SuiteResult) -> Section | None:
         "Latency under a given load",
         (
             "Open loop: Poisson arrivals fixed before the run, latency counted from the moment a request was due, "
-            f"whatever delayed it. Median of {result.plan.open_runs} runs of {result.plan.open_s:g} s after "
-            f"{result.plan.warmup_s:g} s of warm-up, lowest and highest in parentheses. A server is asked only for "
-            "rates below its closed-loop capacity.",
+            f"whatever delayed it. {_of_runs(result.plan.open_runs)} of {result.plan.open_s:g} s after "
+            f"{result.plan.warmup_s:g} s of warm-up{_in_parentheses(result.plan.open_runs)}. A server is asked only "
+            "for rates below its closed-loop capacity.",
             "“Late” is how late the generator itself sent (p99); it is part of the latencies. Where that is above "
-            f"{result.plan.lateness_bound_ms:g} ms in half of the runs or more, percentiles are refused.",
+            f"{result.plan.lateness_bound_ms:g} ms in half of the runs or more, percentiles are refused. "
+            "A dash stands for a percentile beyond which no request of the run lies.",
         ),
         SuiteTable(
             ("requests/s", "candidates", "server", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "late ms", "errors"),
@@ -121,7 +124,7 @@ def _rates(result: SuiteResult) -> Section | None:
 
 def _latency_cells(runs: Sequence[OpenRun]) -> tuple[str, ...]:
     figures = [
-        spread_cell(median_of_punctual(runs, figure), "{:.2f}", unknown=REFUSED)
+        spread_cell(median_of_punctual(runs, figure), "{:,.2f}", unknown=REFUSED)
         if any(getattr(run, figure) is not None for run in runs)
         else NOT_MEASURED
         for figure in ("p50_ms", "p99_ms", "p999_ms", "max_ms")
@@ -160,11 +163,14 @@ def _curves(result: SuiteResult) -> Section | None:
     rows = tuple(
         (
             run.server,
+            f"{run.rate_per_s / capacity.median:.0%}"
+            if (capacity := per_s(result.closed, run.server))
+            else NOT_MEASURED,
             f"{run.rate_per_s:,.0f}",
             f"{run.answered_per_s:,.0f}",
             f"{run.goodput_per_s:,.0f}",
-            _figure(run.p50_ms if run.believable else None, "{:.2f}", unknown=REFUSED),
-            _figure(run.p99_ms if run.believable else None, "{:.2f}", unknown=REFUSED),
+            _figure(run.p50_ms if run.believable else None, "{:,.2f}", unknown=REFUSED),
+            _figure(run.p99_ms if run.believable else None, "{:,.2f}", unknown=REFUSED),
             _errors([run]),
         )
         for run in result.curves
@@ -172,11 +178,13 @@ def _curves(result: SuiteResult) -> Section | None:
     return Section(
         "Past saturation",
         (
-            "Offered load as a share of each server's closed-loop capacity, one open-loop run each. Goodput counts the "
+            "Load is a share of each server's closed-loop capacity, one open-loop run each. Goodput counts the "
             "answers within 10 ms of their due time: past saturation a server that refuses what it cannot do in time "
             "keeps its goodput, one that queues loses it.",
+            "Offered is the mean rate of the Poisson arrivals: in a short run some more or some fewer come, and all "
+            "of them may be answered. Percentiles are refused where the generator was late.",
         ),
-        SuiteTable(("server", "offered/s", "answered/s", "goodput/s", "p50 ms", "p99 ms", "errors"), rows),
+        SuiteTable(("server", "load", "offered/s", "answered/s", "goodput/s", "p50 ms", "p99 ms", "errors"), rows),
         (latency_drawing(result), goodput_drawing(result)),
     )
 
@@ -202,7 +210,8 @@ def _candidates(result: SuiteResult) -> Section | None:
     return Section(
         "Cost per candidate",
         (
-            "Closed loop by the number of candidates; a request costs 1 / (requests per second) of the server's core.",
+            "Closed loop by the number of candidates; a request costs 1 / (requests per second) of the server's core. "
+            f"{_of_runs(costs[0].us_per_request.n)} each{_in_parentheses(costs[0].us_per_request.n)}.",
             "Each further candidate beyond 100 costs, end to end: " + "; ".join(margins) + "." if margins else "",
         ),
         SuiteTable(("server", "candidates", "µs per request", "server CPU µs", "answer bytes"), rows),
@@ -267,11 +276,7 @@ def _servers(result: SuiteResult) -> Section:
             server.name,
             server.says,
             f"{server.ready_after_s:.1f}",
-            NOT_MEASURED
-            if server.agreement is None
-            else f"{server.agreement.n_candidates:,} of {server.agreement.n_requests:,} requests; "
-            f"largest difference {server.agreement.largest_difference:.1g}"
-            + (f"; {server.agreement.n_degraded:,} degraded answers left out" if server.agreement.n_degraded else ""),
+            _compared(server),
         )
         for server in (*result.servers, *result.variant_servers)
     ]
@@ -280,9 +285,22 @@ def _servers(result: SuiteResult) -> Section:
     ]
     return Section(
         "The servers",
-        ("Before anything was timed, each server's probabilities and order were compared with this service's.",),
+        (
+            "Before anything was timed, each server's probabilities and order were compared with those of "
+            f"{result.subject}.",
+        ),
         SuiteTable(("server", "what it is", "ready after s", "probabilities compared"), tuple(rows)),
     )
+
+
+def _compared(server: MeasuredServer) -> str:
+    agreement = server.agreement
+    if agreement is None:
+        return NOT_MEASURED
+    is_reference = server.role == "subject"
+    found = "the reference" if is_reference else f"largest difference {agreement.largest_difference:.1g}"
+    left_out = f"; {agreement.n_degraded:,} degraded answers left out" if agreement.n_degraded else ""
+    return f"{agreement.n_candidates:,} in {agreement.n_requests:,} requests; {found}{left_out}"
 
 
 def _where(result: SuiteResult) -> Section:
@@ -302,6 +320,15 @@ def _where(result: SuiteResult) -> Section:
         ("workload SHA-256", result.workload_sha256[:16]),
     )
     return Section("Where and what", (), SuiteTable(("", ""), rows))
+
+
+def _of_runs(n: int) -> str:
+    return "One run" if n == 1 else f"Median of {n} runs"
+
+
+def _in_parentheses(n: int) -> str:
+    """What stands behind a figure, where something does."""
+    return "" if n == 1 else ", lowest and highest in parentheses"
 
 
 def _medians(rounds: Sequence[ClosedRound], figure: str, form: str) -> str:

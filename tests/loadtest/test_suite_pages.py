@@ -11,13 +11,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from loadtest import charts
 from loadtest.errors import LoadTestError
-from loadtest.suite.pages import read_result, render_html, write_document, write_report
-from loadtest.suite.results import SuiteResult
+from loadtest.suite.drawings import goodput_drawing, latency_drawing
+from loadtest.suite.pages import SHORT_RUN, read_result, render_html, write_document, write_report
+from loadtest.suite.results import MeasuredServer, SuiteResult
 from loadtest.suite.section import Section
 from loadtest.suite.tables import REFUSED, sections
 from tests.conftest import REPOSITORY
-from tests.loadtest.suite_runs import inner_parts, opened, suite_result
+from tests.loadtest.suite_runs import closed, inner_parts, opened, suite_result
 
 
 def section(title: str, result: SuiteResult) -> Section:
@@ -38,7 +40,7 @@ def test_throughput_has_median_extremes_and_ratios() -> None:
 
     assert cells[1] == "6,500 (6,000 to 7,000)"
     assert cells[2] == "0.188 (0.175 to 0.200)"
-    assert row("Requests per second", suite_result(), "tuned")[3] == "4.5 × (4 × to 5 ×)"
+    assert row("Requests per second", suite_result(), "tuned")[3] == "4.50 (4.00 to 5.00)"
 
 
 def test_answers_that_were_left_out_are_told() -> None:
@@ -49,6 +51,50 @@ def test_answers_that_were_left_out_are_told() -> None:
     assert "40 answers given" in section("Requests per second", hiccups).sentences[1]
     assert "2 more carried a degraded code and were left out" in section("Requests per second", hiccups).sentences[1]
     assert "degraded" not in section("Requests per second", result).sentences[1]
+
+
+def test_small_shares_keep_their_digits() -> None:
+    """A server of a three-hundredth of echo's rate differs between the rounds, which 0.003 would not show."""
+    slow = [
+        closed("slow", 0, 120.0),
+        closed("echo", 0, 40_000.0),
+        closed("slow", 1, 100.0),
+        closed("echo", 1, 30_000.0),
+    ]
+    servers = [MeasuredServer(name, name, "baseline", None, 0.1, None) for name in ("echo", "slow")]
+
+    cells = row("Requests per second", suite_result(closed=slow, servers=servers), "slow")
+
+    assert cells[2] == "0.00317 (0.00300 to 0.00333)"
+
+
+def test_a_single_run_is_not_called_a_median() -> None:
+    """A quick suite measures once: nothing stands in parentheses."""
+    quick = suite_result(
+        plan=msgspec.structs.replace(suite_result().plan, mode="quick", open_runs=1), open=[opened("ours", 0, 0.9)]
+    )
+
+    said = section("Latency under a given load", quick).sentences[0]
+
+    assert "One run of 10 s after 1 s of warm-up." in said
+    assert "parentheses" not in said
+    assert "Median of 3 runs of 10 s" in section("Latency under a given load", suite_result()).sentences[0]
+
+
+def test_a_quick_look_says_so_before_the_first_figure(tmp_path: Path) -> None:
+    """Its page looks like the published one."""
+    quick = suite_result(plan=msgspec.structs.replace(suite_result().plan, mode="quick"))
+
+    for result, warns in ((quick, True), (suite_result(), False)):
+        write_document(result, tmp_path / "performance.md")
+        assert (SHORT_RUN in (tmp_path / "performance.md").read_text().partition("##")[0]) == warns
+        assert (SHORT_RUN in render_html(result)) == warns
+
+
+def test_the_subject_is_the_reference_of_its_own_comparison() -> None:
+    """A difference of 0 from itself would look like a finding."""
+    assert row("The servers", suite_result(), "ours")[-1] == "30,000 in 300 requests; the reference"
+    assert row("The servers", suite_result(), "tuned")[-1] == "30,000 in 300 requests; largest difference 3e-08"
 
 
 def test_a_late_generators_percentile_is_refused_in_words() -> None:
@@ -81,7 +127,7 @@ def test_inner_parts_have_their_tables() -> None:
     result = suite_result(inner_parts=inner_parts())
 
     assert row("Bytes per ad and per tree", result, "200") == ("200", "2,486", "800", "908", "671,088", "16.0", "134.0")
-    assert row("Scoring alone", result, "compiled")[-1] == "16.0 ×"
+    assert row("Scoring alone", result, "compiled")[-1] == "16.0 × as long"
     assert row("Scoring alone", result, "compiled, join")[-1] == "–"
     assert "0.325 (0.300 to 0.350)" in row("What each decision of the route is worth", result, "typed-route")
     assert row("Reading from the store", result, "64 callers") == ("64 callers", "3.7", "4.8", "64.1")
@@ -117,6 +163,24 @@ def test_the_page_is_self_contained_and_escapes(tmp_path: Path) -> None:
     assert not re.findall(r'(?:src|href)="', html)
     assert "&lt;b&gt;expert" in html
     assert html.count("<svg") == 3
+
+
+def test_a_slow_server_is_drawn_as_wide_as_a_fast_one() -> None:
+    """Beside echo's rates those of others would be a dot at the left edge."""
+    curves = [
+        opened(server, 0, 1.0, rate_per_s=share * capacity_per_s, goodput_per_s=share * capacity_per_s)
+        for server, capacity_per_s in (("echo", 35_000.0), ("tuned", 1_450.0))
+        for share in (0.2, 0.8)
+    ]
+    result = suite_result(curves=curves)
+
+    for drawing in (latency_drawing(result), goodput_drawing(result)):
+        echo, tuned = drawing.lines
+        assert (echo.name, tuned.name) == ("echo", "tuned")
+        assert echo.points == tuned.points
+        first_x, last_x = (float(point.split(",")[0]) for point in tuned.points.split())
+        assert last_x - first_x > (charts.RIGHT - charts.LEFT) / 2
+    assert row("Past saturation", result, "tuned")[1:3] == ("20%", "290")
 
 
 def test_drawings_are_files_beside_the_document(tmp_path: Path) -> None:
