@@ -25,7 +25,7 @@ from models.registry.artifact import Golden
 from models.registry.gate import Gate
 from models.registry.manifest import Calibrator, Label, Manifest, TrainedOn
 from models.registry.registry import Registry
-from models.trainers.logistic import LogisticTrainer
+from models.trainers import trainer_named
 from models.trainers.trainer import TrainingSet
 from models.training import TrainOptions, train
 from tests.raw_http import request
@@ -88,8 +88,8 @@ class ServedProject:
         return request("POST", "/v1/rank", self.rank_body(n_candidates, user_id))
 
 
-def make_served_project(folder: Path, *, name: str = "shop", seed: int = 5) -> ServedProject:
-    """Trains a logistic regression and publishes it in `folder/registry`; it becomes champion."""
+def make_served_project(folder: Path, *, name: str = "shop", seed: int = 5, learner: str = "logistic") -> ServedProject:
+    """Trains a model (a logistic regression unless told) and publishes it in `folder/registry`; it becomes champion."""
     random = np.random.default_rng(seed)
     users = _entities(random, "user", "user_profile", ("age", "activity"), "country", ("de", "fr", "it"), N_USERS)
     ads = _entities(random, "ad", "ad_profile", ("price", "ctr_7d"), "category", ("shoes", "books", "toys"), N_ADS)
@@ -104,7 +104,7 @@ def make_served_project(folder: Path, *, name: str = "shop", seed: int = 5) -> S
     )
     encoded, clicked = _shop_impressions(random, schema, users, ads)
     registry_dir = folder / "registry"
-    version = _publish(registry_dir, ModelInputs.of(schema), encoded, clicked, seed)
+    version = _publish(registry_dir, ModelInputs.of(schema), encoded, clicked, seed, learner)
     return ServedProject(schema, registry_dir, version, users, ads)
 
 
@@ -160,13 +160,18 @@ def _devices(random: np.random.Generator) -> tuple[npt.NDArray[np.str_], Block]:
 
 
 def _publish(
-    registry_dir: Path, inputs: ModelInputs, encoded: Encoded, clicked: npt.NDArray[np.bool_], seed: int
+    registry_dir: Path,
+    inputs: ModelInputs,
+    encoded: Encoded,
+    clicked: npt.NDArray[np.bool_],
+    seed: int,
+    learner: str = "logistic",
 ) -> str:
     """Trains, exports, proves and publishes; the version, which is champion."""
     encoder = Encoder(inputs)
     time_ms = np.arange(N_IMPRESSIONS, dtype=np.int64)
     log = TrainingSet(encoded, clicked, time_ms, encoder.float_names, encoder.id_names)
-    outcome = train(log, LogisticTrainer(), TrainOptions(), seed, lambda *progress: None)
+    outcome = train(log, trainer_named(learner), TrainOptions(), seed, lambda *progress: None)
     graph = export_graph(
         outcome.model.spec, outcome.correction, outcome.calibrator, len(encoder.float_names), len(encoder.id_names)
     )

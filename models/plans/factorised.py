@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.encoder import Block, Layout, Side
-from models.errors import PlanError
+from models.errors import EncodingError, PlanError
 from models.plans.kernel import Kernel, KernelName, linear_kernel, tree_kernel
 from models.plans.parts import AdParts, Part
 from models.plans.plan import Scores, check_matrices
@@ -58,11 +58,30 @@ class FactorisedPlan:
         """Whose column names the segment of a pair; None where none does."""
 
     def part(self, side: Side, block: Block, onto: Part | None = None) -> Part:
-        """(m, width) the part of m rows of one side; with `onto`, that part is added to and answered."""
+        """(m, width) the part of m rows of one side; with `onto`, (m, width) too, that part is added to and answered.
+
+        Raises:
+            ValueError: `onto` has other rows than the block.
+        """
         part = self.empty(len(block)) if onto is None else onto
         columns = self._layout[side]
         self._kernel.partial(block.floats, columns.first_float, block.ids, columns.first_id, part)
         return part
+
+    def shared(self, user: Block, context: Block) -> Part:
+        """(1 or n, width) the parts of user and context together; a side of one row is worked out once for all n.
+
+        Raises:
+            EncodingError: both have more than one row, and not equally many.
+        """
+        n_user, n_context = len(user), len(context)
+        if n_user == n_context:
+            return self.part(Side.CONTEXT, context, onto=self.part(Side.USER, user))
+        if n_context == 1:
+            return self.part(Side.USER, user, onto=np.repeat(self.part(Side.CONTEXT, context), n_user, axis=0))
+        if n_user == 1:
+            return self.part(Side.CONTEXT, context, onto=np.repeat(self.part(Side.USER, user), n_context, axis=0))
+        raise EncodingError(f"{n_user} rows of users and {n_context} of contexts cannot be laid side by side")
 
     def segments_of(self, block: Block) -> Int32s | None:
         """(m,) segments named by m rows of `segment_side`; None where there are none."""

@@ -36,7 +36,8 @@ class Kernel(Protocol):
             ids: (m, i) uint32, id columns `first_id` and following; 0 for missing.
             out: (m, w), changed: the part so far, or the empty part (`FactorisedPlan.empty`).
         Raises:
-            ValueError: (compiled) the shapes or types do not fit the model.
+            ValueError: floats, ids and out have different numbers of rows; (compiled) shapes or types do not fit the
+                model.
         """
 
     def score(

@@ -6,7 +6,7 @@ import numpy as np
 
 from feature_store.rows import Floats, Ids
 from models.calibrator import CalibratorMap
-from models.plans.parts import gathered
+from models.plans.parts import check_rows, gathered
 from models.segments import Int32s
 from models.specs import Float64s, Int64s, LinearSpec
 
@@ -20,6 +20,7 @@ class NumpyLinearKernel:
 
     def partial(self, floats: Floats, first_float: int, ids: Ids, first_id: int, out: Float64s) -> None:
         """See `Kernel.partial`."""
+        check_rows(floats, ids, out)
         spec = self._spec
         at = slice(first_float, first_float + floats.shape[1])
         values = floats.astype(np.float64)  # (m, f)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from feature_store.rows import Floats, Ids
-from models.plans.parts import gathered
+from models.plans.parts import check_rows, gathered
 from models.plans.tree_tables import TreeTables, Words
 from models.segments import Int32s
 from models.specs import Float64s, Int64s
@@ -50,6 +50,7 @@ class NumpyTreeKernel:
 
     def partial(self, floats: Floats, first_float: int, ids: Ids, first_id: int, out: Words) -> None:
         """See `Kernel.partial`."""
+        check_rows(floats, ids, out)
         columns = [(first_float + j, floats[:, j]) for j in range(floats.shape[1])]
         for j in range(ids.shape[1]):
             code_map = int(self._tables.code_column[first_id + j])

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from feature_store.rows import Floats, Ids
 from models.specs import Int64s
 
 Part = npt.NDArray[Any]
@@ -33,6 +34,12 @@ class AdParts(NamedTuple):
     def copied(self) -> Part:
         """(n, w) a copy of the rows."""
         return gathered(*self)
+
+
+def check_rows(floats: Floats, ids: Ids, out: Part) -> None:
+    """Raises ValueError unless all three have m rows: NumPy would broadcast one row, or work on the first row alone."""
+    if not len(floats) == len(ids) == len(out):
+        raise ValueError(f"partial: {len(floats)} rows of floats, {len(ids)} of ids and {len(out)} of parts")
 
 
 def gathered(base: Part, delta: Part, split: int, rows: Int64s) -> Part:

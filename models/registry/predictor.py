@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from models.encoder import Block, Encoded, Encoder, Side
-from models.errors import ArtifactDamaged, PlanError
+from models.errors import ArtifactDamaged, EncodingError, PlanError
 from models.plans.choice import PlanChoice
 from models.plans.derivation import derived_plan
 from models.plans.factorised import FactorisedPlan
@@ -89,27 +89,44 @@ class Predictor:
         return self.plan.score(*self.encoder.encode(user, ads, context))
 
     def score_ads(self, user: Block, context: Block, ads: AdColumns) -> Scores:
-        """Scores n ads; user and context have one row, or n."""
+        """Scores n ads; user and context have n rows each, or one that all ads share.
+
+        Raises:
+            EncodingError: user or context has other rows than 1 or n.
+        """
         plan = self.factorised
         if plan is None:
-            return self.generic.score(*self.encoder.encode(user, ads.block(), context))
-        shared = plan.part(Side.CONTEXT, context, onto=plan.part(Side.USER, user))
-        return plan.join(shared, self._ad_parts(plan, user, context, ads), _segments(plan, user, context, ads))
-
-    def _ad_parts(self, plan: FactorisedPlan, user: Block, context: Block, ads: AdColumns) -> AdParts:
-        """What was kept of the ads, completed by what has to be worked out for this request."""
-        parts = ads.parts()
-        if parts is None:
-            parts = AdParts.of(plan.part(Side.AD, ads.block()))
-        elif (unlisted := ads.unlisted_rows()) is not None:
-            places, block = unlisted
-            copied = parts.copied()
-            copied[places] = plan.part(Side.AD, block)
-            parts = AdParts.of(copied)
+            block = ads.block()
+            encoded = self.encoder.encode(user, block, context)
+            _check_shared(len(encoded.features), len(block))
+            return self.generic.score(*encoded)
+        shared = plan.shared(user, context)
+        parts = _kept_parts(plan, ads)
+        if len(shared) != 1:
+            _check_shared(len(shared), len(parts.rows))
         if self.encoder.layout.has_pairs:
             pairs = self.encoder.encode_pairs(user, ads.block(), context)
             parts = AdParts.of(plan.part(Side.PAIR, pairs, onto=parts.copied()))
-        return parts
+        return plan.join(shared, parts, _segments(plan, user, context, ads))
+
+
+def _check_shared(n_shared: int, n_ads: int) -> None:
+    """Raises EncodingError where user and context together have other rows than the ads."""
+    if n_shared != n_ads:
+        raise EncodingError(f"{n_shared} rows of user and context cannot be laid beside {n_ads} ads")
+
+
+def _kept_parts(plan: FactorisedPlan, ads: AdColumns) -> AdParts:
+    """What was kept of the ads, completed by what has to be worked out for this request."""
+    parts = ads.parts()
+    if parts is None:
+        return AdParts.of(plan.part(Side.AD, ads.block()))
+    if (unlisted := ads.unlisted_rows()) is not None:
+        places, block = unlisted
+        copied = parts.copied()
+        copied[places] = plan.part(Side.AD, block)
+        return AdParts.of(copied)
+    return parts
 
 
 def _segments(plan: FactorisedPlan, user: Block, context: Block, ads: AdColumns) -> Int32s | None:

@@ -57,21 +57,24 @@ def test_linear_models_are_reproduced_within_the_bounds_of_a_proof(model: Random
 
 
 @many
-@given(st.one_of(tree_models(exact=True), linear_models()), st.integers(0, 2**32 - 1))
-def test_parts_of_all_sides_join_to_the_whole_row(model: RandomModel, seed: int) -> None:
-    """User and context once, ads from base and delta in any order, pairs on top: as if each row had come whole.
+@given(st.one_of(tree_models(exact=True), linear_models()), st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
+def test_parts_of_all_sides_join_to_the_whole_row(
+    model: RandomModel, seed: int, one_user: bool, one_context: bool
+) -> None:
+    """Users and contexts one each or one for all, ads from base and delta in any order, pairs on top: as whole rows.
 
     The segment comes from whichever side names it.
     """
     by_side = _sides(model)
     n = len(model.rows.features)
+    for side, is_one in ((Side.USER, one_user), (Side.CONTEXT, one_context)):
+        by_side[side] = _first(by_side[side]) if is_one else by_side[side]
     random = np.random.default_rng(seed)
     ad_of_pair, split = random.integers(0, n, size=n), int(random.integers(0, n + 1))
-    pairs = _pairs_of(model, ad_of_pair)
+    pairs = _pairs_of(model, ad_of_pair, one_user, one_context)
 
     for plan in plans(plan_source(_graph(model)), model):
-        user = plan.part(Side.USER, _first(by_side[Side.USER]))
-        shared = plan.part(Side.CONTEXT, _first(by_side[Side.CONTEXT]), onto=user)
+        shared = plan.shared(by_side[Side.USER], by_side[Side.CONTEXT])
         kept = plan.part(Side.AD, by_side[Side.AD])
         ads = AdParts(kept[:split].copy(), kept[split:].copy(), split, ad_of_pair)
         with_pairs = AdParts.of(plan.part(Side.PAIR, by_side[Side.PAIR], onto=ads.copied()))
@@ -80,7 +83,7 @@ def test_parts_of_all_sides_join_to_the_whole_row(model: RandomModel, seed: int)
         if plan.segment_side is not None:
             naming = by_side[plan.segment_side]
             is_ad = plan.segment_side is Side.AD
-            segments = plan.segments_of(Block(naming.floats[ad_of_pair], naming.ids) if is_ad else _first(naming))
+            segments = plan.segments_of(Block(naming.floats[ad_of_pair], naming.ids) if is_ad else naming)
 
         joined = plan.join(shared, with_pairs, segments)
         without_copy = plan.join(shared, ads, segments) if not model.layout.has_pairs else joined
@@ -153,11 +156,12 @@ def _sides(model: RandomModel) -> dict[Side, Block]:
     }
 
 
-def _pairs_of(model: RandomModel, ad_of_pair: np.ndarray) -> Encoded:
-    """Whole rows: user and context of the first row, the ads that are named, the pairs as they lie."""
+def _pairs_of(model: RandomModel, ad_of_pair: np.ndarray, one_user: bool, one_context: bool) -> Encoded:
+    """Whole rows: user and context of the first row or of each, the ads that are named, the pairs as they lie."""
     features, ids = (matrix.copy() for matrix in model.rows)
-    first = np.zeros_like(ad_of_pair)
-    for side, rows in ((Side.USER, first), (Side.CONTEXT, first), (Side.AD, ad_of_pair)):
+    first, own = np.zeros_like(ad_of_pair), np.arange(len(ad_of_pair))
+    user, context = (first if is_one else own for is_one in (one_user, one_context))
+    for side, rows in ((Side.USER, user), (Side.CONTEXT, context), (Side.AD, ad_of_pair)):
         at = model.layout[side]
         floats, hashes = slice(at.first_float, at.first_float + at.n_floats), slice(at.first_id, at.first_id + at.n_ids)
         features[:, floats], ids[:, hashes] = model.rows.features[rows, floats], model.rows.ids[rows, hashes]
