@@ -3,8 +3,8 @@
 A service over its capacity has two choices: be late for everyone, or refuse a few at once and be in time for the rest.
 Refusing goes by time spent waiting, not by queue length alone: a long queue that moves fast harms nobody. Who has
 waited longer than `queue_ms` when a place becomes free is refused, because its answer would be late and would make the
-next one late as well. Waiters go in by order of arrival, until the first of them has waited half of that: then more
-arrives than can be served, a fair queue would make everyone wait just under the limit, and so the newest goes first
+next one late as well. Waiters go in by order of arrival, until the first of them has waited a quarter of that: then
+more arrives than can be served, a fair queue would make everyone wait just under the limit, so the newest goes first
 (adaptive LIFO, Maurer, "Fail at Scale", ACM Queue 13(8), 2015): most are answered at once, the others refused.
 Belongs to one event loop; costs nothing while there is room.
 """
@@ -71,7 +71,7 @@ class Admission:
             if not late.done():
                 late.set_exception(Overloaded("queue_time", RETRY_AFTER_S))
         while waiting:
-            overloaded = waiting[0].since_s < now_s - self._settings.queue_ms / 2000
+            overloaded = waiting[0].since_s < now_s - self._settings.queue_ms / 4000
             turn = (waiting.pop() if overloaded else waiting.popleft()).turn
             if not turn.done():
                 turn.set_result(None)

@@ -127,8 +127,9 @@ class AdmissionSettings:
     max_queued: int = 256
     """Requests waiting at the door; one more is answered 503 at once."""
 
-    queue_ms: float = 10.0
-    """A request that waited longer is answered 503: it would be late, and so would everyone behind it."""
+    queue_ms: float = 20.0
+    """A request that waited longer is answered 503: it would be late, and so would everyone behind it. From a quarter
+    of that on the newest goes first."""
 
 
 @dataclass(frozen=True, slots=True)
