@@ -25,8 +25,9 @@ from models.specs import TreeEnsembleSpec
 COMPILED_STRIDE, NUMPY_STRIDE = 16, 1
 """Tests between two stored rows of trees: the compiled kernel applies up to 15 tests one by one in less time than a
 larger table costs in cache misses; NumPy pays for every step in Python."""
-NUMPY_TABLE_BYTES = 64 << 20
-"""Beyond it NumPy, too, applies tests one by one."""
+MAX_TABLE_BYTES = 64 << 20
+"""Of stored rows, in every worker. Beyond it NumPy, too, applies tests one by one, and the stride doubles until the
+rows fit."""
 
 
 class FactorisedPlan:
@@ -129,21 +130,23 @@ def factorised_plan(source: PlanSource, layout: Layout, kernel: KernelName) -> F
         made = linear_kernel(kernel, source.spec, source.correction, source.calibrator)
         return FactorisedPlan(made, layout, 1, np.float64, 0, f"linear, {kernel}", segments)
     n_splits, n_trees = int(np.count_nonzero(source.spec.column >= 0)), int(source.spec.tree[-1]) + 1
-    small = kernel == "numpy" and n_splits * n_trees * 8 <= NUMPY_TABLE_BYTES
+    small = kernel == "numpy" and n_splits * n_trees * 8 <= MAX_TABLE_BYTES
     tables = tree_tables(
         source.spec,
         layout.n_ids,
         source.correction,
         source.calibrator,
         stride=NUMPY_STRIDE if small else COMPILED_STRIDE,
+        max_row_bytes=MAX_TABLE_BYTES,
     )
+    is_usual = tables.stride <= COMPILED_STRIDE
     return FactorisedPlan(
         tree_kernel(kernel, tables),
         layout,
         tables.n_trees,
         tables.word,
         int(np.iinfo(tables.word).max),
-        f"trees, {kernel}",
+        f"trees, {kernel}" if is_usual else f"trees, {kernel}, stride {tables.stride}",
         segments,
     )
 

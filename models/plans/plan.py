@@ -22,7 +22,10 @@ class ScorePlan(Protocol):
 
     @property
     def name(self) -> str:
-        """Kind and implementation, as metrics and `doctor` show it: `trees, compiled`, `generic, onnxruntime`."""
+        """Kind and implementation, as metrics and `doctor` show it: `trees, compiled`, `generic, onnxruntime`.
+
+        Trees whose tables would be too large name their stride, too: `trees, compiled, stride 32`.
+        """
         ...
 
     def score(self, features: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> Scores:

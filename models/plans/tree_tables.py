@@ -9,7 +9,8 @@ one look-up per tree.
 A column's tests are sorted by threshold; a value fails the first p. The AND of the first 0, s, 2s, … of them is stored
 as a row over all trees (s = `stride`), a missing value has a row of its own, and what lies between two rows is applied
 test by test. Stride 1 needs no such rest and a table row per test: 4 bytes x tests x trees. For 200 trees of 31 leaves
-that is 4.8 MB at stride 1 and 0.35 MB at 16.
+that is 4.8 MB at stride 1 and 0.35 MB at 16; but it grows with the square of the trees (4 000: 121 MB at 16), so the
+stride doubles until the rows fit a limit.
 """
 
 from __future__ import annotations
@@ -74,13 +75,21 @@ class TreeTables:
 
 
 def tree_tables(
-    spec: TreeEnsembleSpec, n_ids: int, correction: float, calibrator: CalibratorMap, *, stride: int
+    spec: TreeEnsembleSpec,
+    n_ids: int,
+    correction: float,
+    calibrator: CalibratorMap,
+    *,
+    stride: int,
+    max_row_bytes: int | None = None,
 ) -> TreeTables:
     """Builds the tables.
 
     Args:
         n_ids: number of id columns of the model.
         stride: tests between two stored rows, 1 or more.
+        max_row_bytes: where `rows` would take more, the stride doubles until they fit, or until each column has only
+            the row before its first test and that of a missing value, with nothing more to save.
     Raises:
         PlanError: a tree has more leaves than a word has bits, or two code maps read one column.
     """
@@ -98,6 +107,8 @@ def tree_tables(
     tests = tests[np.lexsort((spec.threshold[tests], spec.column[tests]))]
     test_mask = (~ruled_out[tests]).astype(word)
     column_start = np.searchsorted(spec.column[tests], np.arange(n_columns + 1)).astype(np.int64)
+    if max_row_bytes is not None:
+        stride = _fitting_stride(stride, np.diff(column_start), max_row_bytes // (n_trees * word.itemsize))
     rows, column_row = _rows(spec.tree[tests], test_mask, ~spec.missing_left[tests], column_start, n_trees, stride)
 
     code_column = np.full(n_ids, -1, dtype=np.int64)
@@ -155,6 +166,18 @@ def _leaf_ranges(spec: TreeEnsembleSpec) -> tuple[npt.NDArray[np.uint64], Int64s
     return ruled_out, leaf_number, most
 
 
+def _n_rows(n_tests: Int64s, stride: int) -> Int64s:
+    """(C,) stored rows of columns with so many tests: after every `stride` tests, before the first, and if missing."""
+    return np.where(n_tests > 0, n_tests // stride + 2, 0)
+
+
+def _fitting_stride(stride: int, n_tests: Int64s, max_rows: int) -> int:
+    """The stride, doubled until there are at most so many rows or larger strides save none."""
+    while _n_rows(n_tests, stride).sum() > max_rows and stride <= n_tests.max():
+        stride *= 2
+    return stride
+
+
 def _rows(
     test_tree: Int64s,
     test_mask: Words,
@@ -165,7 +188,7 @@ def _rows(
 ) -> tuple[Words, Int64s]:
     """The stored rows of all columns, and where each column's begin."""
     n_tests = np.diff(column_start)
-    column_row = np.concatenate([[0], np.cumsum(np.where(n_tests > 0, n_tests // stride + 2, 0))]).astype(np.int64)
+    column_row = np.concatenate([[0], np.cumsum(_n_rows(n_tests, stride))]).astype(np.int64)
     rows = np.full((column_row[-1], n_trees), np.iinfo(test_mask.dtype).max, dtype=test_mask.dtype)
     for column in np.flatnonzero(n_tests).tolist():
         tests = slice(column_start[column], column_start[column + 1])

@@ -100,7 +100,7 @@ def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     for kernel in KERNELS:
         plans[kernel] = Predictor(artifact, PlanChoice(kernel=kernel))  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(factorised, "NUMPY_TABLE_BYTES", 0)
+        patch.setattr(factorised, "MAX_TABLE_BYTES", 0)
         plans["numpy, test by test"] = Predictor(artifact, PlanChoice(kernel="numpy"))
     assert all(predictor.fallback is None for predictor in plans.values())
     return Published(plans, *(Block(known.floats, known.ids) for known in (project.users, project.ads)))

@@ -14,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.calibrator import CalibratorMap, p_click_of
-from models.encoder import Block, Encoded, Side
+from models.encoder import Block, Columns, Encoded, Layout, Side
 from models.errors import PlanError
 from models.export.graph import export_graph
+from models.plans import factorised
 from models.plans.agreement import agreement
-from models.plans.factorised import FactorisedPlan
+from models.plans.factorised import FactorisedPlan, factorised_plan
 from models.plans.generic import GenericPlan
 from models.plans.kernel import KernelName, compiled_kernels_are_built, linear_kernel, tree_kernel
 from models.plans.parts import AdParts
@@ -105,6 +106,35 @@ def test_a_tree_of_65_leaves_is_refused() -> None:
         else:
             with pytest.raises(PlanError, match=f"at most {MAX_LEAVES}"):
                 tree_tables(spec, 0, 0.0, _IDENTITY, stride=16)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_tables_over_the_limit_double_their_stride_until_they_fit(
+    kernel: KernelName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows grow with the square of the trees. The least doubling is taken, the plan tells it, and answers stay."""
+    random = np.random.default_rng(0)
+    trees = [grown(random, 31, 3, np.linspace(-1, 1, 50)) for _ in range(200)]
+    spec = ensemble(random, trees, 3, (), exact=True)
+    nothing = Columns(3, 0, 0, 0)
+    layout = Layout((Columns(0, 3, 0, 0), nothing, nothing, nothing))
+    source = plan_source(export_graph(spec, 0.0, _IDENTITY, 3, 0))
+    rows = Encoded(random.normal(size=(40, 3)).astype(np.float32), np.empty((40, 0), np.int64))
+    wanted = factorised_plan(source, layout, kernel).score(*rows)
+    at = {s: tree_tables(spec, 0, 0.0, _IDENTITY, stride=s).rows.nbytes for s in (32, 64, 1 << 20)}
+
+    for limit, stride in ((at[32], 32), (at[32] - 1, 64), (at[64], 64)):
+        fitted = tree_tables(spec, 0, 0.0, _IDENTITY, stride=16, max_row_bytes=limit)
+        monkeypatch.setattr(factorised, "MAX_TABLE_BYTES", limit)
+        plan = factorised_plan(source, layout, kernel)
+
+        assert fitted.stride == stride
+        assert fitted.rows.nbytes <= limit
+        assert plan.name == f"trees, {kernel}, stride {stride}"
+        np.testing.assert_array_equal(plan.score(*rows).raw_logit, wanted.raw_logit)
+
+    least = tree_tables(spec, 0, 0.0, _IDENTITY, stride=16, max_row_bytes=0)
+    assert least.rows.nbytes == at[1 << 20], "no limit asks for less than two rows of each column"
 
 
 def plans_agree(model: RandomModel) -> None:
