@@ -84,7 +84,7 @@ class ModelLoading:
                 items = await self._loaded_items(self._items_of, reader, inputs.ad_views)
                 await _derive(predictor, items)
         await run(lambda: _warm_up(predictor))
-        return ServedModel(
+        model = ServedModel(
             name=registry.name,
             version=version,
             variant=CHAMPION,
@@ -95,6 +95,12 @@ class ModelLoading:
             ad_keys=tuple(ViewKeys(inputs.project, view) for view in inputs.ad_views),
             items=items,
         )
+        if items is not None and model.ad_parts == "per request":
+            logger.warning(
+                "what scoring needs of all ads is larger than items.derived_max_mb, each request works it out",
+                extra={"model": registry.name, "model_version": version, "ads": len(items.table)},
+            )
+        return model
 
     def retire(self, model: ServedModel, serving: Iterable[ServedModel]) -> None:
         """Gives back what was kept for a model that left its slot, unless another still needs it."""

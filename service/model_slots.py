@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from feature_store.online.layout import ViewKeys
 from feature_store.schema import FeatureView
 from models.registry.predictor import Predictor
 from service.errors import UnknownModel
 from service.live_items import LiveItems
+
+AdPartsOrigin = Literal["precomputed", "per request", "none"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,17 @@ class ServedModel:
     """One per ad view."""
     items: LiveItems | None
     """None where the model has no features of ads, or they are read from the store with every request."""
+
+    @property
+    def ad_parts(self) -> AdPartsOrigin:
+        """Where the plan's parts of ads come from: made ahead for all ads, or by each request for its own.
+
+        Follows the table: a catalogue that outgrows `items.derived_max_mb` has its parts worked out per request.
+        """
+        if self.predictor.factorised is None or not self.ad_views:
+            return "none"
+        kept = self.items is not None and self.items.table.derived(self.predictor.manifest.core_sha256) is not None
+        return "precomputed" if kept else "per request"
 
     @property
     def asks_store(self) -> bool:

@@ -10,8 +10,8 @@ from feature_store.errors import StoreError
 from feature_store.online.catalogue import RedisCatalogue
 from feature_store.online.store import ViewState
 from feature_store.schema import FeatureView
-from models.encoder import ModelInputs
 from models.errors import ModelsError
+from models.plans.factorised import FactorisedPlan
 from models.plans.kernel import compiled_kernels_are_built
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
@@ -51,7 +51,7 @@ def check_models(settings: Settings, store_url: str, clock: Clock) -> list[Findi
         *(_proof(registry, version) for version in others),
     ]
     if store_url:
-        findings += _views(manifest.inputs, settings.items, store_url, clock())
+        findings += _views(predictor, settings.items, store_url, clock())
     return findings
 
 
@@ -94,8 +94,9 @@ def _proof(registry: Registry, version: str) -> Finding:
     return ok(f"model {version}", "whole, and its proof holds")
 
 
-def _views(inputs: ModelInputs, items: ItemsSettings, store_url: str, now_ms: int) -> list[Finding]:
+def _views(predictor: Predictor, items: ItemsSettings, store_url: str, now_ms: int) -> list[Finding]:
     """Fingerprints that the champion wants against those that the store holds, and where its ads come from."""
+    inputs = predictor.manifest.inputs
     catalogue = RedisCatalogue(store_url, inputs.project)
     try:
         states = catalogue.states()
@@ -106,6 +107,8 @@ def _views(inputs: ModelInputs, items: ItemsSettings, store_url: str, now_ms: in
     if wanted:
         n_ads = max((state.rows for state in states if state.fingerprint in wanted), default=0)
         findings.append(_item_table(items, n_ads))
+        if predictor.factorised is not None and items.source == "table":
+            findings.append(_ad_parts(predictor.factorised, items, n_ads))
     return findings
 
 
@@ -139,6 +142,20 @@ def _item_table(items: ItemsSettings, n_ads: int) -> Finding:
     if fits:
         return warning(check, seen, f"set items.source = table: items.max_ads = {items.max_ads} allows them in memory")
     return ok(check, seen)
+
+
+def _ad_parts(plan: FactorisedPlan, items: ItemsSettings, n_ads: int) -> Finding:
+    """Whether what the plan keeps of each ad may be made ahead for all of them."""
+    check, part_bytes = "ad parts", plan.width * plan.dtype.itemsize
+    size_mb = n_ads * part_bytes / 2**20
+    seen = f"{part_bytes} bytes for each of {n_ads} ads, {size_mb:.1f} MB"
+    if size_mb <= items.derived_max_mb:
+        return ok(check, f"{seen}, of {items.derived_max_mb:g} allowed")
+    return warning(
+        check,
+        f"{seen}, more than items.derived_max_mb = {items.derived_max_mb:g}: each request works out its own",
+        "raise items.derived_max_mb where memory allows; answers are the same, but slower",
+    )
 
 
 def _duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from typing import Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from service.model_slots import ModelSlots
+from service.model_slots import AdPartsOrigin, ModelSlots
 
 
 class SlotState(BaseModel):
@@ -19,6 +19,9 @@ class SlotState(BaseModel):
     state: Literal["ready"]
     plan: str
     """How it is scored: `trees, compiled`, `linear, numpy`, `generic, onnxruntime`, …"""
+    ad_parts: AdPartsOrigin
+    """What scoring needs of each ad: `precomputed`; `per request` where no item table is kept, or all ads would take
+    more than `items.derived_max_mb`; `none` where the model has no features of ads or ONNX Runtime scores."""
 
 
 class ModelsAnswer(BaseModel):
@@ -41,6 +44,7 @@ def model_routes(slots: ModelSlots) -> APIRouter:
                     variant=model.variant,
                     state="ready",
                     plan=model.predictor.plan.name,
+                    ad_parts=model.ad_parts,
                 )
                 for model in slots
             ]

@@ -85,6 +85,21 @@ def test_where_ads_come_from_must_suit_their_number(
     assert found.advice.startswith(advice)
 
 
+@pytest.mark.parametrize(("derived_max_mb", "verdict"), [(512.0, "ok"), (0.001, "warning")])
+def test_what_scoring_keeps_of_ads_is_held_against_its_limit(
+    settings: Settings, served: ServedProject, server: EmbeddedServer, derived_max_mb: float, verdict: str
+) -> None:
+    """Beyond it every request works them out, which nobody sees but in the latency."""
+    served.materialize(server.url)
+    items = replace(settings.items, derived_max_mb=derived_max_mb)
+
+    found = by_check(examine(replace(settings, items=items)))["ad parts"]
+
+    assert found.verdict == verdict
+    assert "8 bytes for each of 300 ads" in found.seen
+    assert ("items.derived_max_mb" in found.advice) == (verdict == "warning")
+
+
 def test_views_that_are_not_materialized_are_named(settings: Settings) -> None:
     """The service would refuse this model; the finding says which view and how to fill it."""
     found = by_check(examine(settings))["view user_profile"]

@@ -305,7 +305,13 @@ async def test_models_and_version_are_told(worker: Worker, shop: ServedProject) 
 
     [slot] = models["models"]
     assert slot.pop("plan").split(", ")[0] in ("trees", "linear")
-    assert slot == {"name": "default", "version": shop.version, "variant": "champion", "state": "ready"}
+    assert slot == {
+        "name": "default",
+        "version": shop.version,
+        "variant": "champion",
+        "state": "ready",
+        "ad_parts": "precomputed",
+    }
     assert set(version) == {"clickserve", "python"}
 
 
