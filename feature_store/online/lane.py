@@ -104,7 +104,7 @@ async def open_lane(connection: Connection) -> Lane:
     """
     try:
         await connection.connect()  # type: ignore[no-untyped-call]
-    except BaseException:
+    except BaseException:  # cancelled at a deadline as well: nobody else would close the half-made connection
         connection._close()  # type: ignore[no-untyped-call]
         raise
     return Lane(connection)
