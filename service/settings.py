@@ -1,44 +1,26 @@
-"""Settings: what an operator decides, read once, checked together, shown without secrets.
+"""Settings: what an operator decides, checked together, shown without secrets. Durations are milliseconds.
 
-Four origins, the first that speaks decides: a command-line flag, the environment (`CLICKSERVE_SECTION__KEY`, or the
-path of a file that holds the value in `…__KEY_FILE`), `clickserve.toml`, the default below. `REDIS_URL` means
-`CLICKSERVE_REDIS__URL`. An unknown name is an error with the nearest known one, because a misspelt setting that is
-ignored looks exactly like one that does not work. Relative paths are taken from the folder of the file that names them,
-elsewhere from the working directory. Durations are milliseconds.
+Where the values come from, `service.settings_origins` knows.
 """
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
-import math
-import re
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast, get_args
-from urllib.parse import parse_qsl, urlsplit
+from typing import cast, get_args
 
 from models.plans.choice import KernelChoice, PlanChoice, PlanKind
 from models.registry.model_name import NAME_RULE, is_model_name
+from service.addresses import is_loopback, is_redis_url, without_password
 from service.errors import SettingsError
 
-ENV_PREFIX = "CLICKSERVE_"
 MAX_BACKLOG = 2**31 - 1
 """More does not fit into the system call."""
 MAX_WORKERS = 1_024
 """More than any machine has cores for; each takes a process and a few hundred MB."""
 MIN_BODY_BYTES = 1_024
 """Less holds no request worth its round trip: an id has up to 64 bytes."""
-REDIS_URL_OPTIONS = frozenset(
-    ("db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
-)
-"""What may follow the `?` of `redis.url`; anything else is a mistake that redis-py would meet too late."""
-OTHER_ENV_NAMES = frozenset({"CLICKSERVE_DEBUG", "CLICKSERVE_WORKLOAD"})
-"""Names with the prefix that are not settings of the service: the command line's and the load test's."""
-_KUBERNETES_NAMES = re.compile(r"CLICKSERVE_(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_\w+)")
-"""Kubernetes sets these in every pod beside a Service called `clickserve`, and `CLICKSERVE_PORT=tcp://…` with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +110,7 @@ class AdmissionSettings:
     """Requests waiting at the door; one more is answered 503 at once."""
 
     queue_ms: float = 20.0
-    """A request that waited longer is answered 503: it would be late, and so would everyone behind it. From a quarter
-    of that on the newest goes first."""
+    """A request that waited longer is answered 503: it would be late, and so would everyone behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,162 +216,17 @@ class Settings:
         }
 
 
-def load_settings(path: Path | None, env: Mapping[str, str], flags: Mapping[str, object]) -> Settings:
-    """The settings of this process.
-
-    Args:
-        path: `clickserve.toml`, or None for none.
-        env: the environment; only `CLICKSERVE_…` and `REDIS_URL` are looked at.
-        flags: by `section.key`; None means that the flag was not given.
-    Raises:
-        SettingsError: an unknown name, a value of the wrong type, two origins or two settings that contradict.
-    """
-    values: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
-    origins = [*_from_file(path), *_from_environment(env), *_from_flags(flags)]
-    for origin, section, key, value, base in origins:
-        values[section][key] = _parsed(origin, section, key, value, base)
-    return Settings(**{section: kind(**values[section]) for section, kind in _SECTIONS.items()})
-
-
-def without_password(text: str) -> str:
-    """The same text, with the password masked where it is a URL that holds one."""
-    masked = re.sub(r"(?<=://)([^/@:]*):[^/@]*(?=@)", r"\1:***", text)
-    return re.sub(r"(?<=[?&]password=)[^&]*", "***", masked) if "://" in text else masked
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a listener on that address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-_SECTIONS: dict[str, Callable[..., Any]] = {
-    "server": ServerSettings,
-    "admin": AdminSettings,
-    "redis": RedisSettings,
-    "deadline": DeadlineSettings,
-    "admission": AdmissionSettings,
-    "registry": RegistrySettings,
-    "items": ItemsSettings,
-    "plan": PlanSettings,
-    "log": LogSettings,
-}
-_TYPES: dict[str, dict[str, str]] = {
-    section: {key.name: str(key.type).removesuffix(" | None") for key in fields(kind)}  # type: ignore[arg-type]
-    for section, kind in _SECTIONS.items()
-}
-"""Type of each key by section, as it is written above."""
-_TYPE_WORDS = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "text",
-    "Path": "a path",
-    "tuple[str, ...]": "a list of text",
-}
-
-_Setting = tuple[str, str, str, object, Path | None]
-"""Origin in words, section, key, value, and the folder that a relative path starts from."""
-
-
-def _from_file(path: Path | None) -> list[_Setting]:
-    if path is None:
-        return []
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path} is not TOML: {error}") from error
-    found: list[_Setting] = []
-    for section, table in document.items():
-        if section not in _TYPES:
-            raise SettingsError(f"{path}: unknown section [{section}]{_nearest(section, _TYPES, '[{}]')}")
-        if not isinstance(table, dict):
-            raise SettingsError(f"{path}: {section} must be a section, written [{section}]")
-        for key, value in table.items():
-            if key not in _TYPES[section]:
-                raise SettingsError(f"{path}: [{section}] has no key {key!r}{_nearest(key, _TYPES[section], '{!r}')}")
-            found.append((f"{path}: [{section}] {key}", section, key, value, path.parent))
-    return found
-
-
-def _from_environment(env: Mapping[str, str]) -> list[_Setting]:
-    names = {f"{ENV_PREFIX}{s}__{k}".upper(): (s, k) for s, keys in _TYPES.items() for k in keys}
-    found: dict[tuple[str, str], tuple[str, str]] = {}
-    for name, value in sorted(env.items()):
-        if name == "REDIS_URL":
-            setting = ("redis", "url")
-        elif name in names:
-            setting = names[name]
-        elif (stem := name.removesuffix("_FILE")) != name and stem in names:
-            setting, value = names[stem], _secret(name, value)
-        elif name.startswith(ENV_PREFIX) and name not in OTHER_ENV_NAMES and not _set_by_kubernetes(name, value):
-            raise SettingsError(f"unknown environment name {name}{_nearest(name, names, '{}')}")
-        else:
-            continue
-        earlier = found.setdefault(setting, (name, value))
-        if earlier[1] != value:
-            raise SettingsError(f"{earlier[0]} and {name} are both set and differ; unset one of them")
-    return [(name, *setting, value, None) for setting, (name, value) in found.items()]
-
-
-def _from_flags(flags: Mapping[str, object]) -> list[_Setting]:
-    found: list[_Setting] = []
-    for name, value in flags.items():
-        section, _, key = name.partition(".")
-        if value is not None:
-            found.append((f"flag {name}", section, key, value, None))
-    return found
-
-
-def _secret(name: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{name} names {path}, which cannot be read: {error}") from error
-
-
-def _set_by_kubernetes(name: str, value: str) -> bool:
-    return bool(_KUBERNETES_NAMES.fullmatch(name)) or (name == "CLICKSERVE_PORT" and value.startswith("tcp://"))
-
-
-def _parsed(origin: str, section: str, key: str, value: object, base: Path | None) -> object:
-    """A value in the type of its setting; text, as the environment has it, is read as a number or split at commas."""
-    if section not in _TYPES or key not in _TYPES[section]:
-        raise SettingsError(f"{origin}: there is no setting {section}.{key}")
-    wanted = _TYPES[section][key]
-    if wanted == "Path" and isinstance(value, (str, Path)) and str(value):
-        return Path(value) if base is None else base / value
-    if wanted == "str" and isinstance(value, str):
-        return value
-    if wanted == "tuple[str, ...]":
-        items = value.split(",") if isinstance(value, str) else value
-        if isinstance(items, (list, tuple)) and items and all(isinstance(item, str) and item for item in items):
-            return tuple(items)
-    if wanted in ("int", "float") and isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        try:
-            number = float(value) if wanted == "float" else int(value) if not isinstance(value, float) else None
-        except ValueError:
-            number = None
-        if number is not None and math.isfinite(number):
-            return number
-    raise SettingsError(f"{origin} must be {_TYPE_WORDS[wanted]}, got {without_password(repr(value))}")
-
-
 def _contradictions(settings: Settings) -> Iterable[tuple[bool, str]]:
     """Every rule that settings must keep, as (broken, message)."""
     server, deadline, admission = settings.server, settings.deadline, settings.admission
-    for section, keys in _TYPES.items():
-        for key, kind in keys.items():
-            value = getattr(getattr(settings, section), key)
-            if kind in ("int", "float"):
-                may_be_zero = key in ("port", "drain_ms", "access_sample", "max_queued")
+    for section in fields(settings):
+        values = getattr(settings, section.name)
+        for setting in fields(values):
+            if setting.type in ("int", "float"):
+                name, value = f"{section.name}.{setting.name}", getattr(values, setting.name)
+                may_be_zero = setting.name in ("port", "drain_ms", "access_sample", "max_queued")
                 low = "0 or more" if may_be_zero else "more than 0"
-                yield value < 0 or (value == 0 and not may_be_zero), f"{section}.{key} = {value:g} must be {low}"
+                yield value < 0 or (value == 0 and not may_be_zero), f"{name} = {value:g} must be {low}"
     for name, port in (("server", server.port), ("admin", settings.admin.port)):
         yield port > 65_535, f"{name}.port = {port} must be at most 65535"
     yield (
@@ -433,7 +269,7 @@ def _contradictions(settings: Settings) -> Iterable[tuple[bool, str]]:
     source = settings.items.source
     yield source not in ("table", "store"), f"items.source = {source!r} must be table or store"
     yield (
-        bool(settings.redis.url) and not _is_redis_url(settings.redis.url),
+        bool(settings.redis.url) and not is_redis_url(settings.redis.url),
         (
             f"redis.url = {without_password(settings.redis.url)!r} must be redis://HOST:PORT/DATABASE, rediss://… or "
             "unix:///PATH?db=DATABASE"
@@ -454,27 +290,3 @@ def _contradictions(settings: Settings) -> Iterable[tuple[bool, str]]:
         f"admin.host = {settings.admin.host!r} can be reached from other machines; set admin.token_file to a file with "
         "a bearer token, or keep to 127.0.0.1",
     )
-
-
-def _is_redis_url(url: str) -> bool:
-    """Whether the URL says where a server is and nothing that would be ignored in silence."""
-    try:
-        parts = urlsplit(url)
-        port_is_whole = parts.port is None or parts.port > 0
-    except ValueError:
-        return False
-    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    if parts.scheme == "unix":
-        return bool(parts.path) and options <= REDIS_URL_OPTIONS
-    database = parts.path.strip("/")
-    known = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and port_is_whole
-    return known and (not database or database.isdecimal()) and options <= REDIS_URL_OPTIONS
-
-
-def _nearest(name: str, known: Iterable[str], shape: str) -> str:
-    """`; did you mean …?` where something known looks like it, else all that is known."""
-    candidates = list(known)
-    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {shape.format(close[0])}?"
-    return f"; known are {', '.join(candidates)}" if len(candidates) <= 12 else ""

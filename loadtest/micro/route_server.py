@@ -24,7 +24,8 @@ from service.connection_shares import ConnectionShares
 from service.listening import open_listeners
 from service.metrics_folder import metrics_folder
 from service.server import HttpServer, run
-from service.settings import Settings, load_settings
+from service.settings import Settings
+from service.settings_origins import load_settings
 from service.store_address import store_url
 
 N_COLLECTIONS = 5

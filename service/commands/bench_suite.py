@@ -86,7 +86,7 @@ def command(
     from loadtest.suite.cores import choose_cores, no_cores
     from loadtest.suite.pages import read_result, write_document, write_report
     from service.reference_workload.build import Place, build
-    from service.settings import load_settings
+    from service.settings_origins import load_settings
 
     if candidates > ads:
         raise click.UsageError(f"--candidates {candidates} of only --ads {ads}: a request names each ad once")

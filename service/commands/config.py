@@ -25,7 +25,7 @@ def show(config_file: Path | None, as_json: bool) -> None:
 
     Passwords are masked.
     """
-    from service.settings import load_settings
+    from service.settings_origins import load_settings
 
     shown = load_settings(config_file, os.environ, {}).shown()
 
@@ -45,7 +45,7 @@ def check(config_file: Path | None, as_json: bool) -> None:
     Refuses whatever `serve` would refuse about the configuration; `doctor` looks at what it points to.
     """
     from service.admin import read_token
-    from service.settings import load_settings
+    from service.settings_origins import load_settings
 
     read_token(load_settings(config_file, os.environ, {}).admin.token_file)
     name = str(config_file) if config_file else "environment and defaults"

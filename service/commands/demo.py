@@ -72,7 +72,7 @@ class Contender:
 @json_option
 def command(data: str, impressions: int, seed: int, out: Path, rate: float, duration: float, as_json: bool) -> int:
     """Run the chain from click logs to a load-tested ranked answer, and print what came out."""
-    from service.settings import load_settings
+    from service.settings_origins import load_settings
 
     _prepare(out)
     console = Console(json_only=as_json)

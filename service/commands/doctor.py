@@ -35,7 +35,7 @@ def command(config_file: Path | None, registry_dir: Path | None, as_json: bool) 
 
     Exit status: 0 if it would serve (warnings included), 1 if the model would not load, 69 if the store is down.
     """
-    from service.settings import load_settings
+    from service.settings_origins import load_settings
 
     return run(load_settings(config_file, os.environ, {"registry.dir": registry_dir}), as_json=as_json)
 

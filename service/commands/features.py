@@ -35,7 +35,7 @@ class NamedStore:
 
     def settings(self) -> Settings:
         """What the flags and the configuration say together."""
-        from service.settings import load_settings
+        from service.settings_origins import load_settings
 
         flags = {"registry.dir": self.registry_dir, "redis.url": self.redis_url}
         return load_settings(self.config_file, os.environ, flags)

@@ -56,7 +56,7 @@ def command(
     from feature_store.errors import NoRowLeft
     from feature_store.schema import LogSource, SqlSource, WindowSource
     from service.jobs import as_of, materialize_views, open_log, project_of
-    from service.settings import load_settings
+    from service.settings_origins import load_settings
 
     settings = load_settings(config_file, os.environ, {"redis.url": redis_url})
     time = as_of(as_of_text)

@@ -181,6 +181,6 @@ def promote(
 def _registry(config_file: Path | None, registry_dir: Path | None, name: str) -> Registry:
     """The models of that name, where flag, environment or clickserve.toml say that they are."""
     from models.registry.registry import Registry
-    from service.settings import load_settings
+    from service.settings_origins import load_settings
 
     return Registry(load_settings(config_file, os.environ, {"registry.dir": registry_dir}).registry.dir, name)

@@ -39,7 +39,7 @@ def command(
     assignments: tuple[str, ...],
 ) -> int:
     """Answer ranking and prediction requests over HTTP until SIGTERM or Ctrl-C."""
-    from service.settings import load_settings
+    from service.settings_origins import load_settings
 
     flags: dict[str, object] = dict(_assignment(text) for text in assignments)
     named = {

@@ -58,7 +58,7 @@ def command(
     """
     from service.reference_workload.build import Place, build
     from service.reference_workload.parameters import WorkloadParameters
-    from service.settings import load_settings
+    from service.settings_origins import load_settings
 
     if candidates > ads:
         raise click.UsageError(f"--candidates {candidates} of only --ads {ads}: a request names each ad once")

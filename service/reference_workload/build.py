@@ -27,7 +27,8 @@ from service.console import OnProgress
 from service.errors import ServiceError
 from service.reference_workload.facts import Calibration, write_baseline, write_workload
 from service.reference_workload.parameters import WorkloadParameters, features_toml
-from service.settings import Settings, load_settings
+from service.settings import Settings
+from service.settings_origins import load_settings
 from service.store_address import store_url
 
 BUILT, BUILDING = "built.json", "building.json"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings import load_settings
+from service.settings_origins import load_settings
 
 OUR_IMAGES = ("clickserve", "clickserve-loadtest")
 

@@ -7,7 +7,8 @@ import pytest
 from loadtest.errors import EngineError
 from loadtest.suite.inner_parts import AdMemory, read_part, run_module
 from loadtest.suite.variants import Variant, read_variants
-from service.settings import Settings, load_settings
+from service.settings import Settings
+from service.settings_origins import load_settings
 
 
 @pytest.mark.parametrize("variant", read_variants(), ids=lambda variant: variant.name)

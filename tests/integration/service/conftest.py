@@ -18,7 +18,8 @@ from service.bootstrap import Runtime
 from service.connection_shares import ConnectionShares
 from service.listening import open_listeners
 from service.server import HttpServer
-from service.settings import Settings, load_settings
+from service.settings import Settings
+from service.settings_origins import load_settings
 from tests.artifacts import ServedProject, make_served_project
 from tests.raw_http import Answer, RawConnection, request
 from tests.stores import valkey_server

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from service.addresses import is_loopback
 from service.errors import SettingsError
-from service.settings import Settings, is_loopback, load_settings
+from service.settings import Settings
+from service.settings_origins import load_settings
 
 
 def written(folder: Path, text: str) -> Path:
