@@ -57,10 +57,8 @@ class RedisCatalogue:
         keys = ViewKeys(self._project, view)
         with store_errors(self._shown_url):
             head = self._head(view, keys)
-            if head.version != since.version or head.n_changes < since.sequence:  # the server lost what we have seen
-                return None
             try:
-                changed = read_changes(self._client, view, keys, head, after=since.sequence)
+                changed = read_changes(self._client, view, keys, head, since)
             except CodecError:
                 return None
         newest = dict(changed)
@@ -78,7 +76,7 @@ class RedisCatalogue:
         return head
 
     def _load_version(self, view: FeatureView, keys: ViewKeys, head: CatalogueHead) -> CatalogueRows:
-        newest = dict(read_changes(self._client, view, keys, head, after=0))
+        newest = dict(read_changes(self._client, view, keys, head, CataloguePosition(head.version, 0)))
         entity_ids: list[str] = []
         rows: list[Rows] = []
         for ids, of_chunk in read_chunks(self._client, view, keys, head):

@@ -13,6 +13,7 @@ from feature_store.errors import CodecError
 from feature_store.online.blocking_client import BlockingClient
 from feature_store.online.chunk import decode_chunk
 from feature_store.online.layout import ViewKeys
+from feature_store.online.store import CataloguePosition
 from feature_store.rows import Rows
 from feature_store.schema import FeatureView
 
@@ -21,6 +22,13 @@ CHUNKS_PER_READ = 16
 CHANGES_PER_READ = 512
 """About a millisecond of decoding; a thread of a serving process lets others run between two answers."""
 _LAST = 2**64 - 1
+
+
+class CatalogueEnd(msgspec.Struct, frozen=True):
+    """A version that is over, and how many changes it had come to."""
+
+    version: int
+    n_changes: int
 
 
 class CatalogueHead(msgspec.Struct, frozen=True):
@@ -32,6 +40,8 @@ class CatalogueHead(msgspec.Struct, frozen=True):
     written_ms: int
     n_changes: int = 0
     """Entries of the change stream that belong to it: a stream that has fewer was trimmed or evicted."""
+    continues: CatalogueEnd | None = None
+    """What this version's chunks say as well: who has followed that far need not load them."""
 
 
 def read_head(client: BlockingClient, keys: ViewKeys) -> CatalogueHead | None:
@@ -67,21 +77,33 @@ def read_chunks(
 
 
 def read_changes(
-    client: BlockingClient, view: FeatureView, keys: ViewKeys, head: CatalogueHead, *, after: int
+    client: BlockingClient, view: FeatureView, keys: ViewKeys, head: CatalogueHead, since: CataloguePosition
 ) -> list[tuple[str, bytes | None]]:
-    """Entity id and row of each change after a sequence, oldest first; no row means deleted.
+    """Entity id and row of each change after a position, oldest first; no row means deleted.
 
     Raises:
-        CodecError: an entry is missing.
+        CodecError: an entry is missing, or the changes since then are not in the stream any more.
     """
     changes: list[tuple[str, bytes | None]] = []
-    for first in range(after + 1, head.n_changes + 1, CHANGES_PER_READ):
-        last = min(first + CHANGES_PER_READ - 1, head.n_changes)
-        entries = client.xrange(keys.changes, min=f"{head.version}-{first}", max=f"{head.version}-{last}")
-        if [_sequence(name) for name, _ in entries] != list(range(first, last + 1)):
-            raise CodecError(f"view {view.name!r}: {keys.changes.decode()} has a gap; materialize the view again")
-        changes += [(entry[b"id"].decode(), entry[b"row"] or None) for _, entry in entries]
+    for version, after, until in _way_to(head, since):
+        for first in range(after + 1, until + 1, CHANGES_PER_READ):
+            last = min(first + CHANGES_PER_READ - 1, until)
+            entries = client.xrange(keys.changes, min=f"{version}-{first}", max=f"{version}-{last}")
+            if [_sequence(name) for name, _ in entries] != list(range(first, last + 1)):
+                raise CodecError(f"view {view.name!r}: {keys.changes.decode()} has a gap; materialize the view again")
+            changes += [(entry[b"id"].decode(), entry[b"row"] or None) for _, entry in entries]
     return changes
+
+
+def _way_to(head: CatalogueHead, since: CataloguePosition) -> list[tuple[int, int, int]]:
+    """Version, first sequence left out and last sequence of the entries that lead from there to the head."""
+    ends = [CatalogueEnd(head.version, head.n_changes)]
+    if head.continues is not None and since.version == head.continues.version:
+        ends.insert(0, head.continues)
+    starts = [since.sequence, *(0 for _ in ends[1:])]
+    if since.version != ends[0].version or since.sequence > ends[0].n_changes:  # or the server lost what was seen
+        raise CodecError(f"no changes lead from version {since.version}-{since.sequence} to {head.version}; load again")
+    return [(end.version, start, end.n_changes) for end, start in zip(ends, starts, strict=True)]
 
 
 def last_sequence(client: BlockingClient, keys: ViewKeys, version: int) -> int:

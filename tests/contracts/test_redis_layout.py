@@ -15,6 +15,7 @@ from feature_store.online import catalogue_writer
 from feature_store.online.blocking_client import BlockingClient, blocking_client
 from feature_store.online.catalogue import RedisCatalogue, require_materialized
 from feature_store.online.catalogue_version import CHANGES_PER_READ
+from feature_store.online.item_table import ItemTable
 from feature_store.online.item_table_source import ItemTableSource
 from feature_store.online.layout import ViewKeys
 from feature_store.online.redis_writer import RedisRowWriter
@@ -122,23 +123,58 @@ def test_the_service_names_the_view_that_is_missing(writer: RedisRowWriter, cata
     assert f"holds the fingerprints {USERS.fingerprint[:8]}" in message
 
 
-def test_many_changes_make_a_new_version(
+def test_a_long_stream_is_written_out_and_its_readers_go_on(
     writer: RedisRowWriter, catalogue: RedisCatalogue, client: BlockingClient, project: str
 ) -> None:
-    """The change stream is bounded: beyond, a reader is better off loading again."""
+    """The change stream is bounded, but loading a million ads anew for each bound would be worse than none."""
     write(writer, ADS, {"a1": 1, "a2": 2})
     before = catalogue.load(ADS).position
-    with patch.object(catalogue_writer, "MAX_CHANGES", 3):
+    with patch.object(catalogue_writer, "MIN_LONG_STREAM", 3):
         write(writer, ADS, {"a1": 3, "a3": 3})  # 2 changes: into the stream
-        streamed = catalogue.changes(ADS, before)
-        write(writer, ADS, {"a4": 4, "a5": 5})  # 4 in all: a new version
+        write(writer, ADS, {"a4": 4, "a5": 5})  # 4 in all: written out
+    write(writer, ADS, {"a2": 6})
 
-    loaded = catalogue.load(ADS)
+    followed, loaded = catalogue.changes(ADS, before), catalogue.load(ADS)
 
-    assert streamed is not None
-    assert catalogue.changes(ADS, before) is None
+    assert followed is not None
+    assert followed.position == loaded.position
     assert loaded.position.version > before.version
+    assert followed.entity_ids == ["a1", "a3", "a4", "a5", "a2"]
+    assert followed.rows.floats[:, 0].tolist() == [3, 3, 4, 5, 6]
     assert sorted(loaded.entity_ids) == ["a1", "a2", "a3", "a4", "a5"]
+
+
+def test_a_reader_two_versions_behind_loads(
+    writer: RedisRowWriter, catalogue: RedisCatalogue, client: BlockingClient, project: str
+) -> None:
+    """Entries are kept for one version more, not for ever."""
+    write(writer, ADS, {f"a{i}": i for i in range(4)})
+    start = catalogue.load(ADS).position
+    with patch.object(catalogue_writer, "MIN_LONG_STREAM", 1):
+        for value in range(3):
+            write(writer, ADS, {"a1": value, "a2": value})
+        middle = catalogue.load(ADS).position
+        for value in range(3, 5):
+            write(writer, ADS, {"a1": value, "a2": value})
+
+    entries = client.xrange(ViewKeys(project, ADS).changes, "-", "+")
+
+    assert catalogue.changes(ADS, start) is None
+    assert catalogue.changes(ADS, middle) is not None
+    assert {int(name.split(b"-")[0]) for name, _ in entries} == {middle.version, catalogue.load(ADS).position.version}
+
+
+def test_most_items_at_once_make_a_version_that_all_load(
+    writer: RedisRowWriter, catalogue: RedisCatalogue, client: BlockingClient, project: str
+) -> None:
+    """Row by row through the stream would be the longer way."""
+    write(writer, ADS, {"a1": 1, "a2": 2})
+    before = catalogue.load(ADS).position
+    with patch.object(catalogue_writer, "MIN_LONG_STREAM", 1):
+        write(writer, ADS, {"a1": 3, "a2": 3})
+
+    assert catalogue.changes(ADS, before) is None
+    assert catalogue.load(ADS).position.version > before.version
     assert client.xrange(ViewKeys(project, ADS).changes, "-", "+") == []
 
 
@@ -148,7 +184,7 @@ def test_a_reader_of_the_old_version_is_not_disturbed(
     """Chunks of both versions stand side by side; the old ones leave after a grace."""
     write(writer, ADS, {"a1": 1})
     old = catalogue.load(ADS).position
-    with patch.object(catalogue_writer, "MAX_CHANGES", 0):
+    with patch.object(catalogue_writer, "MIN_LONG_STREAM", 0):
         write(writer, ADS, {"a2": 2})
     keys = ViewKeys(project, ADS)
     new = catalogue.load(ADS).position
@@ -166,7 +202,7 @@ def test_a_reader_overtaken_by_a_new_version_starts_again(
     keys = ViewKeys(project, ADS)
     head = client.get(keys.catalogue)
     assert head is not None
-    with patch.object(catalogue_writer, "MAX_CHANGES", 0):
+    with patch.object(catalogue_writer, "MIN_LONG_STREAM", 0):
         write(writer, ADS, {"a2": 2})
     old_version = msgspec.json.decode(head)["version"]
     client.delete(keys.chunk(old_version, 0))
@@ -275,8 +311,7 @@ def test_a_lost_chunk_is_an_error_and_materializing_again_mends_it(
 
     with pytest.raises(CodecError, match="is gone; materialize the view again"):
         catalogue.load(ADS)
-    with patch.object(catalogue_writer, "MAX_CHANGES", 0):
-        write(writer, ADS, {"a3": 3})
+    write(writer, ADS, {"a3": 3})
 
     assert sorted(catalogue.load(ADS).entity_ids) == ["a1", "a2", "a3"]
 
@@ -284,20 +319,27 @@ def test_a_lost_chunk_is_an_error_and_materializing_again_mends_it(
 def test_an_item_table_follows_redis(
     store_url: str, writer: RedisRowWriter, catalogue: RedisCatalogue, tmp_path: Path
 ) -> None:
-    """The whole way: rows, catalogue, table, change, row of the delta; another version, another base."""
+    """The whole way: rows, catalogue, table, change, row of the delta, a version that goes on, one that starts anew."""
     write(writer, ADS, {"a1": 1, "a2": 2})
     source = ItemTableSource(catalogue, [ADS], Now(), tmp_path)
+
+    def table_after(ads: dict[str, float]) -> ItemTable:
+        with patch.object(catalogue_writer, "MIN_LONG_STREAM", 1):
+            write(writer, ADS, ads)
+        source.refresh()
+        assert source.table is not None
+        return source.table
+
     source.refresh()
     first = source.table
-    write(writer, ADS, {"a2": 20})
-    source.refresh()
-    second = source.table
-    with patch.object(catalogue_writer, "MAX_CHANGES", 0):
-        write(writer, ADS, {"a1": 10})
-    source.refresh()
-    third = source.table
+    second = table_after({"a2": 20})
+    version = second.positions[0].version
+    third = table_after({"a1": 10})
+    values_of_third = third.take(third.lookup(["a1", "a2"])).floats[:, 0].tolist()
+    fourth = table_after({"a1": 11, "a2": 21})
 
-    assert first is second is not third is not None
-    assert second.take(second.lookup(["a1", "a2"])).floats[:, 0].tolist() == [1.0, 20.0]
-    assert third.take(third.lookup(["a1", "a2"])).floats[:, 0].tolist() == [10.0, 20.0]
-    assert third.n_changed == 0
+    assert first is second is third is not fourth
+    assert third.positions[0].version > version
+    assert values_of_third == [10.0, 20.0]
+    assert fourth.take(fourth.lookup(["a1", "a2"])).floats[:, 0].tolist() == [11.0, 21.0]
+    assert fourth.n_changed == 0
