@@ -209,7 +209,8 @@ class Runtime:
             table_rows=sum(len(items.table) for items in tables),
             table_age_s=max((items.age_ms(now_ms) for items in tables), default=0) / 1000,
         )
-        self.telemetry.flush()
+        for _ in self.telemetry.flushing():
+            await asyncio.sleep(0)
 
     async def _time_event_loop(self) -> None:
         due_s = self._clock() + LAG_SAMPLE_MS / 1000

@@ -1,9 +1,10 @@
 """Metrics: what the service tells Prometheus, at a cost that a request does not notice.
 
 Names, labels and units are a contract with `deploy/prometheus/rules` and the dashboards. Requests are counted at once,
-so that no answer is lost from the count even when the worker is killed. Everything else is collected in plain lists and
-added four times a second by `flush`: a histogram observation costs 1.6 µs in multiprocess mode, an append 0.03 µs, and
-a request makes a hundred of them (one per `p_click`). A killed worker loses that quarter of a second of detail.
+so that no answer is lost from the count even when the worker is killed. Everything else is collected and added four
+times a second: a histogram observation costs 1.6 µs in multiprocess mode, an append 0.03 µs, and a request makes a
+hundred of them (one per `p_click`). Adding goes in steps of less than a tenth of a millisecond, between which requests
+have their turn: in one go it would make the p99. A killed worker loses that quarter of a second of detail.
 
 Several workers add up through files: the parent process sets and empties `PROMETHEUS_MULTIPROC_DIR` before anything
 imports this module. Counters of dead workers stay, or sums would fall; their gauges go (`forget_process`).
@@ -13,8 +14,9 @@ The only importer of `prometheus_client`.
 from __future__ import annotations
 
 import os
+from array import array
 from collections import Counter as Tally
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -40,6 +42,8 @@ STAGE_BUCKETS_S = (0.00001, 0.000025, 0.00005, 0.0001, *REQUEST_BUCKETS_S[:-2])
 LAG_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 AGE_BUCKETS_S = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0)
 P_CLICK_BUCKETS = (0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+STEP_VALUES = 4_096
+"""Observations that are added before others get a turn: 25 µs."""
 
 
 class BatchedHistogram:
@@ -54,7 +58,7 @@ class BatchedHistogram:
     def __init__(self, child: Any) -> None:
         self._child = child
         self._bounds = np.array(child._upper_bounds)
-        self._values: list[float] = []
+        self._values = array("d")
         self._arrays: list[Reals] = []
 
     def add(self, value: float) -> None:
@@ -65,16 +69,23 @@ class BatchedHistogram:
         """Many observations; the array must not change afterwards."""
         self._arrays.append(values)
 
-    def flush(self) -> None:
-        """Moves what was collected into the histogram."""
-        if not self._values and not self._arrays:
-            return
-        values = np.concatenate([np.array(self._values, dtype=np.float64), *self._arrays])
-        self._values.clear()
-        self._arrays.clear()
-        if not len(values):
-            return
-        counts = np.bincount(np.searchsorted(self._bounds, values, side="left"), minlength=len(self._bounds))
+    def flushing(self) -> Iterator[None]:
+        """Moves what was collected into the histogram, by and by; what is not moved yet waits for the next call."""
+        values, self._values = self._values, array("d")
+        self._arrays.append(np.frombuffer(values))
+        while self._arrays:
+            some, n = [], 0
+            while self._arrays and n < STEP_VALUES:
+                some.append(self._arrays.pop())
+                n += len(some[-1])
+            if n:
+                self._observe(np.concatenate(some))
+                yield
+
+    def _observe(self, values: Reals) -> None:
+        # Sorting first: 50 000 values take 0.19 ms, and 0.72 ms where each is looked up among the bounds.
+        up_to = np.searchsorted(np.sort(values), self._bounds, side="right")
+        counts = np.diff(up_to, prepend=0)
         for bucket in np.flatnonzero(counts):
             self._child._buckets[bucket].inc(float(counts[bucket]))
         self._child._sum.inc(float(values.sum()))
@@ -99,7 +110,7 @@ class Telemetry:
             "store_errors": self._counter("store_errors_total", "Operations of the online store that failed.", "op"),
         }
         self._tally: Tally[tuple[str, tuple[str, ...]]] = Tally()
-        self._stages: list[tuple[float, ...]] = []
+        self._stages = array("d")
         self._rows: dict[str, list[int]] = {}
         """Rows present, missing and stale of each view."""
         self._histograms = {
@@ -141,7 +152,7 @@ class Telemetry:
 
     def stages(self, seconds: tuple[float, float, float, float, float, float]) -> None:
         """Time that a request spent in each of `STAGES`."""
-        self._stages.append(seconds)
+        self._stages.extend(seconds)
 
     def scored(self, model: str, p_click: Reals) -> None:
         """(n,) probabilities that were answered."""
@@ -190,6 +201,11 @@ class Telemetry:
 
     def flush(self) -> None:
         """Adds everything collected since the last call."""
+        for _ in self.flushing():
+            pass
+
+    def flushing(self) -> Iterator[None]:
+        """The same in small steps; what is not added yet when somebody stops half-way waits for the next call."""
         rows, self._rows = self._rows, {}
         for view, counts in rows.items():
             for status, amount in zip(ROW_STATUSES, counts, strict=True):
@@ -199,11 +215,12 @@ class Telemetry:
         for (name, labels), amount in tally.items():
             counter = self._tallies[name]
             (counter.labels(*labels) if labels else counter).inc(amount)
-        stages, self._stages = self._stages, []
-        for stage, seconds in zip(STAGES, np.array(stages, dtype=np.float64).reshape(-1, len(STAGES)).T, strict=True):
+        stages, self._stages = self._stages, array("d")
+        for stage, seconds in zip(STAGES, np.frombuffer(stages).reshape(-1, len(STAGES)).T, strict=True):
             self._batch("stage", stage).add_all(seconds)
+        yield
         for histogram in (*self._batched.values(), *(seconds for _, seconds in self._requests.values())):
-            histogram.flush()
+            yield from histogram.flushing()
 
     def _batch(self, name: str, label: str) -> BatchedHistogram:
         batched = self._batched.get((name, label))

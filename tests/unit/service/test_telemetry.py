@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.telemetry import BatchedHistogram, SupervisorTelemetry, Telemetry, exposition
+from service.telemetry import STEP_VALUES, BatchedHistogram, SupervisorTelemetry, Telemetry, exposition
 from tests.conftest import REPOSITORY
 
 
@@ -40,7 +40,8 @@ def test_a_batch_equals_single_observations(singles: list[float], many: list[flo
     for value in singles:
         batch.add(value)
     batch.add_all(np.array(many))
-    batch.flush()
+    for _ in batch.flushing():
+        pass
     for value in [*singles, *many]:
         plain.observe(value)
 
@@ -67,6 +68,22 @@ def test_requests_count_at_once_and_the_rest_at_the_flush() -> None:
     assert (after[requests], after[candidates]) == (1, 2)
     assert after["clickserve_degraded_answers_total", (("code", "store_down"),)] == 1
     assert after["clickserve_p_click_sum", (("model", "default"),)] == 0.75
+
+
+def test_a_flush_goes_in_steps_and_one_that_is_called_off_loses_nothing() -> None:
+    """Between two steps requests are answered, and the process may end."""
+    telemetry = Telemetry()
+    for _ in range(3):
+        telemetry.scored("default", np.full(STEP_VALUES, 0.5))
+
+    called_off = telemetry.flushing()
+    next(called_off), next(called_off)
+    half_way = samples(exposition(telemetry.registry).decode())
+    telemetry.flush()
+    after = samples(exposition(telemetry.registry).decode())
+
+    count = ("clickserve_p_click_count", (("model", "default"),))
+    assert (half_way[count], after[count]) == (STEP_VALUES, 3 * STEP_VALUES)
 
 
 def test_a_model_that_left_its_slot_shows_zero() -> None:
