@@ -3,9 +3,10 @@
 A service over its capacity has two choices: be late for everyone, or refuse a few at once and be in time for the rest.
 Refusing goes by time spent waiting, not by queue length alone: a long queue that moves fast harms nobody. Who has
 waited longer than `queue_ms` when a place becomes free is refused, because its answer would be late and would make the
-next one late as well. Waiters go in by order of arrival, until the first of them has waited a quarter of that: then
-more arrives than can be served, a fair queue would make everyone wait just under the limit, so the newest goes first
-(adaptive LIFO, Maurer, "Fail at Scale", ACM Queue 13(8), 2015): most are answered at once, the others refused.
+next one late as well. Waiters go in by order of arrival. A queue that has not been empty for `OVERLOAD_S` is no burst:
+more arrives than can be served, and in order of arrival everyone would wait just under the limit. Then the newest goes
+first: most are answered at once, the others refused. (Controlled delay and adaptive LIFO: Maurer, "Fail at Scale", ACM
+Queue 13(8), 2015.)
 Belongs to one event loop; costs nothing while there is room.
 """
 
@@ -21,6 +22,8 @@ from service.settings import AdmissionSettings
 
 RETRY_AFTER_S = 1
 """The shortest wait that the header can say; by then a queue of milliseconds has long drained."""
+OVERLOAD_S = 0.1
+"""Longer than it takes to work off a hiccup of the machine; the interval of CoDel (RFC 8289)."""
 
 
 class _Waiter(NamedTuple):
@@ -35,6 +38,8 @@ class Admission:
         self._settings = settings
         self._clock = clock
         self._waiting: deque[_Waiter] = deque()
+        self._queue_since_s = 0.0
+        """Since when somebody has been waiting, all the time."""
         self.inflight = 0
         """Requests inside."""
 
@@ -55,7 +60,10 @@ class Admission:
         if len(self._waiting) >= self._settings.max_queued:
             raise Overloaded("queue_full", RETRY_AFTER_S)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiter(self._clock(), turn))
+        now_s = self._clock()
+        if not self._waiting:
+            self._queue_since_s = now_s
+        self._waiting.append(_Waiter(now_s, turn))
         try:
             await turn
         except asyncio.CancelledError:
@@ -70,8 +78,8 @@ class Admission:
             late = waiting.popleft().turn
             if not late.done():
                 late.set_exception(Overloaded("queue_time", RETRY_AFTER_S))
+        overloaded = now_s - self._queue_since_s > OVERLOAD_S
         while waiting:
-            overloaded = waiting[0].since_s < now_s - self._settings.queue_ms / 4000
             turn = (waiting.pop() if overloaded else waiting.popleft()).turn
             if not turn.done():
                 turn.set_result(None)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from service.admission import Admission
+from service.admission import OVERLOAD_S, Admission
 from service.errors import Overloaded
 from service.settings import AdmissionSettings
 
@@ -85,18 +85,40 @@ async def test_more_than_can_be_served_is_served_from_the_newest() -> None:
     clock = Clock()
     admission = door(clock, max_queued=3)
     await admission.enter()
-    oldest = await entering(admission)
-    clock.now_s += 0.006
-    second, newest = await entering(admission), await entering(admission)
+    waiting = [await entering(admission)]
+    overloaded_s = clock.now_s + OVERLOAD_S
+    while clock.now_s + 0.009 < overloaded_s:  # one comes, one goes: the queue is never empty
+        clock.now_s += 0.009
+        waiting.append(await entering(admission))
+        admission.leave()
+        await waiting.pop(0)
+    clock.now_s = overloaded_s + 0.001
+    newest = await entering(admission)
 
     admission.leave()
     await newest
-    clock.now_s += 0.005
-    admission.leave()
 
+    assert not waiting[0].done()
+    clock.now_s += 0.011
+    admission.leave()
     with pytest.raises(Overloaded, match="queue_time"):
-        await oldest
-    await second
+        await waiting[0]
+
+
+async def test_a_burst_is_served_in_order_of_arrival() -> None:
+    """The machine stood still for a moment: everyone can still be in time, if nobody is overtaken."""
+    clock = Clock()
+    admission = door(clock, max_queued=3)
+    for _ in range(20):  # bursts, and each is over before the next: together no overload
+        await admission.enter()
+        first, second = await entering(admission), await entering(admission)
+        clock.now_s += 0.009
+        admission.leave()
+        await first
+        assert not second.done()
+        admission.leave()
+        await second
+        admission.leave()
 
 
 async def test_a_place_is_never_lost() -> None:
