@@ -1,9 +1,10 @@
 """The tuned baseline: what an expert writes with FastAPI, Redis and ONNX Runtime, and the same answer as ours.
 
-A `Request` route without validation models, msgspec both ways, uvloop, httptools and hiredis, one MGET for the user and
-all candidates, `frombuffer` into one matrix that every request reuses, ONNX Runtime with one thread and no spinning,
-called on the event loop because a thread hand-over costs more than it frees. Garbage is frozen after start-up. It has
-no deadlines, metrics or admission, which makes it faster than anything one would deploy.
+A `Request` route without validation models, msgspec both ways, uvloop, httptools and hiredis, which also packs the
+commands, one MGET for the user and all candidates, `frombuffer` into one matrix that every request reuses, ONNX Runtime
+with one thread and no spinning, called on the event loop because a thread hand-over costs more than it frees. Garbage
+is frozen after start-up. It has no deadlines, metrics or admission, which makes it faster than anything one would
+deploy.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import hiredis
 import numpy as np
 from fastapi import FastAPI, Request, Response
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
 from loadtest.baselines.facts import Baseline
@@ -39,12 +41,28 @@ NAME = "tuned"
 OUTPUTS = ["raw_logit", "p_click"]
 
 
+class PackedInC:
+    """A connection that packs commands by hiredis. redis-py packs asynchronous ones in Python, which takes a tenth of a
+    request where they have 101 keys."""
+
+    def pack_command(self, *args: bytes | str | int) -> list[bytes]:
+        """A command as it goes over the wire."""
+        return [hiredis.pack_command(args)]  # type: ignore[arg-type]  # any number
+
+
+def _open_pool(url: str) -> ConnectionPool:
+    """A pool of such connections, of the kind that the URL names."""
+    pool = ConnectionPool.from_url(url)
+    pool.connection_class = type("PackingConnection", (PackedInC, pool.connection_class), {})
+    return pool
+
+
 class Ranker:
     """Everything a request needs. One per process, used by one event loop."""
 
     def __init__(self, folder: Path, baseline: Baseline) -> None:
         self._session = open_session(folder)
-        self._redis = Redis.from_url(baseline.redis_url)
+        self._redis = Redis(connection_pool=_open_pool(baseline.redis_url))
         self._users, self._ads = Rows(baseline.users), Rows(baseline.ads)
         self._context = baseline.context
         self._known_context = frozenset(baseline.context)
