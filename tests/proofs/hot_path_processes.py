@@ -38,12 +38,13 @@ def memory(pid: int, below: Path | None = None) -> Memory:
 
 def mapped_files(pid: int, below: Path | None = None) -> dict[str, Memory]:
     """Memory by what it maps; the empty name is memory without a file."""
+    start = "" if below is None else f"{below.resolve()}/"
     found: dict[str, Memory] = {}
     name = ""
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
         if heading := _MAPPING.match(line):
             name = heading[1]
-        elif (pages := _PAGES.match(line)) and (below is None or name.startswith(f"{below}/")):
+        elif (pages := _PAGES.match(line)) and name.startswith(start):
             size_bytes = int(pages[2]) * 1024
             one = Memory(size_bytes, 0) if pages[1] == "Rss" else Memory(0, size_bytes)
             found[name] = found.get(name, Memory(0, 0)) + one
