@@ -204,23 +204,24 @@ class Encoder:
         Raises:
             EncodingError: the blocks disagree about n.
         """
-        blocks = (user, ads, context)
-        sizes = {len(block) for block in blocks}
-        n = 0 if 0 in sizes else max(sizes)
-        if any(len(block) not in (1, n) for block in blocks):
-            raise EncodingError(f"blocks of {[len(block) for block in blocks]} rows cannot be laid side by side")
+        n = n_rows(user, ads, context)
         features = np.empty((n, len(self.float_names)), dtype=np.float32)
         ids = np.empty((n, len(self.id_names)), dtype=np.int64)
+        return self.encode_into(user, ads, context, Encoded(features, ids))
+
+    def encode_into(self, user: Block, ads: Block, context: Block, matrices: Encoded) -> Encoded:
+        """The same into matrices of `n_rows` rows, every value of which is written; answers them."""
+        blocks = (user, ads, context)
+        features, ids = matrices
         for columns, block in zip(self.layout.sides, (*blocks, self.encode_pairs(*blocks)), strict=True):
             features[:, columns.first_float : columns.first_float + columns.n_floats] = block.floats
             ids[:, columns.first_id : columns.first_id + columns.n_ids] = block.ids
-        return Encoded(features, ids)
+        return matrices
 
     def encode_pairs(self, user: Block, ads: Block, context: Block) -> Block:
         """Features of user or context and ad together, one row per pair (one where all blocks have one row)."""
         blocks = (user, ads, context)
-        sizes = {len(block) for block in blocks}
-        n = 0 if 0 in sizes else max(sizes)
+        n = n_rows(*blocks)
         columns = self.layout[Side.PAIR]
         floats = np.empty((n, columns.n_floats), dtype=np.float32)
         ids = np.empty((n, columns.n_ids), dtype=np.uint32)
@@ -236,6 +237,19 @@ class Encoder:
                 floats[:, float_at] = result
                 float_at += 1
         return Block(floats, ids)
+
+
+def n_rows(user: Block, ads: Block, context: Block) -> int:
+    """Rows of the matrices of these blocks: those of the longest, and 0 where one has none.
+
+    Raises:
+        EncodingError: a block has neither one row nor as many.
+    """
+    sizes = (len(user), len(ads), len(context))
+    n = 0 if 0 in sizes else max(sizes)
+    if any(size not in (1, n) for size in sizes):
+        raise EncodingError(f"blocks of {list(sizes)} rows cannot be laid side by side")
+    return n
 
 
 def context_number(value: object) -> float | None:

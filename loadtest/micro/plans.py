@@ -6,7 +6,8 @@ The model is that of the reference workload: 20 numbers of the user, 16 of the a
 leaves learnt by LightGBM from made clicks (random trees where it is not installed), and a logistic regression.
 
 Every request has a user, a context and candidates of its own, or the processor would learn the branches. ONNX Runtime
-(one thread) is given the finished matrix; a factorised plan works out user and context, and joins them to the parts of
+(one thread) is given the finished matrix, and, beside it, lays it out itself as it does in service, in new memory or
+(up to 128 rows) in memory that is reused; a factorised plan works out user and context, and joins them to the parts of
 10 000 ads, so its time holds all that a request costs. Turns are interleaved, because the machine's other work comes
 and goes; each begins with a pass that is not timed, because a server's caches hold its own tables and not those of its
 competitor. Before anything is timed, all plans must agree.
@@ -25,14 +26,16 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from feature_store.schema import ContextFeature, EntityName, Feature, FeatureView, TableSource
 from models.calibrator import CalibratorMap
-from models.encoder import Block, Columns, Encoded, Layout, Side
+from models.encoder import Block, Encoded, Encoder, ModelInputs, Side, n_rows
 from models.export.graph import export_graph
 from models.plans.agreement import agreement
 from models.plans.factorised import COMPILED_STRIDE, NUMPY_STRIDE, FactorisedPlan, factorised_plan
 from models.plans.generic import GenericPlan
 from models.plans.kernel import KernelName, compiled_kernels_are_built
 from models.plans.parts import AdParts
+from models.plans.plan import Scores
 from models.plans.source import PlanSource, plan_source
 from models.plans.tree_tables import tree_tables
 from models.specs import ModelSpec, TreeEnsembleSpec
@@ -45,9 +48,25 @@ N_TREES, N_LEAVES = 200, 31
 N_ADS, N_REQUESTS, N_IMPRESSIONS = 10_000, 100, 40_000
 CANDIDATES = (100, 500, 1_000)
 KERNELS: tuple[KernelName, ...] = ("compiled", "numpy") if compiled_kernels_are_built() else ("numpy",)
-LAYOUT = Layout(
-    (Columns(0, USER, 0, 0), Columns(USER, AD, 0, 0), Columns(USER + AD, CONTEXT, 0, 0), Columns(N_FEATURES, 0, 0, 0))
+
+
+def view(entity: EntityName, n_features: int) -> FeatureView:
+    """So many numbers of users or ads."""
+    names = tuple(f"f{i}" for i in range(n_features))
+    features, source = tuple(Feature(name=name) for name in names), TableSource(columns=names)
+    return FeatureView(name=entity, entity=entity, features=features, source=source, hash_seed=0, ttl_ms=86_400_000)
+
+
+ENCODER = Encoder(
+    ModelInputs(
+        project="micro",
+        views=(view("user", USER), view("ad", AD)),
+        context=tuple(ContextFeature(name=f"f{i}") for i in range(CONTEXT)),
+        pairs=(),
+        hash_seed=0,
+    )
 )
+LAYOUT = ENCODER.layout
 
 Work = Callable[[int], object]
 """Answers the request of that number."""
@@ -179,6 +198,7 @@ def measure_requests(
     """Median and 90th percentile in microseconds, and how many times faster than ONNX Runtime the median is."""
     matrices = [requests.matrix(number) for number in range(N_REQUESTS)]
     works: dict[str, Work] = {"onnxruntime": lambda number: generic.score(*matrices[number])}
+    works |= laid_out(generic, requests)
     for kernel, plan in plans.items():
         works |= {f"{kernel}{suffix}": work for suffix, work in works_of(plan, requests).items()}
         for number in range(20):
@@ -195,6 +215,23 @@ def measure_requests(
         }
         for name, times in seconds.items()
     }
+
+
+def laid_out(generic: GenericPlan, requests: Requests) -> dict[str, Work]:
+    """What a request costs where ONNX Runtime serves: its rows are laid out, too, in new matrices or in reused ones."""
+    users, contexts = ([block(row[None]) for row in side] for side in (requests.users, requests.contexts))
+    ads = [block(requests.ads[rows]) for rows in requests.candidates]
+
+    def in_new(number: int) -> Scores:
+        return generic.score(*ENCODER.encode(users[number], ads[number], contexts[number]))
+
+    def in_reused(number: int) -> Scores:
+        sides = users[number], ads[number], contexts[number]
+        return generic.score_filled(n_rows(*sides), lambda matrices: ENCODER.encode_into(*sides, matrices))
+
+    for number in range(20):
+        np.testing.assert_array_equal(in_new(number).p_click, in_reused(number).p_click)
+    return {"onnxruntime, new matrices": in_new, "onnxruntime, reused matrices": in_reused}
 
 
 def works_of(plan: FactorisedPlan, requests: Requests) -> dict[str, Work]:

@@ -11,12 +11,16 @@ at equal printed numbers. Ties are exact only with factorised plans.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from models.encoder import Encoded
 from models.errors import PlanError
+from models.plans.bound_rows import ANSWERS, REUSED_ROWS, BoundRows, can_be_bound
 from models.plans.plan import Scores, check_matrices
 
 CHUNK_ROWS = 16_384
@@ -50,7 +54,7 @@ class GenericPlan:
             raise PlanError(f"ONNX Runtime cannot load the graph: {error}") from error
         widths = {tensor.name: tensor.shape[1:] for tensor in self._session.get_inputs()}
         answers = {tensor.name for tensor in self._session.get_outputs()}
-        if not widths or not widths.keys() <= {"features", "ids"} or not {"raw_logit", "p_click"} <= answers:
+        if not widths or not widths.keys() <= {"features", "ids"} or not answers.issuperset(ANSWERS):
             raise PlanError(
                 f"a model reads `features` and `ids` and answers `raw_logit` and `p_click`; this graph reads "
                 f"{sorted(widths)} and answers {sorted(answers)}"
@@ -58,6 +62,9 @@ class GenericPlan:
         self._inputs = tuple(widths)
         self.n_features: int = widths["features"][0] if "features" in widths else 0
         self.n_ids: int = widths["ids"][0] if "ids" in widths else 0
+        self._most_reused = REUSED_ROWS if can_be_bound(self._session) else 0
+        self._idle: list[BoundRows] = []
+        """Taken and given back by one operation each, so that no two threads hold the same."""
 
     def score(self, features: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> Scores:
         """Scores n rows; see `ScorePlan.score`."""
@@ -73,8 +80,27 @@ class GenericPlan:
             np.concatenate([chunk.raw_logit for chunk in chunks]), np.concatenate([chunk.p_click for chunk in chunks])
         )
 
+    def score_filled(self, n: int, fill: Callable[[Encoded], object]) -> Scores:
+        """Scores n rows that the caller writes into matrices of the plan: nothing but the answers is allocated.
+
+        Args:
+            fill: writes every value of features (n, d) float32 and ids (n, k) int64, and keeps neither.
+        """
+        if not 0 < n <= self._most_reused:
+            matrices = Encoded(np.empty((n, self.n_features), np.float32), np.empty((n, self.n_ids), np.int64))
+            fill(matrices)
+            return self.score(*matrices)
+        try:
+            bound = self._idle.pop()
+        except IndexError:  # the first request, or another thread is scoring
+            bound = BoundRows(self._session, self.n_features, self.n_ids)
+        fill(bound.rows(n))
+        scores = bound.run(n)
+        self._idle.append(bound)
+        return scores
+
     def _run(self, features: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]) -> Scores:
         matrices = {"features": features, "ids": ids}
-        answers = self._session.run(["raw_logit", "p_click"], {name: matrices[name] for name in self._inputs})
+        answers = self._session.run(ANSWERS, {name: matrices[name] for name in self._inputs})
         raw_logit, p_click = (np.asarray(answer, dtype=np.float64) for answer in answers)
         return Scores(raw_logit, p_click)

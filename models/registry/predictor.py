@@ -6,8 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from models.encoder import Block, Encoded, Encoder, Side
+from models.encoder import Block, Encoded, Encoder, Side, n_rows
 from models.errors import ArtifactDamaged, EncodingError, PlanError
+from models.plans.bound_rows import REUSED_ROWS
 from models.plans.choice import PlanChoice
 from models.plans.derivation import derived_plan
 from models.plans.factorised import FactorisedPlan
@@ -18,7 +19,7 @@ from models.registry.artifact import ModelArtifact
 from models.segments import Int32s
 from models.specs import Int64s
 
-GENERIC_CHUNK_ROWS = 128
+GENERIC_CHUNK_ROWS = REUSED_ROWS
 """Rows of one run of ONNX Runtime: large enough that a usual request is one run, small enough to be called off."""
 FACTORISED_CHUNK_ROWS = 1_024
 """Pairs of one call of a factorised plan: a fraction of a millisecond."""
@@ -97,9 +98,9 @@ class Predictor:
         plan = self.factorised
         if plan is None:
             block = ads.block()
-            encoded = self.encoder.encode(user, block, context)
-            _check_shared(len(encoded.features), len(block))
-            return self.generic.score(*encoded)
+            n = n_rows(user, block, context)
+            _check_shared(n, len(block))
+            return self.generic.score_filled(n, lambda rows: self.encoder.encode_into(user, block, context, rows))
         shared = plan.shared(user, context)
         parts = _kept_parts(plan, ads)
         if len(shared) != 1:
