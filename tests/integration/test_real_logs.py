@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from models.encoder import Encoder
 from models.logs.frame import build_frame
@@ -51,3 +52,26 @@ def test_the_static_variant_knows_nothing_of_the_log(real_log: RealLog, tmp_path
     names = Encoder(build_frame(log).inputs).float_names
 
     assert not [name for name in names if "ratings" in name]
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "n", "clicks"),
+    [
+        ("avazu", "avazu10k/train.csv.gz", 7_461, 1_264),
+        ("ipinyou", "ipinyou48k/train.parquet", 26_773, 255),
+        ("talkingdata", "talkingdata/clicks.parquet", 74_826, 174),
+        ("obd", "obd", 44_845, 207),
+    ],
+)
+def test_every_row_is_read_and_joined(
+    kind: str, file: str, n: int, clicks: int, real_log: RealLog, tmp_path: Path
+) -> None:
+    """What their descriptions count, and no column of nothing but missing values."""
+    log = read_log(f"{kind}:{real_log(file)}", workdir=tmp_path)
+
+    frame = build_frame(log)
+
+    assert (log.n, log.clicks, log.rejects.n) == (n, clicks, 0)
+    for block in (frame.user, frame.ad, frame.context):
+        assert not np.isnan(block.floats).all(axis=0).any()
+        assert block.ids.any(axis=0).all()

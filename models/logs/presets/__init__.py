@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from feature_store.definition import Project, parse_project
 
-PRESETS = ("criteo", "movielens", "movielens_static", "simulated")
+PRESETS = ("avazu", "criteo", "ipinyou", "movielens", "movielens_static", "obd", "simulated", "talkingdata")
 
 
 def preset(name: str) -> Project:

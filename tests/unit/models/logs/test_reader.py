@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import itertools
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from feature_store.definition import parse_project
-from feature_store.errors import LogError
-from models.logs import movielens
+from feature_store.errors import LogError, LogNameError
+from models.encoder import Encoder
+from models.logs import movielens, obd
+from models.logs.frame import build_frame
 from models.logs.presets import preset
 from models.logs.reader import read_log
 from tests.logs import SHOP, parquet, random_columns, shop_project
@@ -32,6 +36,21 @@ def write_movielens(folder: Path) -> None:
         "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
         "10\tToy\t1995\tAnimation Comedy\n11\tRoom\tV\tWestern\n"
     )
+
+
+def write_obd(folder: Path) -> None:
+    """One impression of item 3 per policy and campaign, in the wheel's format; the first was clicked."""
+    for number, (policy, campaign) in enumerate(itertools.product(obd.POLICIES, obd.CAMPAIGNS)):
+        here = folder / policy / campaign
+        here.mkdir(parents=True)
+        (here / f"{campaign}.csv").write_text(
+            ",timestamp,item_id,position,click,propensity_score,user_feature_0,user_feature_1,user_feature_2,"
+            "user_feature_3,user-item_affinity_0\n"
+            f"0,2019-11-24 00:00:{number:02}.5+00:00,3,2,{int(number == 0)},0.25,u,v,w,x,0.0\n"
+        )
+        (here / "item_context.csv").write_text(
+            ",item_id,item_feature_0,item_feature_1,item_feature_2,item_feature_3\n0,3,-0.5,a,b,c\n"
+        )
 
 
 def test_the_criteo_format_is_all_context(tmp_path: Path) -> None:
@@ -72,6 +91,71 @@ def test_movielens_without_its_wheel_says_how_to_install_it(tmp_path: Path, monk
 
     with pytest.raises(LogError, match=r"is not installed; install it with `make datasets`, or name a folder"):
         read_log("movielens:", workdir=tmp_path)
+
+
+def test_the_avazu_format_has_whole_hours(tmp_path: Path) -> None:
+    """The hour becomes a time and a category; one that is none costs its line."""
+    categories = [feature.name for feature in preset("avazu").schema.context if feature.name != "hour_of_day"]
+    path = tmp_path / "train.csv.gz"
+    lines = [",".join(["id", "click", "hour", *categories])]
+    for hour in ("14102100", "14102123", "x"):
+        lines.append(",".join(["10000", "1", hour, *["7"] * len(categories)]))
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+
+    log = read_log(f"avazu:{path}", workdir=tmp_path)
+
+    assert (log.n, log.last_ms - log.first_ms) == (2, 23 * 3_600_000)
+    assert log.first_ms == 1_413_849_600_000  # 2014-10-21 00:00 UTC
+    assert log.columns(["hour_of_day"])["hour_of_day"].values == ["00", "23"]
+    assert [row.line for row in log.rejects.first] == [4]
+
+
+def test_a_file_without_hours_is_not_in_the_avazu_format(tmp_path: Path) -> None:
+    """Most likely the wrong kind was named."""
+    path = tmp_path / "log.csv"
+    path.write_text("click,when\n1,2\n")
+
+    with pytest.raises(LogError, match="has no column 'hour', so it is not in the Avazu format"):
+        read_log(f"avazu:{path}", workdir=tmp_path)
+
+
+def test_the_open_bandit_dataset_is_read_in_the_format_of_the_wheel(tmp_path: Path) -> None:
+    """An item's number means another item in every campaign; the position and the propensity are kept."""
+    write_obd(tmp_path)
+
+    log = read_log(f"obd:{tmp_path}", workdir=tmp_path / "work")
+
+    columns = log.columns(["_ad_id", "_position", "propensity_score", "policy"])
+    assert (log.n, log.clicks) == (6, 1)
+    assert set(columns["_ad_id"].values) == {"all:3", "men:3", "women:3"}
+    assert columns["_position"].values == [2]
+    assert columns["propensity_score"].values == [0.25]
+    assert set(columns["policy"].values) == {"random", "bts"}
+    assert build_frame(log).ad.ids.shape == (6, 5)
+
+
+def test_a_folder_of_something_else_is_no_open_bandit_dataset(tmp_path: Path) -> None:
+    """The message says what was looked for."""
+    with pytest.raises(LogNameError, match=r"holds neither impressions.parquet nor random/all/all.csv"):
+        read_log(f"obd:{tmp_path}", workdir=tmp_path)
+
+
+def test_a_late_label_counts_from_its_arrival(tmp_path: Path) -> None:
+    """Of two clicks on one app the first led to an installation, which was known only after the second."""
+    at = [datetime(2017, 11, 6, 16, minute, tzinfo=UTC) for minute in (0, 5, 9)]
+    rows = {
+        **{name: [1, 1, 1] for name in ("ip", "app", "device", "os", "channel")},
+        "click_time": at,
+        "attributed_time": [datetime(2017, 11, 6, 16, 7, tzinfo=UTC), None, None],
+        "is_attributed": [1, 0, 0],
+    }
+    path = parquet(tmp_path / "clicks.parquet", rows)
+
+    frame = build_frame(read_log(f"talkingdata:{path}", workdir=tmp_path))
+
+    names = Encoder(frame.inputs).float_names
+    rates = frame.encode(Encoder(frame.inputs)).features[:, names.index("app_clicks.rate")]
+    assert rates[1] < rates[2]
 
 
 def test_csv_ids_and_categories_stay_text(tmp_path: Path) -> None:
