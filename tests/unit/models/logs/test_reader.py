@@ -98,8 +98,7 @@ def test_the_avazu_format_has_whole_hours(tmp_path: Path) -> None:
     categories = [feature.name for feature in preset("avazu").schema.context if feature.name != "hour_of_day"]
     path = tmp_path / "train.csv.gz"
     lines = [",".join(["id", "click", "hour", *categories])]
-    for hour in ("14102100", "14102123", "x"):
-        lines.append(",".join(["10000", "1", hour, *["7"] * len(categories)]))
+    lines += [",".join(["10000", "1", hour, *["7"] * len(categories)]) for hour in ("14102100", "14102123", "x")]
     path.write_bytes(gzip.compress("\n".join(lines).encode()))
 
     log = read_log(f"avazu:{path}", workdir=tmp_path)
