@@ -1,8 +1,9 @@
 """What a trained model computes, free of the learner that found it: the input of the ONNX export and of the proof.
 
-Two families so far. A *tree ensemble* adds one leaf per tree; hashes reach its trees as numbers through code maps. A
-*linear* model adds one weight per column and bin. Both are plain arrays in double precision, so that the exported graph
-can hold the trainer's own numbers and not their neighbours.
+Three families so far. A *tree ensemble* adds one leaf per tree; hashes reach its trees as numbers through code maps. A
+*linear* model adds one weight per column and bin. A *factorisation machine* adds to a linear model what every two
+columns say together. All are plain arrays in double precision, so that the exported graph can hold the trainer's own
+numbers and not their neighbours.
 """
 
 from __future__ import annotations
@@ -106,4 +107,29 @@ class LinearSpec:
         return {}
 
 
-ModelSpec = TreeEnsembleSpec | LinearSpec
+@dataclass(frozen=True, slots=True)
+class FactorisationMachineSpec:
+    """A linear model, and the inner product of the vectors of every two columns.
+
+    A number's vector is `number_vectors[column] * z`, z as in its line; a hash's is `id_vectors` at the place of its
+    weight. The products of all pairs add up to (|sum of the vectors|^2 - sum of their |vector|^2) / 2.
+
+    number_vectors: (d, r) float64. id_vectors: (sum of sizes, r) float64.
+
+    Source: Rendle 2010, "Factorization Machines".
+    """
+
+    linear: LinearSpec
+    number_vectors: Float64s
+    id_vectors: Float64s
+
+    def cut_points(self) -> dict[int, Float64s]:
+        """Those of the linear part: vectors bend nowhere."""
+        return self.linear.cut_points()
+
+    def known_ids(self) -> dict[int, Int64s]:
+        """None: a hashed table gives every hash a vector."""
+        return {}
+
+
+ModelSpec = TreeEnsembleSpec | LinearSpec | FactorisationMachineSpec

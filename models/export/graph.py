@@ -18,10 +18,11 @@ from onnx import TensorProto
 from models.calibrator import CalibratorMap
 from models.errors import ExportError
 from models.export.calibrator_graph import calibrator_graph
+from models.export.fm_graph import factorisation_machine_core
 from models.export.fragment import Fragment
 from models.export.linear_graph import linear_core
 from models.export.tree_graph import ML_DOMAIN, tree_core
-from models.specs import ModelSpec, TreeEnsembleSpec
+from models.specs import FactorisationMachineSpec, LinearSpec, ModelSpec, TreeEnsembleSpec
 
 # IR 14, which onnx 1.23 writes by default, is refused by ONNX Runtime 1.31.
 IR_VERSION = 10
@@ -39,8 +40,7 @@ def export_graph(spec: ModelSpec, correction: float, calibrator: CalibratorMap, 
     """
     if n_features + n_ids == 0:
         raise ExportError("a model without columns cannot be exported; declare at least one feature")
-    core = tree_core(spec) if isinstance(spec, TreeEnsembleSpec) else linear_core(spec)
-    model = _assemble([core, calibrator_graph(calibrator, correction)], n_features, n_ids)
+    model = _assemble([_core(spec), calibrator_graph(calibrator, correction)], n_features, n_ids)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -56,6 +56,16 @@ def core_sha256(graph: bytes) -> str:
 def calibrator_sha256(graph: bytes) -> str:
     """SHA-256 of the part that turns the score into a probability."""
     return _part_sha256(graph, "calibrator/")
+
+
+def _core(spec: ModelSpec) -> Fragment:
+    match spec:
+        case TreeEnsembleSpec():
+            return tree_core(spec)
+        case LinearSpec():
+            return linear_core(spec)
+        case FactorisationMachineSpec():
+            return factorisation_machine_core(spec)
 
 
 def _assemble(parts: list[Fragment], n_features: int, n_ids: int) -> onnx.ModelProto:

@@ -16,24 +16,41 @@ from models.specs import LinearSpec
 def linear_core(spec: LinearSpec) -> Fragment:
     """Nodes from `features` (n, d) and `ids` (n, k) to `raw_logit` (n,) double."""
     core = Fragment("core")
-    columns_axis = core.constant("columns_axis", np.array([1], dtype=np.int64))
-    parts = []
-    if len(spec.slope):
-        wide = core.node("Cast", ["features"], "features_f64", to=TensorProto.DOUBLE)
-        missing = core.node("IsNaN", [wide], "missing")
-        parts += [_lines(core, spec, wide, missing), _bins(core, spec, wide, missing)]
-    if len(spec.id_sizes):
-        parts.append(_tables(core, spec))
-    sums = [core.node("ReduceSum", [part, columns_axis], f"sum_{i}", keepdims=0) for i, part in enumerate(parts)]
-    total = core.constant("intercept", np.array([spec.intercept]))
-    for i, part in enumerate(sums):
-        total = core.node("Add", [total, part], f"total_{i}")
-    core.rename_output(total, "raw_logit")
+    core.rename_output(LinearNodes(core, spec).total, "raw_logit")
     return core
 
 
-def _lines(core: Fragment, spec: LinearSpec, wide: str, missing: str) -> str:
-    """(n, d) slope * standardised signed logarithm, 0 where missing."""
+class LinearNodes:
+    """A linear model's nodes inside a core, and the values that other parts of it may share."""
+
+    def __init__(self, core: Fragment, spec: LinearSpec) -> None:
+        self.columns_axis = core.constant("columns_axis", np.array([1], dtype=np.int64))
+        self.z: str | None = None
+        """(n, d) standardised numbers, 0 where missing; None without numbers."""
+        self.id_place: str | None = None
+        """(n, k) place of each hash in the tables; None without hashes."""
+        parts = []
+        if len(spec.slope):
+            wide = core.node("Cast", ["features"], "features_f64", to=TensorProto.DOUBLE)
+            missing = core.node("IsNaN", [wide], "missing")
+            self.z = _standardised(core, spec, wide, missing)
+            parts.append(core.node("Mul", [self.z, core.constant("slope", spec.slope)], "lines"))
+            parts.append(_bins(core, spec, wide, missing))
+        if len(spec.id_sizes):
+            self.id_place = _id_place(core, spec)
+            weights = core.constant("id_weights", spec.id_weights)
+            parts.append(core.node("Gather", [weights, self.id_place], "id_values", axis=0))
+        sums = [
+            core.node("ReduceSum", [part, self.columns_axis], f"sum_{i}", keepdims=0) for i, part in enumerate(parts)
+        ]
+        self.total = core.constant("intercept", np.array([spec.intercept]))
+        """(n,) margins."""
+        for i, part in enumerate(sums):
+            self.total = core.node("Add", [self.total, part], f"total_{i}")
+
+
+def _standardised(core: Fragment, spec: LinearSpec, wide: str, missing: str) -> str:
+    """(n, d) standardised signed logarithm, 0 where missing."""
     size = core.node("Abs", [wide], "size")
     beyond_one = core.node("Add", [size, core.constant("one", np.array(1.0))], "size_plus_1")
     log_size = core.node("Log", [beyond_one], "log_size")
@@ -42,8 +59,7 @@ def _lines(core: Fragment, spec: LinearSpec, wide: str, missing: str) -> str:
     scaled = core.node("Div", [centred, core.constant("spread", spec.spread)], "scaled")
     limits = [core.constant(f"limit_{side}", np.array(sign * spec.limit)) for side, sign in (("low", -1), ("high", 1))]
     clipped = core.node("Clip", [scaled, *limits], "clipped")
-    known = core.node("Where", [missing, core.constant("zero", np.array(0.0)), clipped], "known")
-    return core.node("Mul", [known, core.constant("slope", spec.slope)], "lines")
+    return core.node("Where", [missing, core.constant("zero", np.array(0.0)), clipped], "known")
 
 
 def _bins(core: Fragment, spec: LinearSpec, wide: str, missing: str) -> str:
@@ -61,8 +77,7 @@ def _bins(core: Fragment, spec: LinearSpec, wide: str, missing: str) -> str:
     return core.node("Gather", [core.constant("bin_weights", spec.bin_weights.ravel()), place], "bin_values", axis=0)
 
 
-def _tables(core: Fragment, spec: LinearSpec) -> str:
-    """(n, k) weight of each hash: full hash modulo its table's size."""
+def _id_place(core: Fragment, spec: LinearSpec) -> str:
+    """(n, k) place of each hash: full hash modulo its table's size."""
     within = core.node("Mod", ["ids", core.constant("id_sizes", spec.id_sizes)], "id_within")
-    place = core.node("Add", [within, core.constant("id_offsets", spec.id_offsets)], "id_place")
-    return core.node("Gather", [core.constant("id_weights", spec.id_weights), place], "id_values", axis=0)
+    return core.node("Add", [within, core.constant("id_offsets", spec.id_offsets)], "id_place")

@@ -18,7 +18,7 @@ from models.errors import PlanError, TrainingError
 from models.plans.onnx_graph import Array, Graph, Node, read_graph
 from models.plans.tree_source import TREE_OPERATORS, tree_spec
 from models.segments import SegmentLines
-from models.specs import CodeMap, LinearSpec, ModelSpec
+from models.specs import CodeMap, LinearSpec, TreeEnsembleSpec
 
 _CARRIERS = frozenset({"Cast", "Reshape", "Identity", "Squeeze", "Flatten"})
 """Operators that change the dress of numbers, not their values (a cast to float32 is within the bounds of a proof)."""
@@ -34,7 +34,7 @@ _SEGMENT_LINES = ("Gather", "Gather", "Mul", "Add")
 class PlanSource:
     """A graph as arithmetic: p_click = sigmoid(calibrator(spec(row) + correction))."""
 
-    spec: ModelSpec
+    spec: TreeEnsembleSpec | LinearSpec
     correction: float
     calibrator: CalibratorMap
 
@@ -100,7 +100,7 @@ def _segments(graph: Graph, log_odds: str) -> tuple[SegmentLines | None, str]:
         raise PlanError(f"the lines of segments cannot be used: {error}") from error
 
 
-def _core(graph: Graph) -> ModelSpec:
+def _core(graph: Graph) -> TreeEnsembleSpec | LinearSpec:
     """Everything up to `raw_logit`."""
     last = graph.maker_of("raw_logit")
     while last.op in _CARRIERS:

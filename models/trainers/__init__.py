@@ -9,7 +9,7 @@ from models.errors import TrainingError
 if TYPE_CHECKING:
     from models.trainers.trainer import Trainer
 
-LEARNERS = ("gbdt", "logistic")
+LEARNERS = ("gbdt", "logistic", "fm")
 
 
 def trainer_named(name: str, threads: int = 1) -> Trainer:
@@ -26,4 +26,8 @@ def trainer_named(name: str, threads: int = 1) -> Trainer:
         from models.trainers.logistic import LogisticTrainer
 
         return LogisticTrainer()
+    if name == "fm":
+        from models.trainers.fm import FactorisationMachineTrainer
+
+        return FactorisationMachineTrainer()
     raise TrainingError(f"there is no learner {name!r}; choose one of {', '.join(LEARNERS)}")

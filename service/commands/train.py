@@ -9,6 +9,7 @@ import click
 import msgspec
 from rich.console import Console as RichConsole
 
+from models.trainers import LEARNERS
 from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
 from service.console import Console, key_value_table
 from service.rejected_rows import rejects_document, say_rejects
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @data_option
 @features_option
 @rows_option
-@click.option("--model", "learner", type=click.Choice(["gbdt", "logistic"]), default="gbdt", show_default=True)
+@click.option("--model", "learner", type=click.Choice(LEARNERS), default="gbdt", show_default=True)
 @registry_option
 @click.option("--name", default="default", show_default=True, help="Under which name the model is served.")
 @click.option("--seed", type=int, default=1, show_default=True)
