@@ -1,0 +1,37 @@
+"""Whatever learnt a model, the service answers what the model says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from feature_store.online.embedded import EmbeddedServer
+from models.trainers import LEARNERS
+from tests.artifacts import make_served_project
+from tests.integration.service.conftest import running, settings_of
+from tests.integration.service.test_rank import expected_p_click
+
+WITH_A_PLAN = ("gbdt", "logistic")
+"""The others are scored by ONNX Runtime, and say so."""
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+async def test_every_learners_model_is_ranked_over_http(
+    learner: str, valkey_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """Trained, exported, proven, published, planned, served: the same probabilities, the best first."""
+    project = make_served_project(tmp_path, name=f"http-{learner}", learner=learner)
+    project.materialize(valkey_server.url)
+    ads = list(range(0, 120, 3))
+    body = {"user_id": "u5", "candidates": [f"a{ad}" for ad in ads], "context": {"device": "tablet"}}
+
+    async with running(settings_of(project.registry_dir, valkey_server.url, tmp_path)) as worker:
+        answer = (await worker.rank(body)).json()
+
+    wanted = expected_p_click(project, 5, ads, "tablet")
+    assert answer["degraded"] == ([] if learner in WITH_A_PLAN else ["plan_fallback"])
+    assert {result["ad_id"]: result["p_click"] for result in answer["results"]} == pytest.approx(wanted, abs=1e-9)
+    assert [result["ad_id"] for result in answer["results"]] == sorted(wanted, key=wanted.__getitem__, reverse=True)
