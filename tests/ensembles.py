@@ -7,6 +7,7 @@ point is known to trip over. Exact leaves are multiples of 2^-10, whose sums no 
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from models.calibrator import CalibratorMap
 from models.encoder import Columns, Encoded, Layout, Side
 from models.segments import SegmentLines
-from models.specs import CodeMap, LinearSpec, ModelSpec, TreeEnsembleSpec
+from models.specs import CodeMap, FactorisationMachineSpec, LinearSpec, ModelSpec, TreeEnsembleSpec
 
 AWKWARD = (
     *(0.0, -0.0, 5e-324, -5e-324, 1e-45, -1e-45, 1e-35, 0.1, float(np.float32(0.1)), 0.5, 1.0, -1.0),
@@ -78,14 +79,14 @@ def tree_models(draw: st.DrawFn, *, exact: bool) -> RandomModel:
 
 @st.composite
 def linear_models(draw: st.DrawFn) -> RandomModel:
-    """Lines, bins and tables of any size, edges from the same pool."""
+    """Lines, bins and tables of any size, edges from the same pool; half of them with vectors."""
     layout = draw(layouts())
     n_edges = draw(st.integers(1, 5))
     pool = draw(st.lists(st.sampled_from(AWKWARD[:-2]) | st.floats(-2, 2), min_size=1, max_size=6))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     d, k = layout.n_floats, layout.n_ids
     sizes = random.integers(1, 9, size=k)
-    spec = LinearSpec(
+    spec: LinearSpec | FactorisationMachineSpec = LinearSpec(
         intercept=float(random.normal()),
         mean=random.normal(size=d),
         spread=random.uniform(0.1, 3.0, size=d),
@@ -97,6 +98,9 @@ def linear_models(draw: st.DrawFn) -> RandomModel:
         id_offsets=np.cumsum(sizes) - sizes,
         id_weights=random.normal(size=sizes.sum()),
     )
+    if rank := draw(st.sampled_from([0, 0, 1, 3])):
+        vectors = random.normal(size=(d, rank)), random.normal(size=(sizes.sum(), rank))
+        spec = FactorisationMachineSpec(spec, *vectors)
     rows = awkward_rows(random, layout, np.array(pool), [])
     return RandomModel(spec, layout, *after_the_margin(draw, random, layout, rows), rows)
 
@@ -188,7 +192,10 @@ def walked(model: RandomModel, rows: Encoded) -> list[float]:
     """The margin of each row, one test at a time."""
     if isinstance(model.spec, TreeEnsembleSpec):
         return [_trees_by_hand(model.spec, *row) for row in zip(*map(np.ndarray.tolist, rows), strict=True)]
-    return [_sum_by_hand(model.spec, *row) for row in zip(*map(np.ndarray.tolist, rows), strict=True)]
+    listed = list(zip(*map(np.ndarray.tolist, rows), strict=True))
+    if isinstance(model.spec, LinearSpec):
+        return [_sum_by_hand(model.spec, *row) for row in listed]
+    return [_sum_by_hand(model.spec.linear, *row) + _pairs_by_hand(model.spec, *row) for row in listed]
 
 
 def _trees_by_hand(spec: TreeEnsembleSpec, features: list[float], ids: list[int]) -> float:
@@ -220,3 +227,16 @@ def _sum_by_hand(spec: LinearSpec, features: list[float], ids: list[int]) -> flo
     for column, hashed in enumerate(ids):
         terms.append(spec.id_weights[spec.id_offsets[column] + hashed % spec.id_sizes[column]])
     return math.fsum(terms)
+
+
+def _pairs_by_hand(spec: FactorisationMachineSpec, features: list[float], ids: list[int]) -> float:
+    """The inner product of every two columns, one after the other."""
+    linear = spec.linear
+    vectors = []
+    for column, value in enumerate(features):
+        if not math.isnan(value):
+            z = (math.copysign(math.log(1 + abs(value)), value) - linear.mean[column]) / linear.spread[column]
+            vectors.append(spec.number_vectors[column] * min(max(z, -linear.limit), linear.limit))
+    for column, hashed in enumerate(ids):
+        vectors.append(spec.id_vectors[linear.id_offsets[column] + hashed % linear.id_sizes[column]])
+    return math.fsum(float(one @ other) for one, other in itertools.combinations(vectors, 2))

@@ -1,8 +1,8 @@
 """Plans that score a pair from what was computed apart for its user, its ad and its context.
 
 The user is worked out once per request, an ad once per change of its row; a pair costs what the two leave to be done:
-one AND and one look-up per tree, or two additions. Features of the pair itself (crosses) are worked out per pair, on
-top of the ad's part.
+one AND and one look-up per tree, two additions, or the length of a short vector. Features of the pair itself (crosses)
+are worked out per pair, on top of the ad's part.
 
 100 candidates, 200 trees of 31 leaves, 40 columns, one core: see `python -m loadtest.micro.plans`.
 """
@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from models.encoder import Block, Layout, Side
 from models.errors import EncodingError, PlanError
-from models.plans.kernel import Kernel, KernelName, linear_kernel, tree_kernel
+from models.plans.kernel import Kernel, KernelName, factorisation_machine_kernel, linear_kernel, tree_kernel
 from models.plans.parts import AdParts, Part
 from models.plans.plan import Scores, check_matrices
 from models.plans.source import PlanSource
 from models.plans.tree_tables import tree_tables
 from models.segments import Int32s, SegmentLines
-from models.specs import TreeEnsembleSpec
+from models.specs import FactorisationMachineSpec, LinearSpec
 
 COMPILED_STRIDE, NUMPY_STRIDE = 16, 1
 """Tests between two stored rows of trees: the compiled kernel applies up to 15 tests one by one in less time than a
@@ -126,9 +126,13 @@ def factorised_plan(source: PlanSource, layout: Layout, kernel: KernelName) -> F
         PlanError: a tree has more leaves than a word has bits, or a feature of the pair names the segment.
     """
     segments = source.calibrator.segments
-    if not isinstance(source.spec, TreeEnsembleSpec):
+    if isinstance(source.spec, LinearSpec):
         made = linear_kernel(kernel, source.spec, source.correction, source.calibrator)
         return FactorisedPlan(made, layout, 1, np.float64, 0, f"linear, {kernel}", segments)
+    if isinstance(source.spec, FactorisationMachineSpec):
+        made = factorisation_machine_kernel(source.spec, source.correction, source.calibrator)
+        width = 1 + source.spec.id_vectors.shape[1]
+        return FactorisedPlan(made, layout, width, np.float64, 0, "factorisation machine, numpy", segments)
     n_splits, n_trees = int(np.count_nonzero(source.spec.column >= 0)), int(source.spec.tree[-1]) + 1
     small = kernel == "numpy" and n_splits * n_trees * 8 <= MAX_TABLE_BYTES
     tables = tree_tables(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from feature_store.rows import Floats, Ids
@@ -9,6 +11,33 @@ from models.calibrator import CalibratorMap
 from models.plans.parts import check_rows, gathered
 from models.segments import Int32s
 from models.specs import Float64s, Int64s, LinearSpec
+
+
+class LinearColumns(NamedTuple):
+    """m rows of some columns as a linear model reads them: f numbers and i hashes."""
+
+    z: Float64s
+    """(m, f) standardised numbers, 0 where missing."""
+    place: Int64s
+    """(m, i) of each hash in the tables."""
+    total: Float64s
+    """(m,) weights of all of them."""
+
+
+def linear_columns(spec: LinearSpec, floats: Floats, first_float: int, ids: Ids, first_id: int) -> LinearColumns:
+    """Reads columns; see `Kernel.partial` for the arguments and `LinearSpec` for the formula."""
+    at = slice(first_float, first_float + floats.shape[1])
+    values = floats.astype(np.float64)  # (m, f)
+    missing = np.isnan(values)
+    z = (np.sign(values) * np.log(1 + np.abs(values)) - spec.mean[at]) / spec.spread[at]
+    z = np.where(missing, 0.0, z.clip(-spec.limit, spec.limit))
+    below = (values[:, :, None] > spec.edges[at]).sum(axis=2)  # NaN is above nothing
+    bins = np.where(missing, 0, below + 1)
+    weights = spec.bin_weights[np.arange(first_float, first_float + floats.shape[1]), bins]
+    lines = spec.slope[at] * z
+    at = slice(first_id, first_id + ids.shape[1])
+    place = ids % spec.id_sizes[at] + spec.id_offsets[at]
+    return LinearColumns(z, place, (lines + weights).sum(axis=1) + spec.id_weights[place].sum(axis=1))
 
 
 class NumpyLinearKernel:
@@ -21,18 +50,7 @@ class NumpyLinearKernel:
     def partial(self, floats: Floats, first_float: int, ids: Ids, first_id: int, out: Float64s) -> None:
         """See `Kernel.partial`."""
         check_rows(floats, ids, out)
-        spec = self._spec
-        at = slice(first_float, first_float + floats.shape[1])
-        values = floats.astype(np.float64)  # (m, f)
-        missing = np.isnan(values)
-        z = (np.sign(values) * np.log(1 + np.abs(values)) - spec.mean[at]) / spec.spread[at]
-        lines = np.where(missing, 0.0, spec.slope[at] * z.clip(-spec.limit, spec.limit))
-        below = (values[:, :, None] > spec.edges[at]).sum(axis=2)  # NaN is above nothing
-        bins = np.where(missing, 0, below + 1)
-        weights = spec.bin_weights[np.arange(first_float, first_float + floats.shape[1]), bins]
-        at = slice(first_id, first_id + ids.shape[1])
-        place = ids % spec.id_sizes[at] + spec.id_offsets[at]
-        out[:, 0] += (lines + weights).sum(axis=1) + spec.id_weights[place].sum(axis=1)
+        out[:, 0] += linear_columns(self._spec, floats, first_float, ids, first_id).total
 
     def score(
         self,

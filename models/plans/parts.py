@@ -14,7 +14,7 @@ from feature_store.rows import Floats, Ids
 from models.specs import Int64s
 
 Part = npt.NDArray[Any]
-"""(m, w) words of masks, or (m, 1) float64 sums."""
+"""(m, w) words of masks, or float64 sums."""
 
 
 class AdParts(NamedTuple):

@@ -1,9 +1,10 @@
 """What a graph computes, read back from it: the exporter's specification, its correction and its calibrator.
 
 A score plan must answer as the graph does, so it is derived from the graph and from nothing beside it. The shapes that
-are understood are those of `models/export` (trees, linear, calibrator) and the tree operators that LightGBM, XGBoost
-and scikit-learn are converted to. A graph of any other shape raises `PlanError` with the reason, and ONNX Runtime
-serves it. What was read is not trusted yet: `certificate.py` holds the plan against ONNX Runtime before it may answer.
+are understood are those of `models/export` (trees, linear, factorisation machine, calibrator) and the tree operators
+that LightGBM, XGBoost and scikit-learn are converted to. A graph of any other shape raises `PlanError` with the reason,
+and ONNX Runtime serves it. What was read is not trusted yet: `derivation.py` holds the plan against ONNX Runtime before
+it may answer.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from models.errors import PlanError, TrainingError
 from models.plans.onnx_graph import Array, Graph, Node, read_graph
 from models.plans.tree_source import TREE_OPERATORS, tree_spec
 from models.segments import SegmentLines
-from models.specs import CodeMap, LinearSpec, TreeEnsembleSpec
+from models.specs import CodeMap, FactorisationMachineSpec, LinearSpec, ModelSpec
 
 _CARRIERS = frozenset({"Cast", "Reshape", "Identity", "Squeeze", "Flatten"})
 """Operators that change the dress of numbers, not their values (a cast to float32 is within the bounds of a proof)."""
@@ -26,6 +27,9 @@ _CARRIERS = frozenset({"Cast", "Reshape", "Identity", "Squeeze", "Flatten"})
 _LINEAR_LINES = ("Cast", "IsNaN", "Abs", "Add", "Log", "Sign", "Mul", "Sub", "Div", "Clip", "Where", "Mul")
 _LINEAR_BINS = ("Unsqueeze", "Greater", "Cast", "ReduceSum", "Add", "Where", "Gather")
 _LINEAR_TABLES = ("Mod", "Add", "Gather")
+_VECTORS_OF_NUMBERS = ("MatMul", "Mul", "MatMul")
+_VECTORS_OF_HASHES = ("Gather", "ReduceSum", "Mul", "ReduceSum")
+_PAIRS_OF_VECTORS = ("Mul", "Sub", "ReduceSum", "Mul", "Add")
 _SEGMENTS = ("Gather", "Squeeze", "Floor", "Equal", "Less", "GreaterOrEqual", "And", "And", "Where", "Cast")
 _SEGMENT_LINES = ("Gather", "Gather", "Mul", "Add")
 
@@ -34,7 +38,7 @@ _SEGMENT_LINES = ("Gather", "Gather", "Mul", "Add")
 class PlanSource:
     """A graph as arithmetic: p_click = sigmoid(calibrator(spec(row) + correction))."""
 
-    spec: TreeEnsembleSpec | LinearSpec
+    spec: ModelSpec
     correction: float
     calibrator: CalibratorMap
 
@@ -100,7 +104,7 @@ def _segments(graph: Graph, log_odds: str) -> tuple[SegmentLines | None, str]:
         raise PlanError(f"the lines of segments cannot be used: {error}") from error
 
 
-def _core(graph: Graph) -> TreeEnsembleSpec | LinearSpec:
+def _core(graph: Graph) -> ModelSpec:
     """Everything up to `raw_logit`."""
     last = graph.maker_of("raw_logit")
     while last.op in _CARRIERS:
@@ -111,8 +115,7 @@ def _core(graph: Graph) -> TreeEnsembleSpec | LinearSpec:
         if transform != "NONE":
             raise PlanError(f"the trees answer after {transform}, a plan expects the margin")
         return tree_spec(last, *_tree_columns(graph, last.input(0)))
-    core = [node for node in graph.nodes if node.name.startswith("core/")]
-    return _linear(graph, core)
+    return _sums(graph, [node for node in graph.nodes if node.name.startswith("core/")])
 
 
 def _tree_columns(graph: Graph, matrix: str) -> tuple[int, tuple[CodeMap, ...]]:
@@ -152,16 +155,35 @@ def _width(graph: Graph, name: str) -> int:
     return graph.widths[name]
 
 
-def _linear(graph: Graph, core: list[Node]) -> LinearSpec:
-    """Reads `linear_core`, whose operators are always the same ones in the same order."""
+def _sums(graph: Graph, core: list[Node]) -> LinearSpec | FactorisationMachineSpec:
+    """Reads `linear_core` and `factorisation_machine_core`, whose operators always come in the same order."""
     ops = tuple(node.op for node in core)
     has_numbers = ops[: len(_LINEAR_LINES)] == _LINEAR_LINES
     has_hashes = "Mod" in ops
     parts = ((*_LINEAR_LINES, *_LINEAR_BINS) if has_numbers else ()) + (_LINEAR_TABLES if has_hashes else ())
     n_sums = 2 * has_numbers + has_hashes
-    if not n_sums or ops != (*parts, *["ReduceSum"] * n_sums, *["Add"] * n_sums):
+    linear = (*parts, *["ReduceSum"] * n_sums, *["Add"] * n_sums)
+    vectors = (_VECTORS_OF_NUMBERS if has_numbers else ()) + (_VECTORS_OF_HASHES if has_hashes else ())
+    pairs = (*vectors, *["Add"] * (2 * (has_numbers and has_hashes)), *_PAIRS_OF_VECTORS)
+    if not n_sums or ops not in (linear, linear + pairs):
         raise PlanError(f"operators {', '.join(dict.fromkeys(ops)) or 'outside a core'} are no model that plans know")
+    spec = _linear(graph, has_numbers=has_numbers, has_hashes=has_hashes)
+    return spec if ops == linear else _with_vectors(graph, spec)
 
+
+def _with_vectors(graph: Graph, spec: LinearSpec) -> FactorisationMachineSpec:
+    """The linear part with the vectors beside it."""
+    n_columns = {"number": len(spec.slope), "id": len(spec.id_weights)}
+    found = {name: graph.constant(f"core/{name}_vectors") for name, n in n_columns.items() if n}
+    rank = (0, *next(iter(found.values())).shape)[-1]
+    for name, array in found.items():
+        if array.shape != (n_columns[name], rank) or array.dtype != np.float64 or not rank:
+            raise PlanError(f"{n_columns[name]} {name} columns with vectors {array.dtype} {array.shape}")
+    numbers, hashes = (found.get(name, np.empty((0, rank))) for name in n_columns)
+    return FactorisationMachineSpec(spec, numbers, hashes)
+
+
+def _linear(graph: Graph, *, has_numbers: bool, has_hashes: bool) -> LinearSpec:
     def numbers(name: str, shape: tuple[int, ...]) -> Array:
         return graph.constant(f"core/{name}") if has_numbers else np.empty(shape)
 

@@ -25,6 +25,7 @@ from models.plans.parts import AdParts
 from models.plans.plan import Scores
 from models.registry.predictor import AdColumns, Predictor
 from models.registry.registry import Registry
+from models.trainers import LEARNERS
 from service.candidates import GivenAds
 from tests.artifacts import DEVICES, HASH_SEED, make_served_project
 
@@ -90,9 +91,9 @@ class KeptAds(GivenAds):
         return self._unlisted, Block(block.floats[self._unlisted], block.ids[self._unlisted])
 
 
-@pytest.fixture(scope="module", params=["gbdt", "logistic"])
+@pytest.fixture(scope="module", params=LEARNERS)
 def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Published:
-    """Models with plans of their own: in ONNX Runtime, in both kernels, and in NumPy without its large table."""
+    """One model of each learner, in ONNX Runtime, in both kernels, and in NumPy without its large table."""
     project = make_served_project(tmp_path_factory.mktemp(request.param), learner=request.param)
     artifact = Registry(project.registry_dir).get(project.version)
     plans = {"generic": Predictor(artifact, PlanChoice("generic"))}

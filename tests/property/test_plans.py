@@ -21,7 +21,7 @@ from models.plans import factorised
 from models.plans.agreement import agreement
 from models.plans.factorised import FactorisedPlan, factorised_plan
 from models.plans.generic import GenericPlan
-from models.plans.kernel import KernelName, compiled_kernels_are_built, linear_kernel, tree_kernel
+from models.plans.kernel import KernelName, compiled_kernels_are_built, tree_kernel
 from models.plans.parts import AdParts
 from models.plans.plan import Scores
 from models.plans.source import PlanSource, plan_source
@@ -161,8 +161,7 @@ def plans(source: PlanSource, model: RandomModel) -> Iterator[FactorisedPlan]:
     segments = source.calibrator.segments
     for kernel in KERNELS:
         if not isinstance(source.spec, TreeEnsembleSpec):
-            made = linear_kernel(kernel, source.spec, source.correction, source.calibrator)
-            yield FactorisedPlan(made, model.layout, 1, np.float64, 0, f"linear, {kernel}", segments)
+            yield factorised_plan(source, model.layout, kernel)
             continue
         for stride in STRIDES:
             tables = tree_tables(source.spec, model.layout.n_ids, source.correction, source.calibrator, stride=stride)

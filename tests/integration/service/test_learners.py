@@ -12,9 +12,6 @@ from tests.artifacts import make_served_project
 from tests.integration.service.conftest import running, settings_of
 from tests.integration.service.test_rank import expected_p_click
 
-WITH_A_PLAN = ("gbdt", "logistic")
-"""The others are scored by ONNX Runtime, and say so."""
-
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -32,6 +29,6 @@ async def test_every_learners_model_is_ranked_over_http(
         answer = (await worker.rank(body)).json()
 
     wanted = expected_p_click(project, 5, ads, "tablet")
-    assert answer["degraded"] == ([] if learner in WITH_A_PLAN else ["plan_fallback"])
+    assert answer["degraded"] == []
     assert {result["ad_id"]: result["p_click"] for result in answer["results"]} == pytest.approx(wanted, abs=1e-9)
     assert [result["ad_id"] for result in answer["results"]] == sorted(wanted, key=wanted.__getitem__, reverse=True)

@@ -19,7 +19,7 @@ from models.export.graph import export_graph
 from models.plans.onnx_graph import read_graph
 from models.plans.source import plan_source
 from models.segments import SegmentLines
-from models.specs import CodeMap, LinearSpec, TreeEnsembleSpec
+from models.specs import CodeMap, FactorisationMachineSpec, LinearSpec, TreeEnsembleSpec
 
 TREES = TreeEnsembleSpec(
     n_features=1,
@@ -44,11 +44,14 @@ LINEAR = LinearSpec(
     id_offsets=np.array([0]),
     id_weights=np.array([0.0, 1.0, 2.0, 3.0]),
 )
+MACHINE = FactorisationMachineSpec(
+    LINEAR, np.array([[0.5, -1.0]]), np.array([[0.0, 0.1], [1.0, 0.2], [2.0, 0.3], [3.0, 0.4]])
+)
 PIECEWISE = CalibratorMap("piecewise", 0.1, np.array([-2.0, 0.0, 1.0]), np.array([0.5, 1.2, 0.3, 2.0]))
 SEGMENTED = replace(PIECEWISE, segments=SegmentLines(0, np.array([1.0, 0.5]), np.array([0.0, 0.7])))
 GRAPHS = tuple(
     export_graph(spec, -0.5, calibrator, 1, 1)
-    for spec, calibrator in ((TREES, PIECEWISE), (LINEAR, PIECEWISE), (TREES, SEGMENTED))
+    for spec, calibrator in ((TREES, PIECEWISE), (LINEAR, PIECEWISE), (MACHINE, PIECEWISE), (TREES, SEGMENTED))
 )
 
 
@@ -60,7 +63,7 @@ def model(
     return helper.make_model(helper.make_graph(nodes, "g", inputs, [], constants)).SerializeToString()
 
 
-@pytest.mark.parametrize("graph", GRAPHS, ids=["trees", "linear", "segments"])
+@pytest.mark.parametrize("graph", GRAPHS, ids=["trees", "linear", "factorisation machine", "segments"])
 def test_our_own_graphs_read_as_the_onnx_package_reads_them(graph: bytes) -> None:
     """Every node, attribute, constant and width."""
     wanted = onnx.ModelProto.FromString(graph).graph
@@ -245,7 +248,7 @@ def test_a_damaged_graph_is_read_or_refused(graph: bytes, flips: list[tuple[floa
         plan_source(bytes(damaged))
 
 
-@pytest.mark.parametrize("graph", GRAPHS, ids=["trees", "linear", "segments"])
+@pytest.mark.parametrize("graph", GRAPHS, ids=["trees", "linear", "factorisation machine", "segments"])
 @pytest.mark.parametrize(
     "value", [None, 7, -1, 0.5, "odd", [], [3], [-(2**63)] * 4, [0.5], ["LEAF"], np.ones((2, 2))], ids=repr
 )
@@ -266,7 +269,7 @@ def test_an_attribute_of_another_kind_is_read_or_refused(graph: bytes, value: ob
             plan_source(changed.SerializeToString())
 
 
-@pytest.mark.parametrize("graph", GRAPHS, ids=["trees", "linear", "segments"])
+@pytest.mark.parametrize("graph", GRAPHS, ids=["trees", "linear", "factorisation machine", "segments"])
 @pytest.mark.parametrize(
     "value",
     [np.zeros(0), np.ones(2), np.ones((3, 1)), np.full(1, -1), np.full(1, 2**62), np.array(np.nan)],
