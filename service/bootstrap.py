@@ -47,6 +47,9 @@ LAG_SAMPLE_MS = 100.0
 SWITCH_INTERVAL_S = 0.0002
 """How long a worker thread that computes in Python may keep the event loop waiting for its turn. Python's own 5 ms
 would show in the answers while item tables refresh or a model loads."""
+START_PATIENCE_S = 0.4
+"""How long a start waits, twice, for a store that took the connection and does not answer, where the disk can stand in
+for it: with what else a start takes, two seconds."""
 CATALOGUE_TIMEOUT_MS = 3_000.0
 """One command of the item table's reader; a frozen store may hold up the end of the process for no longer."""
 
@@ -122,7 +125,7 @@ class Runtime:
         for name in self._settings.registry.models:
             registry = Registry(self._settings.registry.dir, name)
             version = await asyncio.to_thread(champion_of, registry)
-            model = await self._loading.load(registry, version)
+            model = await self._loading.load(registry, version, patience_s=START_PATIENCE_S)
             serve(model, self._slots, self.telemetry)
             logger.info("a model is ready", extra={"model": name, "model_version": version})
 

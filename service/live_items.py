@@ -62,27 +62,28 @@ class LiveItems:
         assert self._source.table is not None, "load() comes first"
         return self._source.table
 
-    async def load(self) -> None:
+    async def load(self, patience_s: float | None = None) -> None:
         """Maps the last snapshot and follows the store from there, or reads the table from the store.
 
+        Args:
+            patience_s: how long the store may take where there is a snapshot; the next refresh asks again.
         Raises:
             StoreError: the store is away or lacks a view, and no snapshot can stand in.
             TooManyItems: the catalogue is larger than the limit.
         """
         no_snapshot = await asyncio.to_thread(self._restore)
         try:
-            is_followed = await self._follow(asyncio.to_thread)
+            async with asyncio.timeout(patience_s if no_snapshot is None else None):
+                is_followed = await self._follow(asyncio.to_thread)
             while not is_followed and no_snapshot is not None:
                 await asyncio.sleep(BUILDER_POLL_S)
                 is_followed = await self._follow(asyncio.to_thread)
+        except TimeoutError:
+            self._begin_from_snapshot(f"it did not answer within {patience_s} s")
         except (StoreError, CodecError) as error:
             if no_snapshot is not None:
                 raise type(error)(f"{error}; and {no_snapshot}") from error
-            self._store_is_away = True
-            logger.warning(
-                "the item table comes from its last snapshot, because the store is away",
-                extra={"error": str(error), "ads": len(self.table), "loaded_ms": self._confirmed_ms},
-            )
+            self._begin_from_snapshot(str(error))
 
     async def refresh(self) -> None:
         """Follows the store; while it is away the last table stands."""
@@ -119,6 +120,13 @@ class LiveItems:
     def is_stale(self, now_ms: int) -> bool:
         """Whether the store has not confirmed the table for longer than is normal."""
         return self.age_ms(now_ms) > self._stale_ms
+
+    def _begin_from_snapshot(self, reason: str) -> None:
+        self._store_is_away = True
+        logger.warning(
+            "the item table comes from its last snapshot, because the store is away",
+            extra={"error": reason, "ads": len(self.table), "loaded_ms": self._confirmed_ms},
+        )
 
     def _restore(self) -> SnapshotError | None:
         """Why there is no snapshot to start from; None where there is."""

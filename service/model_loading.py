@@ -60,11 +60,14 @@ class ModelLoading:
         self._readers: dict[str, CatalogueReader] = {}
         self._items: dict[tuple[str, ...], LiveItems] = {}
 
-    async def load(self, registry: Registry, version: str, run: Run = asyncio.to_thread) -> ServedModel:
+    async def load(
+        self, registry: Registry, version: str, run: Run = asyncio.to_thread, patience_s: float | None = None
+    ) -> ServedModel:
         """One version, ready for its slot.
 
         Args:
             run: `quietly` where requests are served meanwhile.
+            patience_s: how long to wait, twice, for a store that does not answer where the disk can stand in.
         Raises:
             RegistryError: it is damaged or unproven, or trained on features that the store does not serve.
             StoreError: it needs an item table, the store is away and no snapshot can stand in.
@@ -79,9 +82,14 @@ class ModelLoading:
         items = None
         if inputs.views:
             reader = self._reader(inputs.project)
-            await run(lambda: _check_schema(f"{registry.name} {version}", inputs, reader))
+            model_name = f"{registry.name} {version}"
+            try:
+                async with asyncio.timeout(patience_s):
+                    await run(lambda: _check_schema(model_name, inputs, reader))
+            except TimeoutError:
+                _schema_unknown(model_name, f"it did not answer within {patience_s} s")
             if inputs.ad_views and self._items_of is not None:
-                items = await self._loaded_items(self._items_of, reader, inputs.ad_views)
+                items = await self._loaded_items(self._items_of, reader, inputs.ad_views, patience_s)
                 await _derive(predictor, items)
         await run(lambda: _warm_up(predictor))
         model = ServedModel(
@@ -116,13 +124,13 @@ class ModelLoading:
         return self._readers[project]
 
     async def _loaded_items(
-        self, items_of: ItemsOf, reader: CatalogueReader, views: Sequence[FeatureView]
+        self, items_of: ItemsOf, reader: CatalogueReader, views: Sequence[FeatureView], patience_s: float | None
     ) -> LiveItems:
         fingerprints = tuple(view.fingerprint for view in views)
         items = self._items.get(fingerprints)
         if items is None:
             items = items_of(reader, views)
-            await items.load()
+            await items.load(patience_s)
             self._items[fingerprints] = items
         return items
 
@@ -160,12 +168,16 @@ def _check_schema(model: str, inputs: ModelInputs, reader: CatalogueReader) -> N
     try:
         finished = [state for state in reader.states() if state.finished_ms is not None]
     except StoreError as error:
-        logger.warning("the store cannot be asked for its schema", extra={"model": model, "error": str(error)})
+        _schema_unknown(model, str(error))
         return
     for view in inputs.views:
         served = tuple(state.fingerprint for state in finished if state.view == view.name)
         if view.fingerprint not in served:
             raise SchemaMismatch(model, view.name, view.fingerprint, served)
+
+
+def _schema_unknown(model: str, reason: str) -> None:
+    logger.warning("the store cannot be asked for its schema", extra={"model": model, "error": reason})
 
 
 def _warm_up(predictor: Predictor) -> None:

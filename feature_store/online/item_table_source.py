@@ -4,7 +4,8 @@ All calls block and belong in a worker thread; a request reads `table` whenever 
 bases through a snapshot folder: whoever needs a new one first takes the folder's lock and makes it, the others keep
 what they have and find it at their next refresh. There is a new base
 - when the catalogue has another version or its stream has a gap: read anew from the store;
-- when changes no longer fit into the delta, or have lain there for a while: compacted from base and delta.
+- when changes no longer fit into the delta, or have lain there for a while, or somebody deleted the snapshot: compacted
+  from base and delta.
 When the store is away a refresh raises and the last table stands. Where the disk takes no snapshot, `disk_error` says
 so and this process keeps a base of its own.
 Cost of a refresh: one small read per view, and what has changed.
@@ -102,7 +103,8 @@ class ItemTableSource:
             table = self._shared_by_others() or self._followed(self.table) or self._rebuilt()
             if table is None:
                 return False
-            if table.n_changed and self._clock() - table.origin.loaded_ms >= COMPACT_AFTER_MS:
+            is_old = table.n_changed > 0 and self._clock() - table.origin.loaded_ms >= COMPACT_AFTER_MS
+            if is_old or self._snapshot_is_lost():
                 table = self._compacted(table) or table
             if self.table is not None and table is not self.table:
                 self._retired.append((self._clock(), self.table))
@@ -130,6 +132,10 @@ class ItemTableSource:
         """Lets go of tables that were replaced so long ago that no request reads them."""
         while self._retired and self._clock() - self._retired[0][0] >= RETIRED_MS:
             self._retired.pop(0)[1].release()
+
+    def _snapshot_is_lost(self) -> bool:
+        """Whether somebody deleted what the next start needs."""
+        return self.disk_error is None and self._folder.current() is None
 
     def _shared_by_others(self) -> ItemTable | None:
         """A table over a base that another process has made, brought up to date; None where there is nothing new."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ class Flaky(MemoryStore):
     """A store inside the process that may be away."""
 
     is_away = False
+    waits_for: threading.Event | None = None
 
     def load(self, view: FeatureView) -> CatalogueRows:
         self._check()
@@ -33,6 +35,8 @@ class Flaky(MemoryStore):
         return super().changes(view, since)
 
     def _check(self) -> None:
+        if self.waits_for is not None:
+            self.waits_for.wait(timeout=30)
         if self.is_away:
             raise StoreDown("the store is away")
 
@@ -131,6 +135,22 @@ async def test_a_start_without_the_store_uses_the_snapshot(store: Flaky, clock: 
     await items.refresh()
 
     assert from_snapshot == ([1.0, 2.0], True)
+    assert not items.is_stale(clock())
+
+
+async def test_a_start_does_not_wait_for_a_store_that_hangs(store: Flaky, clock: Now, tmp_path: Path) -> None:
+    """It took the connection and says nothing: the snapshot is as good as when the store is away."""
+    await items_of(store, tmp_path, clock).load()
+    answers = threading.Event()
+    store.waits_for = answers
+
+    items = items_of(store, tmp_path, clock)
+    await items.load(patience_s=0.01)
+    from_snapshot = first_numbers(items, "a1", "a2")
+    answers.set()
+    await items.refresh()
+
+    assert from_snapshot == [1.0, 2.0]
     assert not items.is_stale(clock())
 
 

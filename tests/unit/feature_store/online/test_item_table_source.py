@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -220,6 +221,21 @@ def test_a_damaged_snapshot_is_made_again(machine: Machine) -> None:
 
     assert profiles(source, "a1", "a2") == [1.0, 2.0]
     assert SnapshotFolder(machine.folder, VIEWS).current() != folder
+
+
+def test_a_deleted_snapshot_is_written_again(machine: Machine) -> None:
+    """Somebody tidied up: nobody notices, until a worker starts while the store is away."""
+    source = machine.worker()
+    source.refresh()
+    shutil.rmtree(machine.folder)
+
+    source.refresh()
+    machine.store.is_away = True
+    later = machine.worker()
+    later.restore()
+
+    assert profiles(source, "a1", "a2") == profiles(later, "a1", "a2") == [1.0, 2.0]
+    assert machine.store.n_loads == len(VIEWS)
 
 
 def test_a_disk_that_takes_nothing_leaves_each_worker_its_own(machine: Machine) -> None:
