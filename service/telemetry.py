@@ -17,7 +17,7 @@ import os
 from array import array
 from collections import Counter as Tally
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +26,18 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from service.knowledge import ViewRows
+from service.wire import DegradedCode
 
 STAGES = ("parse", "features", "assemble", "model", "rank", "encode")
 ROW_STATUSES = ("present", "missing", "stale")
 Reals = npt.NDArray[np.float64]
+
+KNOWN_LABELS = {
+    "shed": ("queue_full", "queue_time"),
+    "degraded": get_args(DegradedCode),
+    "store_errors": ("read", "decode", "items", "snapshot"),
+}
+"""Of counters of what should not happen."""
 
 MULTIPROC_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -109,6 +117,9 @@ class Telemetry:
             "rows": self._counter("feature_rows_total", "Feature rows read for requests.", "view", "status"),
             "store_errors": self._counter("store_errors_total", "Operations of the online store that failed.", "op"),
         }
+        for name, values in KNOWN_LABELS.items():
+            for value in values:
+                self._tallies[name].labels(value)  # there from the start, at 0: a rate needs a value before the first
         self._tally: Tally[tuple[str, tuple[str, ...]]] = Tally()
         self._stages = array("d")
         self._rows: dict[str, list[int]] = {}

@@ -86,6 +86,15 @@ def test_a_flush_goes_in_steps_and_one_that_is_called_off_loses_nothing() -> Non
     assert (half_way[count], after[count]) == (STEP_VALUES, 3 * STEP_VALUES)
 
 
+def test_what_should_not_happen_is_counted_from_zero() -> None:
+    """A series that begins with its first event has no rate of it, and nobody finds its name before."""
+    seen = samples(exposition(Telemetry().registry).decode())
+
+    assert seen["clickserve_shed_total", (("reason", "queue_time"),)] == 0
+    assert seen["clickserve_degraded_answers_total", (("code", "store_down"),)] == 0
+    assert seen["clickserve_store_errors_total", (("op", "snapshot"),)] == 0
+
+
 def test_a_model_that_left_its_slot_shows_zero() -> None:
     """One is what serves."""
     telemetry = Telemetry()
