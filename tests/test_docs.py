@@ -26,7 +26,7 @@ __all__ = ["arguments", "project", "store"]
 
 README = (REPOSITORY / "README.md").read_text()
 BINARY_RANK = (REPOSITORY / "docs/binary-rank.md").read_text()
-BLOCK = re.compile(r"<!-- (runs|file): (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"<!-- (runs|file|exists): (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
 
 
 def blocks(page: str = README) -> dict[str, str]:
@@ -69,6 +69,17 @@ def test_a_strangers_log_becomes_a_ranked_answer_by_the_readme(shop: Path) -> No
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     """A command that is shown exists."""
     assert "materialize" in run_block("commands", tmp_path)
+
+
+def test_the_measurements_of_the_readme_can_be_asked_for() -> None:
+    """They take minutes to hours; that each command, option, target and module exists takes seconds."""
+    for line in blocks()["measure"].splitlines():
+        command = line.partition("#")[0].strip()
+        asked = command.replace("make ", "make -n ") if command.startswith("make") else f"{command} --help"
+        done = subprocess.run(
+            ["bash", "-euc", asked], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 
 
 def test_the_client_of_the_binary_frames_gets_the_answer_that_json_has(arguments: list[str], tmp_path: Path) -> None:

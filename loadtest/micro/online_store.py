@@ -8,6 +8,7 @@ is one. Codec and writing: best and median of five rounds, because the machine's
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import platform
@@ -212,4 +213,6 @@ async def reading(url: str, n_rows: int) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000)
+    parser = argparse.ArgumentParser(description="What the online store costs, as one JSON document.")
+    parser.add_argument("rows", nargs="?", type=int, default=200_000, help="rows that are written and read (200 000)")
+    main(parser.parse_args().rows)

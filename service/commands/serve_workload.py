@@ -20,6 +20,13 @@ REDIS_NAMES = ("REDIS_URL", "CLICKSERVE_REDIS__URL", "CLICKSERVE_REDIS__URL_FILE
 @click.option("--users", type=click.IntRange(1), default=100_000, show_default=True, help="Users with rows in Redis.")
 @click.option("--ads", type=click.IntRange(1), default=10_000, show_default=True, help="Ads with rows in Redis.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="0 picks a free one.")
+@click.option(
+    "--admin-port",
+    type=click.IntRange(0, 65_535),
+    default=0,
+    show_default=True,
+    help="For /metrics; 0 picks a free one.",
+)
 @click.option("--redis", "redis_url", help="Where the rows go; an embedded server in the folder where absent.")
 @click.option(
     "--dir",
@@ -39,6 +46,7 @@ def command(
     users: int,
     ads: int,
     port: int,
+    admin_port: int,
     redis_url: str | None,
     folder: Path | None,
     learner: Any,
@@ -69,15 +77,21 @@ def command(
     with console.progress() as on_progress:
         build(place, parameters, candidates, on_progress)
     document = {"dir": str(place.folder), "config": str(place.config), "workload": str(place.folder / "workload.json")}
+    if port and not build_only:
+        document["url"] = f"http://127.0.0.1:{port}/v1/rank"
+        document["request"] = '{"user_id": "u1", "candidates": ["a1", "a2", "a3"], "context": {"c0": 0.5}}'
+    if admin_port and not build_only:
+        document["metrics"] = f"http://127.0.0.1:{admin_port}/metrics"
     console.result(document, lambda screen: screen.print(key_value_table("reference workload", document)))
     if not build_only:
-        _become_the_service(place.config, port, workers)
+        _become_the_service(place.config, port, admin_port, workers)
     return 0
 
 
-def _become_the_service(config: Path, port: int, workers: int) -> None:
+def _become_the_service(config: Path, port: int, admin_port: int, workers: int) -> None:
     """Does not return. What is measured is what is deployed, and nothing of the build stays loaded."""
     serve = [sys.executable, "-m", "service", "serve", "--config", str(config)]
     environment = {name: value for name, value in os.environ.items() if name not in REDIS_NAMES}
     sys.stdout.flush()
-    os.execve(sys.executable, [*serve, "--port", str(port), "--workers", str(workers)], environment)
+    ports = ["--port", str(port), "--admin-port", str(admin_port)]
+    os.execve(sys.executable, [*serve, *ports, "--workers", str(workers)], environment)
