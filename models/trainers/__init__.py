@@ -9,7 +9,7 @@ from models.errors import TrainingError
 if TYPE_CHECKING:
     from models.trainers.trainer import Trainer
 
-LEARNERS = ("gbdt", "logistic", "fm")
+LEARNERS = ("gbdt", "logistic", "fm", "gbdt-lr")
 
 
 def trainer_named(name: str, threads: int = 1) -> Trainer:
@@ -30,4 +30,8 @@ def trainer_named(name: str, threads: int = 1) -> Trainer:
         from models.trainers.fm import FactorisationMachineTrainer
 
         return FactorisationMachineTrainer()
+    if name == "gbdt-lr":
+        from models.trainers.leaf_logistic import LeafLogisticTrainer
+
+        return LeafLogisticTrainer(threads=threads)
     raise TrainingError(f"there is no learner {name!r}; choose one of {', '.join(LEARNERS)}")

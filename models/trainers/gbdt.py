@@ -1,9 +1,7 @@
 """Gradient-boosted trees (LightGBM) on numbers and category codes.
 
-The path is the number of trees. Settings are frozen: they were chosen on the first part of small and large logs by time
-and do not depend on the log at hand, except that leaves must hold a fair share of a small log. Deterministic: the same
-data, seed and thread count give the same trees. Columns are float32, as the served graph gets them, so a threshold
-found here lies between two values that serving can tell apart.
+The path is the number of trees. Deterministic: the same data, seed and thread count give the same trees. Columns are
+float32, as the served graph gets them, so a threshold found here lies between two values that serving can tell apart.
 """
 
 from __future__ import annotations
@@ -18,27 +16,13 @@ from models.encoder import Encoded
 from models.errors import TrainingError
 from models.fitting.category_codes import apply_codes, fit_codes
 from models.fitting.lightgbm_text import tree_spec
+from models.fitting.tree_settings import TREE_SETTINGS
 from models.specs import CodeMap, TreeEnsembleSpec
 from models.trainers.trainer import Float64s, TrainingSet
 
 MAX_ROUNDS = 1_000
 PATIENCE = 30
 """Rounds without progress on the held-out rows after which the path ends."""
-
-SETTINGS: dict[str, float | int | str | bool] = {
-    "objective": "binary",
-    "learning_rate": 0.07,
-    "num_leaves": 15,
-    "min_data_in_leaf": 50,
-    "lambda_l2": 10.0,
-    "feature_fraction": 0.5,
-    "bagging_fraction": 0.8,
-    "bagging_freq": 1,
-    "deterministic": True,
-    "force_row_wise": True,
-    "feature_pre_filter": False,
-    "verbosity": -1,
-}
 
 
 @dataclass(frozen=True)
@@ -84,7 +68,7 @@ class GbdtTrainer:
         return GbdtModel(booster, code_maps, len(data.float_names), names, parameters | {"rounds": rounds})
 
     def _parameters(self, seed: int) -> dict[str, float | int | str | bool]:
-        return SETTINGS | self.overrides | {"seed": seed, "num_threads": self.threads}
+        return TREE_SETTINGS | self.overrides | {"seed": seed, "num_threads": self.threads}
 
 
 class GbdtPath:
