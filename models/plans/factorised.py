@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from models.encoder import Block, Layout, Side
 from models.errors import EncodingError, PlanError
-from models.plans.kernel import Kernel, KernelName, factorisation_machine_kernel, linear_kernel, tree_kernel
+from models.plans.kernel import Kernel, KernelName, linear_kernel, tree_kernel
+from models.plans.numpy_fm import NumpyFactorisationMachineKernel
 from models.plans.parts import AdParts, Part
 from models.plans.plan import Scores, check_matrices
 from models.plans.source import PlanSource
@@ -130,7 +131,7 @@ def factorised_plan(source: PlanSource, layout: Layout, kernel: KernelName) -> F
         made = linear_kernel(kernel, source.spec, source.correction, source.calibrator)
         return FactorisedPlan(made, layout, 1, np.float64, 0, f"linear, {kernel}", segments)
     if isinstance(source.spec, FactorisationMachineSpec):
-        made = factorisation_machine_kernel(source.spec, source.correction, source.calibrator)
+        made = NumpyFactorisationMachineKernel(source.spec, source.correction, source.calibrator)
         width = 1 + source.spec.id_vectors.shape[1]
         return FactorisedPlan(made, layout, width, np.float64, 0, "factorisation machine, numpy", segments)
     n_splits, n_trees = int(np.count_nonzero(source.spec.column >= 0)), int(source.spec.tree[-1]) + 1

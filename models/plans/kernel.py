@@ -15,13 +15,12 @@ from feature_store.rows import Floats, Ids
 from models.calibrator import CalibratorMap
 from models.errors import PlanError
 from models.plans.choice import KernelChoice
-from models.plans.numpy_fm import NumpyFactorisationMachineKernel
 from models.plans.numpy_linear import NumpyLinearKernel
 from models.plans.numpy_trees import NumpyTreeKernel
 from models.plans.parts import Part
 from models.plans.tree_tables import TreeTables
 from models.segments import Int32s
-from models.specs import FactorisationMachineSpec, Float64s, Int64s, LinearSpec
+from models.specs import Float64s, Int64s, LinearSpec
 
 KernelName = Literal["compiled", "numpy"]
 
@@ -130,10 +129,3 @@ def linear_kernel(name: KernelName, spec: LinearSpec, correction: float, calibra
         ),
     )
     return kernel
-
-
-def factorisation_machine_kernel(
-    spec: FactorisationMachineSpec, correction: float, calibrator: CalibratorMap
-) -> Kernel:
-    """The kernel over these weights and vectors: NumPy's, whose vectors leave a compiler nothing to gain."""
-    return NumpyFactorisationMachineKernel(spec, correction, calibrator)

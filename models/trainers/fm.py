@@ -5,8 +5,7 @@ have an opinion of each other. The path is the number of passes over the rows: t
 stopping early is what keeps them small. Learnt by AdaGrad on mini-batches in float64, which gives rare categories large
 steps and frequent ones small steps (Duchi et al. 2011). The order of the rows is drawn; the same seed gives the same.
 
-Source: Rendle 2010, "Factorization Machines"; the settings are of the size that Juan et al. 2016, "Field-aware
-Factorization Machines for CTR Prediction", found right for click logs.
+Source: Rendle 2010, "Factorization Machines".
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ from models.trainers.trainer import Float64s, TrainingSet
 
 ROUNDS = (10, 20, 40, 80, 160, 320)
 STRENGTH = 1000.0
-"""Of 100, 1 000, 5 000 and 20 000 the best with few trees on the first 80 % of small logs: as good as boosting alone
-with a half to a third of its trees."""
+"""Chosen of 100, 1 000, 5 000 and 20 000 by the log loss of the last fifth of three small public logs, so figures on
+just those rows flatter a little. The difference to boosting alone was below 0.4 % there, either way."""
 
 
 @dataclass(frozen=True)
