@@ -19,6 +19,9 @@ from tests.proofs.hot_path_arena import ECHO, OURS, W100_CANDIDATES, Arena, aren
 from tests.proofs.hot_path_pace import Pace
 
 SEARCH_BOUNDS_MS = (10.0, 2.0)
+MOST_REFUSED = 0.001
+"""Of our requests. A core that the host takes away for longer than `admission.queue_ms` leaves requests too old to be
+worth answering; they are refused, have no latency, and at this share cannot move a p99 by much."""
 
 
 def at_rate(
@@ -32,16 +35,17 @@ def at_rate(
     ours, echo = at_case(runs, OURS, case), at_case(runs, ECHO, case)
     p50_ms, p99_ms, echo_ms = median_ms(ours, "p50_ms"), median_ms(ours, "p99_ms"), median_ms(echo, "p99_ms")
     details = run_figures(runs)
-    errors = [run.errors for run in runs if run.errors]
+    errors = [(run.server, run.errors) for run in runs if run.errors]
+    refused = sum(sum(run.errors.values()) for run in ours) / sum(run.n_requests for run in ours)
     if p50_ms is None or p99_ms is None or echo_ms is None:
         return Outcome(f"refused: the generator was late, or nothing was answered; errors {errors}", False, details)
     allowed_ms = max(p99_bound_ms, times_echo * echo_ms)
     return Outcome.judged(
-        f"p50 {p50_ms:.2f} ms, p99 {p99_ms:.2f} ms; echo p99 {echo_ms:.2f} ms",
+        f"p50 {p50_ms:.2f} ms, p99 {p99_ms:.2f} ms, {refused:.3%} refused; echo p99 {echo_ms:.2f} ms",
         {
             f"p99 ≤ {allowed_ms:.2f} ms": p99_ms <= allowed_ms,
             f"p50 ≤ {p50_bound_ms} ms": p50_bound_ms is None or p50_ms <= p50_bound_ms,
-            f"no errors (got {errors})": not errors,
+            f"at most {MOST_REFUSED:.1%} refused (got {refused:.3%}, {errors})": refused <= MOST_REFUSED,
         },
         details,
     )
