@@ -66,6 +66,19 @@ class CalibratorMap:
             result = self.segments.scales[segment] * result + self.segments.shifts[segment]
         return result
 
+    def followed_by(self, line: CalibratorMap) -> CalibratorMap:
+        """The same map, then the line: of one shape again, because lines of lines are lines.
+
+        Raises:
+            TrainingError: what follows has knots, or either has segments.
+        """
+        if len(line.knots) or line.segments is not None or self.segments is not None:
+            raise TrainingError("only maps without segments can be joined, and only a straight line can follow")
+        scale = line.slopes[0]
+        kind: CalibratorKind = "piecewise" if len(self.knots) else "platt"
+        offset = line.offset + scale * self.offset
+        return CalibratorMap(kind, float(offset), self.knots, scale * self.slopes, line.fitted_on, line.clicks)
+
     def segments_of(self, features: npt.NDArray[np.float32]) -> Int32s:
         """The segment of each row of (n, d) features: (n,), or (1,) where there are no segments."""
         return NO_SEGMENT if self.segments is None else self.segments.numbers(features[:, self.segments.column])

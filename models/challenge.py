@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from models.calibrator import Float64s
 from models.errors import EncodingError, PlanError, RegistryError
 from models.evaluation.comparison import entropy_difference
 from models.evaluation.evaluate import check_columns, score_frame
@@ -17,15 +18,17 @@ from models.evaluation.intervals import user_codes
 from models.logs.frame import TrainingFrame
 from models.registry.manifest import Challenge, Label, Manifest
 from models.registry.registry import Registry
-from models.training import MIN_CLICKS, TrainOutcome
+from models.training import MIN_CLICKS
 
 
-def challenge(registry: Registry, champion: str, frame: TrainingFrame, outcome: TrainOutcome) -> Challenge:
-    """How the model that `outcome` describes compares with the champion, or why it cannot be compared.
+def challenge(registry: Registry, champion: str, frame: TrainingFrame, held_out_p: Float64s, seed: int) -> Challenge:
+    """How a new model compares with the champion, or why it cannot be compared.
 
     Args:
         champion: version of the champion.
-        frame: the impressions that the outcome was trained on.
+        frame: the impressions that the new model was made from.
+        held_out_p: (m,) what the side of it that judged it promised for the last m of them.
+        seed: decides the bootstrap.
     """
     try:
         predictor = registry.load(champion)
@@ -36,7 +39,7 @@ def challenge(registry: Registry, champion: str, frame: TrainingFrame, outcome: 
         return Challenge(champion, why_not=why_not)
     n = len(frame)
     unseen = np.searchsorted(frame.time_ms, predictor.manifest.trained_on.last_ms, side="right")
-    start = max(n - len(outcome.held_out_p), int(unseen))
+    start = max(n - len(held_out_p), int(unseen))
     clicked = frame.clicked[start:]
     clicks = int(np.count_nonzero(clicked))
     if min(clicks, len(clicked) - clicks) < MIN_CLICKS:
@@ -49,10 +52,10 @@ def challenge(registry: Registry, champion: str, frame: TrainingFrame, outcome: 
         champion,
         entropy_difference(
             clicked,
-            outcome.held_out_p[start - n :],
-            score_frame(predictor, frame, slice(start, n)),
+            held_out_p[start - n :],
+            score_frame(predictor, frame, slice(start, n)).p_click,
             user_codes(frame.users.codes[start:]),
-            outcome.seed,
+            seed,
         ),
     )
 

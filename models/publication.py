@@ -87,7 +87,7 @@ def publish(
             negative_sampling_rate=outcome.negative_rate,
         ),
         reference_position=provenance.reference_position,
-        calibrator=_described(outcome.calibrator, encoder),
+        calibrator=described_calibrator(outcome.calibrator, encoder),
         metrics=outcome.metrics,
         seed=outcome.seed,
         parameters=outcome.model.parameters,
@@ -99,6 +99,7 @@ def publish(
         better_than_base_rate=outcome.better_than_base_rate,
         suspicion=outcome.suspicion,
         challenge=challenge,
+        importance=outcome.model.importance,
     )
     files = {
         GRAPH: graph,
@@ -112,7 +113,6 @@ def publish(
                 manifest=named,
                 reliability=outcome.reliability,
                 base_rate_entropy=outcome.base_rate_entropy,
-                importance=outcome.model.importance,
                 coverage=outcome.reference.coverage(),
             )
         )
@@ -122,7 +122,7 @@ def publish(
     return published
 
 
-def _described(calibrator: CalibratorMap, encoder: Encoder) -> Calibrator:
+def described_calibrator(calibrator: CalibratorMap, encoder: Encoder) -> Calibrator:
     """A calibrator as the manifest tells of it."""
     lines = calibrator.segments
     if lines is None:

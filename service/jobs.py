@@ -28,6 +28,7 @@ from models.logs.frame import TrainingFrame, build_frame
 from models.logs.reader import own_project, read_log
 from models.logs.truth import truth_of
 from models.publication import Provenance, publish
+from models.recalibration import publish_recalibrated, recalibrate
 from models.registry.gate import Gate
 from models.registry.manifest import Interval, Label
 from models.registry.predictor import Predictor
@@ -74,7 +75,7 @@ def train_and_publish(
     """
     champion = registry.champion()  # asked first: an unreadable registry should not cost a training
     outcome = train(training_set(frame), trainer_named(learner), options, seed, on_progress)
-    compared = None if champion is None else challenge(registry, champion, frame, outcome)
+    compared = None if champion is None else challenge(registry, champion, frame, outcome.held_out_p, seed)
     label = frame.log.project.label
     provenance = Provenance(
         source=source,
@@ -83,6 +84,28 @@ def train_and_publish(
         created_ms=system_clock(),
     )
     return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress, compared)
+
+
+def recalibrate_and_publish(
+    frame: TrainingFrame, *, registry: Registry, version: str, source: str, seed: int, on_progress: OnProgress
+) -> Published:
+    """Fits a calibrator to the impressions that a version was not trained on, and publishes its core with it.
+
+    Raises:
+        TrainingError: too few fresh clicks.
+        EncodingError, PlanError, ExportError, ProofMissing, RegistryError: as `models.recalibration`.
+    """
+    champion = registry.champion()
+    artifact = registry.get(version)
+    on_progress("recalibrating", 0.0)
+    found = recalibrate(Predictor(artifact), artifact.graph, frame, source, seed)
+    on_progress("recalibrating", 0.8)
+    compared = None if champion is None else challenge(registry, champion, found.fresh, found.held_out_p, seed)
+    published = publish_recalibrated(
+        artifact, found, registry, Gate(), source=source, created_ms=system_clock(), challenge=compared
+    )
+    on_progress("recalibrating", 1.0)
+    return published
 
 
 @dataclass(frozen=True, slots=True)

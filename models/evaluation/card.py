@@ -14,7 +14,7 @@ import jinja2
 
 from models.evaluation.calibration import ReliabilityBin
 from models.evaluation.reliability_plot import reliability_plot
-from models.registry.manifest import FIRST_PLAUSIBLE_MS, Calibrator, Interval, Manifest
+from models.registry.manifest import FIRST_PLAUSIBLE_MS, Calibrator, Interval, Manifest, Recalibrated
 
 TEMPLATES = Path(__file__).parent / "templates"
 TOP_COLUMNS = 15
@@ -48,8 +48,6 @@ class CardFacts:
     manifest: Manifest
     reliability: Sequence[ReliabilityBin]
     base_rate_entropy: Interval
-    importance: dict[str, float]
-    """Share of each used column in the model's decisions."""
     coverage: dict[str, float]
     """Share of impressions in which each column was present."""
 
@@ -71,6 +69,7 @@ def render_card(facts: CardFacts) -> dict[str, bytes]:
         "percent": _percent,
         "duration": _duration,
         "segments": _segments,
+        "recalibrated": _recalibrated,
     }
     values = {
         "manifest": facts.manifest,
@@ -91,14 +90,26 @@ def render_card(facts: CardFacts) -> dict[str, bytes]:
 
 def _columns(facts: CardFacts) -> list[tuple[str, float, float]]:
     """Name, importance and coverage of the most important columns, then of the least covered."""
-    ranked = sorted(facts.coverage, key=lambda name: (-facts.importance.get(name, 0.0), facts.coverage[name]))
-    return [(name, facts.importance.get(name, 0.0), facts.coverage[name]) for name in ranked[:TOP_COLUMNS]]
+    importance = facts.manifest.importance
+    ranked = sorted(facts.coverage, key=lambda name: (-importance.get(name, 0.0), facts.coverage[name]))
+    return [(name, importance.get(name, 0.0), facts.coverage[name]) for name in ranked[:TOP_COLUMNS]]
 
 
 def _segments(calibrator: Calibrator) -> str:
     """Which have a line of their own, and the clicks behind it."""
     lines = [f"{segment.number} ({segment.clicks:,} clicks)" for segment in calibrator.segments]
     return f"{', '.join(lines) or 'none'} calibrated by a line of their own, all others by the common map alone"
+
+
+def _recalibrated(fresh: Recalibrated) -> str:
+    """Whose core it is, and what the new calibrator changed."""
+    ratio = fresh.before["calibration_ratio"]
+    return (
+        f"The core is that of version {fresh.version}, to the bit; only the calibrator is new, fitted to "
+        f"{fresh.impressions:,} impressions with {fresh.clicks:,} clicks from {_moment(fresh.first_ms)} to "
+        f"{_moment(fresh.last_ms)}. With the old calibrator, promised / seen clicks were {_figure(ratio.value)} "
+        f"({_figure(ratio.low)} to {_figure(ratio.high)}) on the impressions that judge it."
+    )
 
 
 def _day(time_ms: int) -> str:

@@ -13,8 +13,9 @@ from models.errors import EncodingError
 from models.evaluation.calibration import ReliabilityBin, reliability
 from models.evaluation.intervals import all_metrics, user_codes
 from models.logs.frame import TrainingFrame
+from models.plans.plan import Scores
 from models.registry.files import write_over
-from models.registry.manifest import Interval, TrainedOn
+from models.registry.manifest import Interval, Manifest
 from models.registry.predictor import Predictor
 
 CHUNK_ROWS = 65_536
@@ -43,7 +44,7 @@ def evaluate(predictor: Predictor, frame: TrainingFrame, seed: int = 0) -> Evalu
         MetricError: the log has only clicks or none.
     """
     check_columns(predictor.manifest.inputs, frame.inputs)
-    p_click = score_frame(predictor, frame, slice(0, len(frame)))
+    p_click = score_frame(predictor, frame, slice(0, len(frame))).p_click
     return Evaluation(
         version=predictor.manifest.version,
         metrics=all_metrics(frame.clicked, p_click, user_codes(frame.users.codes), seed),
@@ -54,25 +55,31 @@ def evaluate(predictor: Predictor, frame: TrainingFrame, seed: int = 0) -> Evalu
     )
 
 
-def score_frame(predictor: Predictor, frame: TrainingFrame, rows: slice) -> npt.NDArray[np.float64]:
-    """(m,) p_click of m neighbouring impressions of a frame whose columns are the model's."""
+def score_frame(predictor: Predictor, frame: TrainingFrame, rows: slice) -> Scores:
+    """Scores of m neighbouring impressions of a frame whose columns are the model's."""
     edges = range(rows.start, rows.stop, CHUNK_ROWS)
     chunks = [slice(start, min(start + CHUNK_ROWS, rows.stop)) for start in edges]
-    scores = [predictor.plan.score(*frame.encode(predictor.encoder, chunk)).p_click for chunk in chunks]
-    return np.concatenate(scores) if scores else np.empty(0)
+    scores = [predictor.plan.score(*frame.encode(predictor.encoder, chunk)) for chunk in chunks]
+    nothing = Scores(np.empty(0), np.empty(0))
+    return Scores(*map(np.concatenate, zip(nothing, *scores, strict=True)))
 
 
-def seen_in_training(trained_on: TrainedOn, frame: TrainingFrame, source: str) -> int | None:
-    """How many impressions of a frame lie in the period that a model was trained on; None where nobody can tell.
+def seen_in_training(manifest: Manifest, frame: TrainingFrame, source: str) -> int | None:
+    """How many impressions of a frame lie in the period that a model or its calibrator was fitted to.
+
+    None where nobody can tell.
 
     Without times the period is one of row numbers, and those mean the same in the same log only.
 
     Args:
         source: the frame's log, as `KIND:PATH`.
     """
+    trained_on, fresh = manifest.trained_on, manifest.recalibrated
     if trained_on.has_times != frame.log.has_time or (not trained_on.has_times and trained_on.source != source):
         return None
     inside = (frame.time_ms >= trained_on.first_ms) & (frame.time_ms <= trained_on.last_ms)
+    if fresh is not None:
+        inside |= (frame.time_ms >= fresh.first_ms) & (frame.time_ms <= fresh.last_ms)
     return int(np.count_nonzero(inside))
 
 

@@ -54,14 +54,15 @@ def reference_of(
     """Histograms of n training rows and of their out-of-sample scores."""
     return Reference(
         rows=len(encoded.features),
-        floats={name: _numbers(encoded.features[:, i]) for i, name in enumerate(float_names)},
+        floats={name: histogram(encoded.features[:, i]) for i, name in enumerate(float_names)},
         ids={name: _hashes(encoded.ids[:, i]) for i, name in enumerate(id_names)},
-        raw_logit=_numbers(raw_logit),
-        p_click=_numbers(p_click),
+        raw_logit=histogram(raw_logit),
+        p_click=histogram(p_click),
     )
 
 
-def _numbers(values: Array) -> NumberHistogram:
+def histogram(values: Array) -> NumberHistogram:
+    """Of (n,) numbers, NaN for missing."""
     known = values[~np.isnan(values)].astype(np.float64)
     edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1], method="lower")) if len(known) else known
     counts = np.bincount(np.searchsorted(edges, known, side="left"), minlength=len(edges) + 1)

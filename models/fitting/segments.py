@@ -7,6 +7,8 @@ all rows.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -44,3 +46,19 @@ def fit_segments(log_odds: Float64s, clicked: Bools, column: int, values: npt.ND
         scales[segment], shifts[segment] = fit_line(log_odds[inside], clicked[inside], pull=expected**-2.0)
     counts = (np.where(is_fitted, count, 0)[:size].tolist() for count in (impressions, clicks))
     return SegmentLines(column, scales, shifts, *map(tuple, counts))
+
+
+def kept_lines(old: SegmentLines, new: SegmentLines) -> SegmentLines:
+    """New lines where there are some, and the old ones of all other segments."""
+    size = max(len(old), len(new))
+    is_new = np.pad(np.array(new.fitted_on) > 0, (0, size - len(new)))
+    scales, shifts = (
+        np.where(is_new, _padded(fresh, size, neutral), _padded(known, size, neutral))
+        for fresh, known, neutral in ((new.scales, old.scales, 1.0), (new.shifts, old.shifts, 0.0))
+    )
+    counts = (tuple(_padded(np.array(count), size, 0).tolist()) for count in (new.fitted_on, new.clicks))
+    return SegmentLines(new.column, scales, shifts, *counts)
+
+
+def _padded(values: npt.NDArray[Any], size: int, neutral: float) -> npt.NDArray[Any]:
+    return np.pad(values, (0, size - len(values)), constant_values=neutral)

@@ -83,7 +83,10 @@ class TrainingFrame:
 
         Their features keep the whole log as history, each impression its own past.
         """
-        rows = slice(round(start * len(self)), round(end * len(self)))
+        return self.rows(slice(round(start * len(self)), round(end * len(self))))
+
+    def rows(self, rows: slice) -> TrainingFrame:
+        """Neighbouring impressions."""
         return replace(
             self,
             time_ms=self.time_ms[rows],

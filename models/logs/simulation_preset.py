@@ -115,6 +115,20 @@ class SimulationPreset:
         return self.log_odds_sd * math.sqrt(share)
 
 
+@dataclass(frozen=True, slots=True)
+class RateShift:
+    """A sudden drop: from the start of day `day` of the log on, click probabilities are `factor` of what they were."""
+
+    day: int
+    """1 or more: as many days of the log pass before it."""
+    factor: float
+    """Above 0, at most 1."""
+
+    def factor_at(self, hour: int) -> float:
+        """What the probabilities of that clock hour of the log are multiplied by."""
+        return self.factor if hour >= 24 * self.day else 1.0
+
+
 SIM_V1 = SimulationPreset(
     name="sim-v1",
     start_ms=1_767_571_200_000,  # 2026-01-05T00:00:00Z, a Monday

@@ -14,7 +14,7 @@ import numpy as np
 from models.logs.oracles import OracleQuality, OracleScore
 from models.logs.simulated_impressions import Outcomes
 from models.logs.simulated_world import DAY_MS, Floats, Indices
-from models.logs.simulation_preset import SimulationPreset
+from models.logs.simulation_preset import RateShift, SimulationPreset
 
 GENERATOR_VERSION = 1
 """Raised whenever the same preset, seed and size give another log."""
@@ -43,6 +43,7 @@ class SimulationSummary:
     generator_version: int
     seed: int
     drift: bool
+    shift: RateShift | None
     n_impressions: int
     n_clicks: int
     ctr: float
@@ -86,7 +87,9 @@ class Tally:
         self._attainable_on_tail.add(clicked[tail], outcomes.attainable_p[tail])
         self.n_seen += len(clicked)
 
-    def summary(self, preset: SimulationPreset, *, seed: int, drift: bool, intercept: float) -> SimulationSummary:
+    def summary(
+        self, preset: SimulationPreset, *, seed: int, drift: bool, shift: RateShift | None, intercept: float
+    ) -> SimulationSummary:
         """The finished sums, once every impression has been added."""
         n = self._n_impressions
         delays_ms = np.concatenate(self._delays_ms)
@@ -97,6 +100,7 @@ class Tally:
             generator_version=GENERATOR_VERSION,
             seed=seed,
             drift=drift,
+            shift=shift,
             n_impressions=n,
             n_clicks=len(delays_ms),
             ctr=len(delays_ms) / n,

@@ -31,10 +31,10 @@ from models.logs.simulated_impressions import (
 )
 from models.logs.simulated_log import SUMMARY, LogWriter, new_log_folder, write_entities
 from models.logs.simulated_world import Floats, World, build_world
-from models.logs.simulation_preset import PRESETS, SIM_V1, SimulationPreset
+from models.logs.simulation_preset import PRESETS, SIM_V1, RateShift, SimulationPreset
 from models.logs.simulation_summary import SimulationSummary, Tally
 
-__all__ = ["PRESETS", "SIM_V1", "SimulationPreset", "SimulationSummary", "simulate"]
+__all__ = ["PRESETS", "SIM_V1", "RateShift", "SimulationPreset", "SimulationSummary", "simulate"]
 
 CALIBRATION_DRAWS = 200_000
 """Impressions the intercept is solved on: the standard error of their mean probability is 0.4 % of it."""
@@ -47,6 +47,7 @@ def simulate(
     seed: int,
     out_dir: Path,
     drift: bool = True,
+    shift: RateShift | None = None,
     on_progress: Callable[[str, float], None] | None = None,
     overwrite: bool = False,
 ) -> SimulationSummary:
@@ -58,6 +59,7 @@ def simulate(
         seed: 0 or more; decides who exists and everything that happens.
         out_dir: new or empty, or a simulated log if `overwrite` is on. It appears when the log is complete.
         drift: off leaves that component out; everything else stays as it is, and the log-odds spread a little less.
+        shift: a sudden drop of the click rate; all that is shown stays as it is.
         on_progress: called with the name of the stage and the share of it that is done, 0 to 1.
     Raises:
         SimulationError: a size or seed out of range, or a folder that cannot or must not be written.
@@ -66,6 +68,11 @@ def simulate(
         raise SimulationError(f"n_impressions is {n_impressions}; a log needs 1 impression or more")
     if seed < 0:
         raise SimulationError(f"seed is {seed}; use 0 or a positive integer")
+    if shift and not (1 <= shift.day < preset.span_days and 0.0 < shift.factor <= 1.0):
+        raise SimulationError(
+            f"a shift of the click rate on day {shift.day} by {shift.factor:g}; the log has {preset.span_days} days, "
+            f"so use a day from 1 to {preset.span_days - 1} and a factor above 0 and at most 1"
+        )
     report = on_progress or _unreported
     with new_log_folder(out_dir, overwrite=overwrite) as folder:
         report("world", 0.0)
@@ -80,12 +87,14 @@ def simulate(
             for shown, rng in _hours(world, n_impressions, log_seed):
                 components = log_odds(world, shown)
                 visible = intercept + _total(components, VISIBLE)
-                true_p = _sigmoid(visible + _total(components, HIDDEN))
-                outcomes = Outcomes(true_p, attainable_probability(visible, hidden), click_delays(world, true_p, rng))
+                factor = shift.factor_at(shown.hour) if shift else 1.0
+                true_p = factor * _sigmoid(visible + _total(components, HIDDEN))
+                attainable_p = factor * attainable_probability(visible, hidden)
+                outcomes = Outcomes(true_p, attainable_p, click_delays(world, true_p, rng))
                 writer.append(shown, outcomes)
                 tally.add(components, outcomes)
                 report("impressions", tally.n_seen / n_impressions)
-        summary = tally.summary(preset, seed=seed, drift=drift, intercept=intercept)
+        summary = tally.summary(preset, seed=seed, drift=drift, shift=shift, intercept=intercept)
         (folder / SUMMARY).write_text(json.dumps(dataclasses.asdict(summary), indent=2) + "\n", encoding="utf-8")
     return summary
 

@@ -54,6 +54,11 @@ def plan_source(content: bytes) -> PlanSource:
     return PlanSource(_core(graph), correction, calibrator)
 
 
+def calibrator_of(content: bytes) -> tuple[float, CalibratorMap]:
+    """What a serialised graph does after `raw_logit`: the correction, then the calibrator. Raises as `plan_source`."""
+    return _calibrator(read_graph(content))
+
+
 def _calibrator(graph: Graph) -> tuple[float, CalibratorMap]:
     """Reads `calibrator_graph` backwards, from `p_click` to `raw_logit`."""
     sigmoid = _maker(graph, "p_click", "Sigmoid")

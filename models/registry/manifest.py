@@ -154,6 +154,20 @@ class Challenge(msgspec.Struct, frozen=True):
         )
 
 
+class Recalibrated(msgspec.Struct, frozen=True):
+    """Where a calibrator came from that was fitted after the training (see `models/recalibration.py`)."""
+
+    version: str
+    """The model whose core this one shares."""
+    source: str
+    impressions: int
+    clicks: int
+    first_ms: int
+    last_ms: int
+    before: dict[str, Interval]
+    """What `metrics` were with the old calibrator, on the same impressions."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """`manifest.json`; unknown fields are kept out by `layout`."""
 
@@ -183,3 +197,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The alarm on figures that look like a leak; None where they are credible."""
     challenge: Challenge | None = None
     """None where there was no champion."""
+    importance: dict[str, float] = {}
+    """Share of each column in the model's decisions; empty where nobody knows."""
+    recalibrated: Recalibrated | None = None
+    """None where the calibrator is the training's own; otherwise `metrics` speak of later impressions."""

@@ -72,7 +72,7 @@ def command(
     if predictions is not None:
         write_predictions(measured.evaluation, predictions)
     trained_on = predictor.manifest.trained_on
-    n_seen = seen_in_training(trained_on, part, data)
+    n_seen = seen_in_training(predictor.manifest, part, data)
     document = (
         measured.document()
         | {

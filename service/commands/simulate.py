@@ -13,6 +13,7 @@ from service.console import Console, key_value_table
 
 if TYPE_CHECKING:
     from models.logs.oracles import OracleQuality
+    from models.logs.simulation_preset import RateShift
 
 
 @click.command("simulate")
@@ -21,9 +22,23 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides the world and every draw in it.")
 @click.option("--preset", default="sim-v1", show_default=True, help="Which frozen world to draw from.")
 @click.option("--drift/--no-drift", default=True, show_default=True, help="Whether click rates drift over the days.")
+@click.option(
+    "--rate-shift",
+    metavar="DAY:FACTOR",
+    help="From that day of the log on, every click probability is FACTOR of what it was; 7:0.6 is a drop of 40 %.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier simulation in the same folder.")
 @json_option
-def command(out: Path, impressions: int, seed: int, preset: str, drift: bool, overwrite: bool, as_json: bool) -> None:
+def command(
+    out: Path,
+    impressions: int,
+    seed: int,
+    preset: str,
+    drift: bool,
+    rate_shift: str | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
     """Write a seeded, time-ordered log of impressions and late clicks, with two oracles beside it.
 
     The folder holds impressions.parquet, users.parquet, ads.parquet, truth.parquet (true and attainable click
@@ -33,6 +48,7 @@ def command(out: Path, impressions: int, seed: int, preset: str, drift: bool, ov
 
     if preset not in PRESETS:
         raise click.BadParameter(f"{preset!r} is not a preset; known are {', '.join(PRESETS)}", param_hint="--preset")
+    shift = None if rate_shift is None else _shift(rate_shift)
     console = Console(json_only=as_json)
     with console.progress() as on_progress:
         summary = simulate(
@@ -41,6 +57,7 @@ def command(out: Path, impressions: int, seed: int, preset: str, drift: bool, ov
             seed=seed,
             out_dir=out,
             drift=drift,
+            shift=shift,
             overwrite=overwrite,
             on_progress=on_progress,
         )
@@ -55,6 +72,16 @@ def command(out: Path, impressions: int, seed: int, preset: str, drift: bool, ov
         "train on it": f"clickserve train --data simulated:{out}",
     }
     console.result(asdict(summary), lambda screen: screen.print(key_value_table(f"simulated log in {out}", rows)))
+
+
+def _shift(text: str) -> RateShift:
+    from models.logs.simulation_preset import RateShift
+
+    day, _, factor = text.partition(":")
+    try:
+        return RateShift(int(day), float(factor))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not DAY:FACTOR, such as 7:0.6", param_hint="--rate-shift") from None
 
 
 def _quality(oracle: OracleQuality) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from service import cli, exit_codes
 
-N_IMPRESSIONS = 30_000
+N_IMPRESSIONS = 40_000
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +73,32 @@ def test_evaluation_is_what_its_predictions_give(
     assert seen["metrics"]["calibration_ratio"]["value"] == pytest.approx(p_click.sum() / clicked.sum(), rel=1e-6)
 
 
+def test_a_model_is_recalibrated_from_what_came_after_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The documents of both commands fit together: a new version, the old core, the gate still to pass."""
+    model = ["--registry", str(folder / "early"), "--name", "early"]
+    trained = document(capsys, ["train", *log(folder), "--rows", "0:0.25", *model])
+
+    found = document(capsys, ["recalibrate", *log(folder), *model])
+
+    shown = document(capsys, ["models", "show", found["version"], *model])
+    assert found["version"] != trained["version"]
+    assert found["recalibrated"]["version"] == trained["version"]
+    assert found["recalibrated"]["impressions"] == N_IMPRESSIONS * 3 / 4
+    assert found["core_sha256"] == shown["core_sha256"]
+    assert not found["champion"]
+    assert found["metrics"]["calibration_ratio"]["n"] == found["before"]["calibration_ratio"]["n"]
+    assert shown["recalibrated"]["before"] == found["before"]
+
+
+def test_recalibrating_on_the_training_itself_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 1 and the way out, where a person names the log that they trained on."""
+    said = refusal(
+        capsys, ["recalibrate", *log(folder), "--rows", "0:0.8", "--registry", str(folder / "registry")], code=1
+    )
+
+    assert "recalibrating needs later ones" in said
+
+
 def test_evaluation_says_which_version_it_judged_and_what_it_had_seen(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -88,8 +114,8 @@ def test_evaluation_says_which_version_it_judged_and_what_it_had_seen(
     assert later["champion"] is None
     assert later["impressions_in_training_period"] == 0
     assert whole["impressions_in_training_period"] == N_IMPRESSIONS * 4 // 5
-    assert "(the newest; there is no champion) on 30,000 impressions" in said
-    assert "warning: of 30,000 impressions, 24,000 lie in the period that this version was trained on" in said
+    assert f"(the newest; there is no champion) on {N_IMPRESSIONS:,} impressions" in said
+    assert f"warning: of {N_IMPRESSIONS:,} impressions, {N_IMPRESSIONS * 4 // 5:,} lie in the period" in said
 
 
 def test_predictions_without_a_folder_are_refused_at_once(

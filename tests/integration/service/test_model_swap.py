@@ -10,10 +10,18 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+import msgspec
+import numpy as np
 import pytest
 
 from feature_store.online.embedded import EmbeddedServer
+from models.calibrator import CalibratorMap
 from models.errors import ArtifactDamaged, ModelNotFound, ProofMissing, SchemaMismatch
+from models.export.graph import calibrator_sha256, with_calibrator
+from models.plans.generic import GenericPlan
+from models.registry.artifact import GOLDEN, GRAPH
+from models.registry.gate import Gate
+from models.registry.registry import Registry
 from service.settings import Settings
 from tests.artifacts import ServedProject, make_served_project
 from tests.integration.service.conftest import Worker, running, settings_of
@@ -52,6 +60,25 @@ def published_again(registry: Path, version: str) -> str:
     return second
 
 
+def recalibrated(registry: Path, version: str) -> str:
+    """A version with the same core, which promises half the odds. Not champion yet."""
+    home = Registry(registry)
+    artifact = home.get(version)
+    halved = CalibratorMap("platt", float(np.log(0.5)), np.empty(0), np.ones(1))
+    graph = with_calibrator(artifact.graph, 0.0, halved)
+    rows = artifact.golden
+    scores = GenericPlan(graph).score(rows.features, rows.ids)
+    files = {GRAPH: graph, GOLDEN: replace(rows, raw_logit=scores.raw_logit, p_click=scores.p_click).to_bytes()}
+    manifest = msgspec.structs.replace(artifact.manifest, calibrator_sha256=calibrator_sha256(graph))
+    return home.publish(manifest, files, lambda named: {}, Gate()).version
+
+
+def derived_files(settings: Settings) -> dict[str, tuple[int, int]]:
+    """Tables of all ads on disk: inode and time of writing by name."""
+    files = settings.items.snapshot_dir.rglob("derived-*.npy")
+    return {file.name: (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
+
+
 def promote(registry: Path, version: str) -> None:
     """Points the champion at a version, atomically, as `clickserve models promote` does."""
     pointer = registry / "default" / "champion"
@@ -74,6 +101,25 @@ async def test_a_promoted_model_serves_without_a_failed_request(
 
     assert (before, after) == (shop.version, second)
     assert [model["version"] for model in models] == [second]
+
+
+async def test_a_recalibrated_model_goes_on_with_the_tables_of_the_old_one(
+    quick: Settings, registry: Path, shop: ServedProject
+) -> None:
+    """Its core is the same to the bit, so nothing is computed anew; order stays, promises fall."""
+    second = recalibrated(registry, shop.version)
+    async with running(quick) as worker:
+        before = await worker.rank(shop.rank_body())
+        tables = derived_files(quick)
+        promote(registry, second)
+        await version_served(worker, lambda version: version == second, shop.rank_body())
+        after = await worker.rank(shop.rank_body())
+
+    old, new = (answer.json()["results"] for answer in (before, after))
+    assert tables
+    assert derived_files(quick) == tables
+    assert [result["ad_id"] for result in new] == [result["ad_id"] for result in old]
+    assert all(now["p_click"] < then["p_click"] for now, then in zip(new, old, strict=True))
 
 
 async def test_a_damaged_model_is_not_promoted_over_a_good_one(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.calibrator import Float64s
 from models.challenge import challenge
 from models.logs.frame import TrainingFrame, build_frame
 from models.publication import Provenance, publish
@@ -37,6 +38,10 @@ def trained(frame: TrainingFrame) -> TrainOutcome:
     return train(training_set(frame), trainer_named("logistic"), TrainOptions(), 0, lambda stage, share: None)
 
 
+def judged(outcome: TrainOutcome) -> tuple[Float64s, int]:
+    return outcome.held_out_p, outcome.seed
+
+
 def champion_of(frame: TrainingFrame, registry: Registry, label: str = "click") -> str:
     provenance = Provenance("made", Label(label), "none", created_ms=START_MS)
     published = publish(trained(frame), frame.inputs, provenance, registry, Gate(), lambda stage, share: None)
@@ -54,7 +59,7 @@ def test_both_are_measured_on_what_the_champion_has_not_seen(frame: TrainingFram
     registry = Registry(tmp_path / "registry")
     version = champion_of(frame.part(0, 0.85), registry)
 
-    found = challenge(registry, version, frame, trained(frame))
+    found = challenge(registry, version, frame, *judged(trained(frame)))
 
     assert found.entropy_difference is not None
     assert found.entropy_difference.n == N * 0.15
@@ -71,7 +76,7 @@ def test_a_champion_that_has_seen_the_tail_is_not_compared(frame: TrainingFrame,
     """It knows those clicks by heart and would win unfairly."""
     registry = Registry(tmp_path / "registry")
 
-    found = challenge(registry, champion_of(frame, registry), frame, trained(frame))
+    found = challenge(registry, champion_of(frame, registry), frame, *judged(trained(frame)))
 
     assert "only 0 held-out impressions with 0 clicks are later than its training" in why_not(found)
 
@@ -82,11 +87,11 @@ def test_a_champion_of_another_kind_is_not_compared(frame: TrainingFrame, tmp_pa
     elsewhere = shop_frame(tmp_path / "elsewhere", "[context.price]\n[context.at]\n")
     outcome, early = trained(frame), frame.part(0, 0.5)
 
-    other_label = challenge(others, champion_of(early, others, label="purchase"), frame, outcome)
+    other_label = challenge(others, champion_of(early, others, label="purchase"), frame, *judged(outcome))
     version = champion_of(early, registry)
-    other_columns = challenge(registry, version, elsewhere, outcome)
+    other_columns = challenge(registry, version, elsewhere, *judged(outcome))
     (registry.get(version).path / "model.onnx").write_bytes(b"")
-    damaged = challenge(registry, version, frame, outcome)
+    damaged = challenge(registry, version, frame, *judged(outcome))
 
     assert why_not(other_label) == "it predicts another label"
     assert "context.at" in why_not(other_columns)

@@ -6,14 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from models.evaluation.evaluate import Evaluation, seen_in_training, write_predictions
 from models.logs.frame import TrainingFrame, build_frame
 from models.logs.reader import read_log
-from models.registry.manifest import TrainedOn
+from models.registry.manifest import Manifest, Recalibrated, TrainedOn
 from tests.conftest import REPOSITORY
+from tests.learning import made_manifest
 from tests.logs import shop_log
 
 START_MS = 1_700_000_000_000
@@ -32,8 +34,9 @@ def timed_frame(folder: Path) -> TrainingFrame:
     return build_frame(shop_log(folder, "[context.at]\n", columns))
 
 
-def trained_on(first_ms: int, last_ms: int, source: str = "parquet:train") -> TrainedOn:
-    return TrainedOn(source, impressions=100, clicks=50, first_ms=first_ms, last_ms=last_ms)
+def trained_on(first_ms: int, last_ms: int, source: str = "parquet:train") -> Manifest:
+    log = TrainedOn(source, impressions=100, clicks=50, first_ms=first_ms, last_ms=last_ms)
+    return made_manifest(trained_on=log)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,14 @@ def test_impressions_of_the_training_period_are_counted(
 ) -> None:
     """By time, whatever the file is called: a model remembers clicks, not names."""
     assert seen_in_training(trained_on(first_ms, last_ms), timed_frame(tmp_path), "parquet:elsewhere") == n_seen
+
+
+def test_impressions_that_a_calibrator_was_fitted_to_count_as_well(tmp_path: Path) -> None:
+    """Their promised clicks add up by construction: they cannot show whether the calibrator is right."""
+    fresh = Recalibrated("v000001-c0c0c0c0", "parquet:fresh", 20, 9, START_MS + 20_000, START_MS + 39_000, {})
+    manifest = msgspec.structs.replace(trained_on(START_MS, START_MS + 9_000), recalibrated=fresh)
+
+    assert seen_in_training(manifest, timed_frame(tmp_path), "parquet:elsewhere") == 10 + 20
 
 
 def test_without_times_only_the_same_log_can_be_recognised(tmp_path: Path) -> None:

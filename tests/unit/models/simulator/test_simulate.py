@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from models.errors import SimulationError
-from models.logs.simulator import PRESETS, SIM_V1, simulate
+from models.logs.simulated_world import DAY_MS
+from models.logs.simulator import PRESETS, SIM_V1, RateShift, simulate
 from tests.simulation import SEED, SimulatedLog
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "sim_v1_summary.json"
@@ -43,8 +44,29 @@ def test_sim_v1_is_frozen(log: SimulatedLog) -> None:
             assert made[name]["attainable"] == pytest.approx(value.pop("attainable"), rel=1e-6)
             assert value.items() <= made[name].items()
         else:
-            assert made[name] == (value if isinstance(value, int | str) else pytest.approx(value, rel=1e-6))
+            assert made[name] == (value if isinstance(value, int | str | None) else pytest.approx(value, rel=1e-6))
     assert PRESETS["sim-v1"] is SIM_V1
+
+
+def test_a_shift_thins_the_clicks_of_its_days_and_changes_nothing_else(made: Callable[..., SimulatedLog]) -> None:
+    """What is shown, and what happens before, must not depend on a drop that comes later."""
+    steady, dropped = made("steady"), made("dropped", shift=RateShift(day=7, factor=0.6))
+    later = steady.impressions["time_ms"] >= SIM_V1.start_ms + 7 * DAY_MS
+
+    for column in ("time_ms", "user_id", "ad_id", "position"):
+        assert np.array_equal(steady.impressions[column], dropped.impressions[column])
+    factor = np.where(later, 0.6, 1.0)
+    assert dropped.truth["true_p"] == pytest.approx(factor * steady.truth["true_p"], rel=1e-12)
+    assert dropped.truth["attainable_p"] == pytest.approx(factor * steady.truth["attainable_p"], rel=1e-12)
+    assert np.array_equal(steady.impressions["clicked"][~later], dropped.impressions["clicked"][~later])
+    assert not np.any(dropped.impressions["clicked"][later] & ~steady.impressions["clicked"][later])
+
+
+@pytest.mark.parametrize("shift", [RateShift(0, 0.6), RateShift(14, 0.6), RateShift(7, 0.0), RateShift(7, 1.5)])
+def test_a_shift_outside_the_log_or_upwards_is_refused(tmp_path: Path, shift: RateShift) -> None:
+    """Probabilities above 1 or a drop that never comes would make figures nobody asked for."""
+    with pytest.raises(SimulationError, match=r"use a day from 1 to 13 and a factor above 0 and at most 1"):
+        simulate(SIM_V1, n_impressions=1_000, seed=1, out_dir=tmp_path / "log", shift=shift)
 
 
 def test_the_summary_file_holds_the_summary(log: SimulatedLog, log_folder: Path) -> None:

@@ -1,0 +1,111 @@
+"""`clickserve recalibrate`: probabilities made true again without learning anything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from rich.console import Console as RichConsole
+
+from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
+from service.console import Console, key_value_table
+from service.rejected_rows import rejects_document, say_rejects
+
+if TYPE_CHECKING:
+    from models.registry.manifest import Interval, Recalibrated
+    from models.registry.registry import Published
+
+
+@click.command("recalibrate")
+@data_option
+@features_option
+@rows_option
+@registry_option
+@click.option("--name", default="default", show_default=True, help="Name of the model.")
+@click.option("--version", help="Which version's core; the champion's, or the newest, where absent.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Decides the bootstrap of the intervals.")
+@click.option(
+    "--workdir", type=click.Path(file_okay=False, path_type=Path), default=Path(".clickserve/work"), show_default=True
+)
+@json_option
+def command(
+    data: str,
+    features_file: Path | None,
+    rows: tuple[float, float],
+    registry_dir: Path,
+    name: str,
+    version: str | None,
+    seed: int,
+    workdir: Path,
+    as_json: bool,
+) -> int:
+    """Fit a new calibrator to clicks that came after a model's training, and publish both as a new version.
+
+    The core stays as it is, to the bit: order within a segment does not change, and a running service keeps its tables.
+    The newest fifth of the fresh impressions judges. Publishing is not gated: `clickserve models promote` is.
+    """
+    from models.registry.registry import Registry
+    from service.jobs import read_frame, recalibrate_and_publish
+
+    console = Console(json_only=as_json)
+    registry = Registry(registry_dir, name)
+    chosen = version or registry.champion() or registry.newest()
+    with console.progress() as on_progress:
+        frame = read_frame(data, features_file, workdir, on_progress)
+        published = recalibrate_and_publish(
+            frame.part(*rows), registry=registry, version=chosen, source=data, seed=seed, on_progress=on_progress
+        )
+    rejected = {"log": frame.log.rejects, **frame.table_rejects}
+    say_rejects(console, rejected)
+    fresh = published.manifest.recalibrated
+    assert fresh is not None
+    document = _described(published, fresh) | rejects_document(rejected)
+    console.result(document, lambda screen: _show(screen, published, fresh))
+    return 0
+
+
+def _described(published: Published, fresh: Recalibrated) -> dict[str, Any]:
+    from service.jobs import figure
+
+    manifest = published.manifest
+    return {
+        "name": manifest.name,
+        "version": published.version,
+        "path": str(published.path),
+        "card": str(published.path / "card.html"),
+        "champion": published.is_champion,
+        "gate_passed": published.verdict.passed,
+        "gate_reasons": list(published.verdict.reasons),
+        "core_sha256": manifest.core_sha256,
+        "calibrator": msgspec.to_builtins(manifest.calibrator),
+        "recalibrated": msgspec.to_builtins(fresh),
+        "challenge": msgspec.to_builtins(manifest.challenge),
+        "before": {name: figure(interval) for name, interval in fresh.before.items()},
+        "metrics": {name: figure(interval) for name, interval in manifest.metrics.items()},
+    }
+
+
+def _show(screen: RichConsole, published: Published, fresh: Recalibrated) -> None:
+    manifest = published.manifest
+    judged = manifest.metrics["normalized_entropy"]
+    rows = {
+        "model": f"{manifest.name} {published.version}, the core of {fresh.version}",
+        "calibrator": f"{manifest.calibrator.kind}, fitted to {fresh.impressions:,} impressions with "
+        f"{fresh.clicks:,} clicks later than the training",
+        "judged on": f"the newest {judged.n:,} of them, with {judged.clicks:,} clicks, by a calibrator of the others",
+    }
+    for key, words in (("calibration_ratio", "promised / seen clicks"), ("normalized_entropy", "NE")):
+        rows[words] = f"{_figure(fresh.before[key])} before, {_figure(manifest.metrics[key])} now"
+    if manifest.challenge is not None:
+        rows["against champion"] = manifest.challenge.described()
+    rows["next"] = "; ".join(published.verdict.reasons) or (
+        f"clickserve models promote {published.version} puts it in front of traffic"
+    )
+    rows["model card"] = str(published.path / "card.html")
+    screen.print(key_value_table("recalibrated", rows))
+
+
+def _figure(interval: Interval) -> str:
+    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
