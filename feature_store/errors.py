@@ -6,6 +6,7 @@ FeatureStoreError
 ├── CodecError                stored bytes are not a row of the view they claim to be
 ├── LogError                  a click log cannot be read, or means something impossible
 │   └── LogNameError          the text that should name a log names none
+├── EngineError               the engine that should run the SQL of features is not to be had
 ├── MaterializeError          rows cannot be made or written
 ├── NoRowLeft                 of all rows of a view's source none can be used; carries the rejected ones
 ├── SnapshotError             an item table on disk is damaged or of other views
@@ -50,6 +51,10 @@ class LogError(FeatureStoreError):
 
 class LogNameError(LogError):
     """A text names no click log, or one that nobody described."""
+
+
+class EngineError(FeatureStoreError):
+    """DuckDB or Spark cannot run the SQL of features here."""
 
 
 class MaterializeError(FeatureStoreError):

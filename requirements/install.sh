@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 stamp=.venv/.installed
-wanted=$(cat requirements/all.lock pyproject.toml requirements/install.sh | sha256sum | cut -d' ' -f1)
+wanted=$(cat requirements/all.lock requirements/spark.lock pyproject.toml requirements/install.sh | sha256sum | cut -d' ' -f1)
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
 
 fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; }
@@ -36,4 +36,8 @@ echo "installing into .venv (once; about 800 MB)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/all.lock
 # No build isolation: it would fetch unhashed packages; setuptools is in the lock.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+# Spark is 450 MB, and nothing without Java.
+if command -v java >/dev/null; then
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --require-hashes -r requirements/spark.lock
+fi
 echo "$wanted" > "$stamp"

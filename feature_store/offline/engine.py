@@ -1,17 +1,18 @@
-"""DuckDB in this process: the one module that touches it.
+"""Who runs the SQL of features, and DuckDB in this process: the one module that touches it.
 
-The engine runs SQL over files and temporary tables and hands results out as Arrow tables, whole or in batches. It
-never installs extensions and writes nothing but what it is told to write (and spills to `spill_folder` when a sort does
-not fit into memory). One engine belongs to one thread.
+SQL is written once, in DuckDB's words; `spark.py` is the other engine, and translates. The DuckDB engine runs SQL over
+files and temporary tables and hands results out as Arrow tables, whole or in batches. It never installs extensions and
+writes nothing but what it is told to write (and spills to `spill_folder` when a sort does not fit into memory). One
+engine belongs to one thread.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Protocol, Self
 
 import duckdb
 
@@ -20,6 +21,24 @@ from feature_store.offline import arrow
 
 ROWS_PER_BATCH = 65_536
 """Rows handed out at a time: with 20 columns about 10 MB, and enough for NumPy to forget its cost per call."""
+
+
+EngineName = Literal["duckdb", "spark"]
+"""As the command line calls them."""
+
+
+class SqlEngine(Protocol):
+    """Runs DuckDB's SQL over files and temporary tables; `Engine` says what each method does."""
+
+    def about(self, what: str) -> AbstractContextManager[None]: ...
+    def close(self) -> None: ...
+    def run(self, sql: str) -> None: ...
+    def table(self, sql: str) -> arrow.Table: ...
+    def batches(self, sql: str) -> Iterator[arrow.Table]: ...
+    def rows(self, sql: str) -> list[tuple[object, ...]]: ...
+    def wholes(self, sql: str) -> tuple[int, ...]: ...
+    def columns(self, relation: str) -> dict[str, str]: ...
+    def latest(self, asked: str, history: str) -> str: ...
 
 
 class Engine:
@@ -96,6 +115,19 @@ class Engine:
     def columns(self, relation: str) -> dict[str, str]:
         """Name and SQL type of each column of a table or of a query in brackets. Raises LogError as `run`."""
         return {str(name): str(kind) for name, kind, *_ in self.rows(f"DESCRIBE FROM {relation}")}
+
+    def latest(self, asked: str, history: str) -> str:
+        """SQL relation (q, time_ms, event_time_ms, i): each question with the newest row of its key so far.
+
+        Args:
+            asked: relation (q, key, time_ms, seen_ms) of questions; those without an earlier row are left out.
+            history: relation (key, event_time_ms, i); of two rows with equal time the larger i wins.
+        """
+        return (
+            f"(SELECT k.q, k.time_ms, h.event_time_ms, h.i FROM {asked} k "
+            f"ASOF JOIN (SELECT key, event_time_ms, max(i) AS i FROM {history} GROUP BY key, event_time_ms) h "
+            "ON k.key = h.key AND k.seen_ms >= h.event_time_ms)"
+        )
 
     def keep(self, name: str, table: arrow.Table) -> None:
         """Make a temporary table of an Arrow table."""

@@ -16,7 +16,7 @@ from feature_store.errors import LogError, NoRowLeft, SchemaError
 from feature_store.offline.checks import FAILED, id_checks, judged, reject_failed, time_checks
 from feature_store.offline.columns import Columns, column_key
 from feature_store.offline.delimited import load_delimited
-from feature_store.offline.engine import Engine, quoted
+from feature_store.offline.engine import Engine, SqlEngine, quoted
 from feature_store.offline.log import Log
 from feature_store.offline.parquet import show_parquet
 from feature_store.offline.rejects import Rejects, create_reject_table, take_rejects
@@ -27,11 +27,14 @@ SINCE_EVER = -(2**62)
 """Event time of rows without one: earlier than any question."""
 
 
-def make_history(engine: Engine, name: str, view: FeatureView, project: Project, log: Log | None, workdir: Path) -> str:
+def make_history(
+    engine: SqlEngine, files: Engine, name: str, view: FeatureView, project: Project, log: Log | None, workdir: Path
+) -> str:
     """Make the temporary table of a view that is not windowed; answers what its rejected rows are counted in.
 
     Args:
-        engine: where the table is made.
+        engine: where the table is made, but for that of a file.
+        files: opens and checks files, and keeps the table of one.
         name: of the table.
         view: made from a table, from the log's own columns or by SQL.
         project: knows the files behind table views.
@@ -42,9 +45,10 @@ def make_history(engine: Engine, name: str, view: FeatureView, project: Project,
         LogError: a file is missing or cannot be read, or an SQL view sees the future.
         NoRowLeft: a table has rows, and all were rejected.
     """
-    create_reject_table(engine)
     if isinstance(view.source, TableSource):
-        return _from_table(engine, name, view, view.source, project, log, workdir)
+        create_reject_table(files)
+        return _from_table(files, name, view, view.source, project, log, workdir)
+    create_reject_table(engine)
     if log is None:
         raise LogError(f"view {view.name!r} is made from the click log, and no log was given")
     if isinstance(view.source, LogSource):
@@ -149,7 +153,7 @@ def _text_type(dtype: str) -> str:
     return "VARCHAR" if dtype == "id" else "DOUBLE"
 
 
-def _from_log(engine: Engine, name: str, view: FeatureView, source: LogSource, log: Log) -> None:
+def _from_log(engine: SqlEngine, name: str, view: FeatureView, source: LogSource, log: Log) -> None:
     columns = Columns(log.path.name, engine.columns(log.sql))
     values = ", ".join(
         f"{columns.feature_value(column, feature.dtype, feature.width)} AS f{i}"
@@ -161,7 +165,7 @@ def _from_log(engine: Engine, name: str, view: FeatureView, source: LogSource, l
     )
 
 
-def _from_sql(engine: Engine, name: str, view: FeatureView, source: SqlSource, project: Project, log: Log) -> None:
+def _from_sql(engine: SqlEngine, name: str, view: FeatureView, source: SqlSource, project: Project, log: Log) -> None:
     at = f"{project.origin}: views.{view.name}.sql"
     _show_log(engine, log, until_ms=None)
     answered = f"({source.sql})"
@@ -194,17 +198,19 @@ def _from_sql(engine: Engine, name: str, view: FeatureView, source: SqlSource, p
     _refuse_foresight(engine, name, view, source, log, at)
 
 
-def _refuse_foresight(engine: Engine, name: str, view: FeatureView, source: SqlSource, log: Log, at: str) -> None:
+def _refuse_foresight(engine: SqlEngine, name: str, view: FeatureView, source: SqlSource, log: Log, at: str) -> None:
     """Run the query again on the log as it was at an earlier time, and demand the same rows up to that time.
 
     A row that changes when later lines are added knew something that was not yet known at its event time. The time is
     the arrival of the middle click: its impression is in the earlier log, the click is not, so a query that counts a
     click from its impression on is caught, too.
     """
-    ((middle_ms,),) = engine.rows(f"SELECT quantile_disc(_click_time_ms, 0.5) FROM {log.sql}")
-    if middle_ms is None:
+    if not log.clicks:
         return
-    until_ms = int(str(middle_ms))
+    (until_ms,) = engine.wholes(
+        f"SELECT _click_time_ms FROM {log.sql} WHERE _click_time_ms IS NOT NULL "
+        f"ORDER BY _click_time_ms LIMIT 1 OFFSET {(log.clicks - 1) // 2}"
+    )
     _show_log(engine, log, until_ms=until_ms)
     names = ", ".join(["entity_id", "event_time_ms", *(quoted(feature.name) for feature in view.features)])
     engine.run(f"CREATE OR REPLACE TEMP TABLE {name}_then AS SELECT DISTINCT {names} FROM ({source.sql})")
@@ -227,7 +233,7 @@ def _refuse_foresight(engine: Engine, name: str, view: FeatureView, source: SqlS
         )
 
 
-def _show_log(engine: Engine, log: Log, until_ms: int | None) -> None:
+def _show_log(engine: SqlEngine, log: Log, until_ms: int | None) -> None:
     """The table `log` that SQL views read: as it was at a time, or all of it.
 
     The log's own columns keep their names, but the label's raw columns are left out: the canonical ones know when a

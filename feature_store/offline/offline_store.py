@@ -23,14 +23,14 @@ import numpy as np
 from feature_store.errors import LogError
 from feature_store.ids import MISSING_ID, hash_id
 from feature_store.offline import arrow
-from feature_store.offline.engine import Engine, text
+from feature_store.offline.engine import Engine, EngineName, SqlEngine, text
 from feature_store.offline.histories import SINCE_EVER, make_history
 from feature_store.offline.log import Log
 from feature_store.offline.rejects import Rejects, take_rejects
 from feature_store.offline.windows import seen_ms, window_rows
 from feature_store.project import Project
 from feature_store.rows import Floats, Ids, Rows, Times
-from feature_store.schema import EntityName, FeatureView, WindowSource
+from feature_store.schema import EntityName, FeatureView, TableSource, WindowSource
 
 
 class RowBatch(NamedTuple):
@@ -52,18 +52,21 @@ class EntityCount(NamedTuple):
 class OfflineStore:
     """The full history of a project's views. Use it as a context manager; belongs to one thread."""
 
-    def __init__(self, project: Project, log: Log | None, workdir: Path) -> None:
+    def __init__(self, project: Project, log: Log | None, workdir: Path, engine: EngineName = "duckdb") -> None:
         """Open the store.
 
         Args:
             project: which views exist and where their values come from.
             log: the click log; views that are made from files alone can do without.
             workdir: for temporary files.
+            engine: who joins; files are opened and checked by DuckDB in any case.
         """
         self.rejects: dict[str, Rejects] = {}
         """By view: rows of its table that could not be used. Filled when the view is first asked."""
         self._project, self._log, self._workdir = project, log, workdir
-        self._engine = Engine(time_zone=project.schema.time_zone, spill_folder=workdir / "spill")
+        zone, spill = project.schema.time_zone, workdir / "spill"
+        self._files = Engine(time_zone=zone, spill_folder=spill)
+        self._engine: SqlEngine = _spark(self._files, zone, spill) if engine == "spark" else self._files
         self._made: set[str] = set()  # names of tables that stay valid while the store is open
 
     def __enter__(self) -> Self:
@@ -71,6 +74,7 @@ class OfflineStore:
 
     def __exit__(self, *error: object) -> None:
         self._engine.close()
+        self._files.close()
 
     def at_impressions(self, view: FeatureView) -> Rows:
         """What was known about each impression's user or ad when it was shown; row i belongs to `_row` i of the log.
@@ -161,16 +165,10 @@ class OfflineStore:
             if answers in self._made:
                 return _Answered(history, answers)
             keyed = f"(SELECT q, entity AS key, time_ms, time_ms AS seen_ms FROM {questions})"
-        # max(i): of two rows with equal time the one created last wins.
         self._engine.run(f"""
             CREATE OR REPLACE TEMP TABLE {answers} AS
             SELECT q, i, CASE WHEN event_time_ms = {SINCE_EVER} THEN time_ms ELSE event_time_ms END AS event_time_ms
-            FROM (
-                SELECT k.q, k.time_ms, h.event_time_ms, h.i
-                FROM {keyed} k
-                ASOF JOIN (SELECT key, event_time_ms, max(i) AS i FROM {history} GROUP BY key, event_time_ms) h
-                ON k.key = h.key AND k.seen_ms >= h.event_time_ms
-            )
+            FROM {self._engine.latest(keyed, history)}
             WHERE event_time_ms = {SINCE_EVER} OR time_ms - event_time_ms <= {view.ttl_ms}
         """)
         if questions in (_IMPRESSIONS["user"], _IMPRESSIONS["ad"]):
@@ -208,9 +206,10 @@ class OfflineStore:
         """The table of a view's history, made when it is first wanted."""
         name = f"{view.name}_history"
         if name not in self._made:
-            with self._engine.about(f"view {view.name!r}"):
-                unit = make_history(self._engine, name, view, self._project, self._log, self._workdir)
-            self.rejects[view.name] = take_rejects(self._engine, unit, None)
+            engine = self._files if isinstance(view.source, TableSource) else self._engine
+            with engine.about(f"view {view.name!r}"):
+                unit = make_history(self._engine, self._files, name, view, self._project, self._log, self._workdir)
+            self.rejects[view.name] = take_rejects(engine, unit, None)
             self._made.add(name)
         return name
 
@@ -241,6 +240,12 @@ class OfflineStore:
             at = arrow.int64s(batch, "i")
             floats[at], ids[at] = _decoded(batch, view)
         return floats, ids
+
+
+def _spark(files: Engine, time_zone: str, folder: Path) -> SqlEngine:
+    from feature_store.offline.spark import SparkEngine  # translating SQL takes a library that DuckDB does without
+
+    return SparkEngine(files, time_zone=time_zone, folder=folder)
 
 
 _IMPRESSIONS: dict[EntityName, str] = {"user": "impressions_of_users", "ad": "impressions_of_ads"}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feature_store.offline.engine import Engine, text
+from feature_store.offline.engine import SqlEngine, text
 
 N_SHOWN = 10
 REJECTED = "rejected_rows"
@@ -67,12 +67,12 @@ class Rejects:
         }
 
 
-def create_reject_table(engine: Engine) -> None:
+def create_reject_table(engine: SqlEngine) -> None:
     """Make the table of rejected rows, empty, unless it is there."""
     engine.run(f"CREATE TEMP TABLE IF NOT EXISTS {REJECTED} (line BIGINT, reason VARCHAR, shown VARCHAR)")
 
 
-def take_rejects(engine: Engine, unit: str, report: Path | None) -> Rejects:
+def take_rejects(engine: SqlEngine, unit: str, report: Path | None) -> Rejects:
     """Count what was rejected since the last call, and list all of it in the file `report`, where one is named."""
     counts = engine.rows(f"SELECT reason, count(*) FROM {REJECTED} GROUP BY reason ORDER BY count(*) DESC, reason")
     if not counts:

@@ -12,82 +12,8 @@ from feature_store.errors import LogError, SchemaError
 from feature_store.ids import hash_id
 from feature_store.offline.log import Log
 from feature_store.offline.offline_store import OfflineStore
-from tests.logs import HOUR_MS, parquet, random_columns, shop_log
-
-DATED = """
-[views.profile]
-entity = "user"
-ttl = "{ttl}"
-from = "users.parquet"
-key = "id"
-event_time = {{ column = "since", unit = "ms" }}
-[views.profile.features]
-age = {{}}
-city = {{ dtype = "id", default = "nowhere" }}
-taste = {{ dtype = "float32[2]", default = 0.25 }}
-"""
-EVERY_KIND = (
-    DATED.format(ttl="9h")
-    + """
-[views.timeless]
-entity = "ad"
-ttl = "1h"
-from = "ads.csv"
-key = "id"
-[views.timeless.features]
-campaign = { dtype = "id" }
-price = {}
-
-[views.seen_place]
-entity = "user"
-ttl = "5h"
-from = "log"
-[views.seen_place.features]
-place = { dtype = "id" }
-
-[views.windows]
-entity = "user"
-ttl = "4h"
-step = "30m"
-lag = "20m"
-[views.windows.features]
-seen = { impressions = "3h" }
-rate = { ctr = "all", prior_impressions = 2 }
-
-[views.campaign]
-entity = "ad"
-ttl = "4h"
-step = "1h"
-by = "timeless.campaign"
-[views.campaign.features]
-hits = { clicks = "all" }
-
-[views.query]
-entity = "user"
-ttl = "7h"
-sql = '''
-    SELECT user_id AS entity_id, click_time_ms AS event_time_ms,
-        count(*) OVER (PARTITION BY user_id ORDER BY click_time_ms) AS n
-    FROM log WHERE clicked
-'''
-[views.query.features]
-n = {}
-"""
-)
-
-
-def write_users(folder: Path) -> None:
-    """u0 changes twice, once within the same millisecond; u1 is known from hour 20 on; u2 never."""
-    parquet(
-        folder / "users.parquet",
-        {
-            "id": ["u0", "u0", "u0", "u1"],
-            "since": [5 * HOUR_MS, 15 * HOUR_MS, 15 * HOUR_MS, 20 * HOUR_MS],
-            "age": [10, 20, 30, None],
-            "city": ["oslo", None, "rome", "oslo"],
-            "taste": pa.array([[1.0, 2.0], [3.0, 4.0], [5.0, None], None], type=pa.list_(pa.float64())),
-        },
-    )
+from tests.every_kind import DATED, every_kind_log, write_users
+from tests.logs import HOUR_MS, parquet, shop_log
 
 
 def one_a_hour(folder: Path, views: str, user: str, hours: list[int]) -> Log:
@@ -154,9 +80,7 @@ def test_what_is_materialized_at_a_time_is_what_an_impression_at_that_time_was_j
     tmp_path: Path, view_name: str
 ) -> None:
     """The one promise that makes a served feature the trained one, for every kind of source."""
-    write_users(tmp_path)
-    (tmp_path / "ads.csv").write_text("id,campaign,price\na0,c0,1.5\na1,c0,\na2,c1,3\na3,,4\n", encoding="utf-8")
-    log = shop_log(tmp_path, EVERY_KIND, random_columns(3, 300))
+    log = every_kind_log(tmp_path)
     view = log.project.schema.view(view_name)
     assert view is not None
     columns = log.columns([f"_{view.entity}_id", "_time_ms"])

@@ -1,0 +1,92 @@
+"""A small log whose views are of every kind: tables with and without times, log columns, windows, groups, SQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from feature_store.offline.log import Log
+from tests.logs import HOUR_MS, parquet, random_columns, shop_log
+
+DATED = """
+[views.profile]
+entity = "user"
+ttl = "{ttl}"
+from = "users.parquet"
+key = "id"
+event_time = {{ column = "since", unit = "ms" }}
+[views.profile.features]
+age = {{}}
+city = {{ dtype = "id", default = "nowhere" }}
+taste = {{ dtype = "float32[2]", default = 0.25 }}
+"""
+EVERY_KIND = (
+    DATED.format(ttl="9h")
+    + """
+[views.timeless]
+entity = "ad"
+ttl = "1h"
+from = "ads.csv"
+key = "id"
+[views.timeless.features]
+campaign = { dtype = "id" }
+price = {}
+
+[views.seen_place]
+entity = "user"
+ttl = "5h"
+from = "log"
+[views.seen_place.features]
+place = { dtype = "id" }
+
+[views.windows]
+entity = "user"
+ttl = "4h"
+step = "30m"
+lag = "20m"
+[views.windows.features]
+seen = { impressions = "3h" }
+rate = { ctr = "all", prior_impressions = 2 }
+
+[views.campaign]
+entity = "ad"
+ttl = "4h"
+step = "1h"
+by = "timeless.campaign"
+[views.campaign.features]
+hits = { clicks = "all" }
+
+[views.query]
+entity = "user"
+ttl = "7h"
+sql = '''
+    SELECT user_id AS entity_id, click_time_ms AS event_time_ms,
+        count(*) OVER (PARTITION BY user_id ORDER BY click_time_ms) AS n
+    FROM log WHERE clicked
+'''
+[views.query.features]
+n = {}
+"""
+)
+
+
+def write_users(folder: Path) -> None:
+    """u0 changes twice, once within the same millisecond; u1 is known from hour 20 on; u2 never."""
+    parquet(
+        folder / "users.parquet",
+        {
+            "id": ["u0", "u0", "u0", "u1"],
+            "since": [5 * HOUR_MS, 15 * HOUR_MS, 15 * HOUR_MS, 20 * HOUR_MS],
+            "age": [10, 20, 30, None],
+            "city": ["oslo", None, "rome", "oslo"],
+            "taste": pa.array([[1.0, 2.0], [3.0, 4.0], [5.0, None], None], type=pa.list_(pa.float64())),
+        },
+    )
+
+
+def every_kind_log(folder: Path) -> Log:
+    """300 impressions with late clicks and shared milliseconds; a table as Parquet, one as CSV."""
+    write_users(folder)
+    (folder / "ads.csv").write_text("id,campaign,price\na0,c0,1.5\na1,c0,\na2,c1,3\na3,,4\n", encoding="utf-8")
+    return shop_log(folder, EVERY_KIND, random_columns(3, 300))
