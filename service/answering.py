@@ -14,6 +14,8 @@ from service.model_slots import ModelSlots, ServedModel
 from service.rank_form import JSON, RankForm, Ranking
 from service.ranking import ranked
 from service.scoring import Scored, Scoring
+from service.served_log.buffer import ServedRequest
+from service.served_log.log import ServedLog
 from service.telemetry import Reals, Telemetry
 from service.wire import (
     FeatureCounts,
@@ -38,7 +40,16 @@ class Answer(Struct, frozen=True):
 class Answering:
     """Parses, scores, ranks and shapes."""
 
-    def __init__(self, slots: ModelSlots, scoring: Scoring, telemetry: Telemetry, max_candidates: int) -> None:
+    def __init__(
+        self,
+        slots: ModelSlots,
+        scoring: Scoring,
+        telemetry: Telemetry,
+        max_candidates: int,
+        served_log: ServedLog | None = None,
+    ) -> None:
+        """What is answered goes to `served_log`, where there is one."""
+        self._served_log = served_log
         self._slots = slots
         self._scoring = scoring
         self._telemetry = telemetry
@@ -69,6 +80,21 @@ class Answering:
             scored.knowledge,
         )
         written = answered.write(ranking)
+        if self._served_log is not None and self._served_log.wants(request_id):
+            table_version = scored.pairs.ads.version()
+            self._served_log.add(
+                ServedRequest(
+                    "rank",
+                    request_id,
+                    model,
+                    table_version,
+                    (request.user_id,),
+                    request.ad_ids,
+                    (request.context,),
+                    scored,
+                    order,
+                )
+            )
         return self._answer(model, scored, written, started_s, parsed_s, scored_s, ranked_s, answered.content_type)
 
     async def predict(self, body: bytes | bytearray, deadline: Deadline, request_id: str) -> Answer:
@@ -85,6 +111,21 @@ class Answering:
             for i, p_click in enumerate(_with_gaps(scored.scores.p_click, scored.n))
         ]
         answer = encode(PredictAnswer(request_id, _reference(model), predictions, scored.degraded, _counts(scored)))
+        if self._served_log is not None and self._served_log.wants(request_id):
+            table_version = scored.pairs.ads.version()
+            self._served_log.add(
+                ServedRequest(
+                    "predict",
+                    request_id,
+                    model,
+                    table_version,
+                    request.user_ids,
+                    request.ad_ids,
+                    request.contexts,
+                    scored,
+                    None,
+                )
+            )
         return self._answer(model, scored, answer, started_s, parsed_s, scored_s, scored_s, JSON.content_type)
 
     def _answer(

@@ -31,12 +31,14 @@ from service.model_loading import ModelLoading, champion_of
 from service.model_slots import ModelSlots
 from service.negotiation import json_only, json_or_frames
 from service.openapi import PREDICT_ROUTE, RANK_ROUTE
+from service.quiet_threads import quietly
 from service.readiness import Readiness
 from service.request_id import RequestIds
 from service.routes.health import health_routes
 from service.routes.models import model_routes
 from service.routes.version import version_routes
 from service.scoring import Scoring
+from service.served_log.log import WRITE_MS, Counts, ServedLog
 from service.settings import Settings
 from service.telemetry import Telemetry
 
@@ -81,6 +83,9 @@ class Runtime:
             self._items_of if settings.items.source == "table" else None,
             settings.plan.choice,
         )
+        folder = settings.served_log.folder
+        self._served_log = None if folder is None else ServedLog(folder, settings.served_log, system_clock)
+        self._served_counts = Counts(0, 0, 0)
         self.answering = self._answering()
         """The use cases, for whoever puts another route around them (`loadtest/micro`)."""
         self.app = self._application()
@@ -116,6 +121,9 @@ class Runtime:
     async def stop(self) -> None:
         """Ends background work and gives connections back; call it after the last answer was sent."""
         await self._background.stop()
+        if self._served_log is not None:
+            await asyncio.to_thread(self._served_log.close)
+            self._count_served_log()
         self.telemetry.flush()
         await self._store.aclose()
         for reader in self._readers:
@@ -140,6 +148,8 @@ class Runtime:
             )
             self._background.every(self._settings.registry.reload_ms, watch.look, f"watch champion {name}")
         self._background.every(self._settings.items.refresh_ms, self._refresh_items, "refresh item tables")
+        if self._served_log is not None:
+            self._background.every(WRITE_MS, self._write_served_log, "write served log")
         self._background.every(FLUSH_MS, self._flush_metrics, "flush metrics")
         self._background.every(0.0, self._time_event_loop, "time event loop")
 
@@ -148,7 +158,7 @@ class Runtime:
         scoring = Scoring(
             self._store, features_ms=settings.deadline.features_ms, clock=system_clock, telemetry=telemetry
         )
-        return Answering(self._slots, scoring, telemetry, settings.server.max_candidates)
+        return Answering(self._slots, scoring, telemetry, settings.server.max_candidates, self._served_log)
 
     def _application(self) -> Application:
         settings, telemetry = self._settings, self.telemetry
@@ -204,7 +214,18 @@ class Runtime:
         for items in self._live_items():
             await items.refresh()
 
+    async def _write_served_log(self) -> None:
+        if self._served_log is not None:
+            await quietly(self._served_log.write)
+
+    def _count_served_log(self) -> None:
+        if self._served_log is not None:
+            counts, before = self._served_log.counts, self._served_counts
+            self.telemetry.served_log(*(now - then for now, then in zip(counts, before, strict=True)))
+            self._served_counts = counts
+
     async def _flush_metrics(self) -> None:
+        self._count_served_log()
         now_ms = system_clock()
         tables = self._live_items()
         self.telemetry.levels(

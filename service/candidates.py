@@ -15,6 +15,7 @@ import numpy as np
 from feature_store.online.id_index import Indices
 from feature_store.online.item_survey import LATEST, survey
 from feature_store.online.item_table import ItemTable
+from feature_store.rows import Times
 from feature_store.schema import FeatureView
 from models.encoder import Block
 from models.plans.parts import AdParts
@@ -74,6 +75,17 @@ class Candidates:
             taken.floats[self.read_at] = self.read.block.floats
             taken.ids[self.read_at] = self.read.block.ids
         return Block(taken.floats, taken.ids)
+
+    def event_times(self) -> Times:
+        """(n, V) since when each row holds; 0 where there is none."""
+        times = self.table.take(self.rows).event_time_ms
+        if self.read is not None:
+            times[self.read_at] = self.read.event_time_ms
+        return times
+
+    def version(self) -> str:
+        """Of the item table."""
+        return self.table.version
 
     def parts(self) -> AdParts | None:
         """See `AdColumns.parts`."""
@@ -135,6 +147,14 @@ class StoredAds:
         """See `AdColumns.block`."""
         return self._rows().block
 
+    def event_times(self) -> Times:
+        """(n, V) since when each row holds; 0 where there is none."""
+        return self._rows().event_time_ms
+
+    def version(self) -> str:
+        """None: there is no table."""
+        return ""
+
     def parts(self) -> None:
         """See `AdColumns.parts`."""
 
@@ -178,6 +198,14 @@ class GivenAds:
     def block(self) -> Block:
         """See `AdColumns.block`."""
         return self._block
+
+    def event_times(self) -> Times:
+        """(n, 0): there are no rows."""
+        return np.zeros((len(self), 0), dtype=np.int64)
+
+    def version(self) -> str:
+        """None: there is no table."""
+        return ""
 
     def parts(self) -> None:
         """See `AdColumns.parts`."""

@@ -21,6 +21,7 @@ from msgspec import Struct
 from feature_store.clock import Clock
 from feature_store.errors import CodecError, StoreDown, StoreTimeout
 from feature_store.online.store import OnlineStore
+from feature_store.rows import Times
 from models.encoder import Block, EncodedContext
 from models.plans.plan import Scores
 from service.candidates import Candidates, GivenAds, StoredAds
@@ -42,10 +43,32 @@ Ads = Candidates | StoredAds | GivenAds
 """The ads of a request: found in the item table, read from the store, or without features."""
 
 
+class Pairs(Struct, frozen=True):
+    """What n pairs are scored from. Users and context have n rows, or one that all pairs share."""
+
+    asked_ms: int
+    """When the request was scored; ages are counted from here."""
+    user: Block
+    known_user: Known
+    user_times: Times | None
+    """(n, V) since when each row of a user holds, 0 where there is none; None where one user is shared, whose rows
+    `known_user` describes."""
+    ads: Ads
+    context: EncodedContext
+    store_code: DegradedCode | None
+    """Why the store answered nothing; None where it answered, or was not asked."""
+
+    @property
+    def user_is_shared(self) -> bool:
+        """Whether all pairs have one user by the request's nature: its missing row then is no pair's own."""
+        return self.user_times is None
+
+
 class Scored(Struct, frozen=True):
     """n candidates or instances, the first m of them scored in time."""
 
     n: int
+    pairs: Pairs
     scores: Scores
     """(m,) raw_logit and p_click, finite."""
     degraded: list[DegradedCode]
@@ -53,19 +76,6 @@ class Scored(Struct, frozen=True):
     features_s: float
     assemble_s: float
     model_s: float
-
-
-class _Pairs(Struct, frozen=True):
-    """What n pairs are scored from. Users and context have n rows, or one that all pairs share."""
-
-    user: Block
-    known_user: Known
-    ads: Ads
-    context: EncodedContext
-    user_is_shared: bool
-    """Whether all pairs have one user by the request's nature: its missing row then is no pair's own."""
-    store_code: DegradedCode | None
-    """Why the store answered nothing; None where it answered, or was not asked."""
 
 
 class Scoring:
@@ -98,7 +108,7 @@ class Scoring:
             user, known_user, damaged = stored_row(model.user_views, values, now_ms)
             self._report(damaged)
         context = model.predictor.encoder.encode_context(request.context)
-        pairs = _Pairs(user, known_user, ads, context, user_is_shared=True, store_code=store_code)
+        pairs = Pairs(now_ms, user, known_user, None, ads, context, store_code)
         return await self._score(model, pairs, deadline, started_s, read_s)
 
     async def predict(self, model: ServedModel, request: PredictRequest, deadline: Deadline) -> Scored:
@@ -120,7 +130,8 @@ class Scoring:
             place = {user_id: row for row, user_id in enumerate(distinct)}
             users = rows.take(np.array([place[user_id] for user_id in user_ids], dtype=np.intp))
         context = _stacked([model.predictor.encoder.encode_context(context) for context in request.contexts])
-        pairs = _Pairs(users.block, users.known(now_ms), ads, context, user_is_shared=False, store_code=store_code)
+        known = users.known(now_ms)
+        pairs = Pairs(now_ms, users.block, known, users.event_time_ms, ads, context, store_code)
         return await self._score(model, pairs, deadline, started_s, read_s)
 
     async def _read(
@@ -160,7 +171,7 @@ class Scoring:
             logger.warning("a stored row cannot be read, defaults stand in", extra={"error": str(error)})
 
     async def _score(
-        self, model: ServedModel, pairs: _Pairs, deadline: Deadline, started_s: float, read_s: float
+        self, model: ServedModel, pairs: Pairs, deadline: Deadline, started_s: float, read_s: float
     ) -> Scored:
         knowledge = knowledge_of(
             pairs.known_user, pairs.ads.known(), user_is_shared=pairs.user_is_shared, store_code=pairs.store_code
@@ -181,6 +192,7 @@ class Scoring:
             codes.add("deadline_partial")
         return Scored(
             n=len(pairs.ads),
+            pairs=pairs,
             scores=scores,
             degraded=in_order(codes),
             knowledge=knowledge,
@@ -198,7 +210,7 @@ def _candidates(model: ServedModel, ad_ids: Sequence[str], now_ms: int) -> Ads:
     return Candidates(model.items.table, ad_ids, model.predictor.manifest.core_sha256, now_ms)
 
 
-async def _score_chunks(model: ServedModel, pairs: _Pairs, deadline: Deadline) -> Scores:
+async def _score_chunks(model: ServedModel, pairs: Pairs, deadline: Deadline) -> Scores:
     """Scores as many pairs as the deadline allows.
 
     Raises:

@@ -171,6 +171,30 @@ class PlanSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ServedLogSettings:
+    """Parquet files of what was served (`docs/served-log.md`). No request is delayed or fails: what there is no time or
+    room for is dropped and counted."""
+
+    folder: Path | None = None
+    """Where the files go, of all workers of this machine; without it nothing is logged, and logging costs nothing."""
+
+    sample: float = 1.0
+    """Share of the requests that are logged, by their id: more than 0, at most 1."""
+
+    buffer_rows: int = 200_000
+    """Candidates that wait in a worker to be written, 100 to 200 bytes each; beyond it requests are dropped."""
+
+    max_rows_per_file: int = 1_000_000
+    """A file with so many candidates is finished, and another begun."""
+
+    roll_ms: float = 60_000.0
+    """A file this old is finished, however small: readers see rows no later, a killed worker takes no more along."""
+
+    max_total_mb: float = 4_096.0
+    """Finished files of all workers; beyond it the oldest are deleted."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogSettings:
     """JSON lines on stderr."""
 
@@ -193,6 +217,7 @@ class Settings:
     registry: RegistrySettings = field(default_factory=RegistrySettings)
     items: ItemsSettings = field(default_factory=ItemsSettings)
     plan: PlanSettings = field(default_factory=PlanSettings)
+    served_log: ServedLogSettings = field(default_factory=ServedLogSettings)
     log: LogSettings = field(default_factory=LogSettings)
 
     def __post_init__(self) -> None:
@@ -253,6 +278,7 @@ def _contradictions(settings: Settings) -> Iterable[tuple[bool, str]]:
         f"items.refresh_ms = {settings.items.refresh_ms:g} must be less than items.stale_ms = "
         f"{settings.items.stale_ms:g}, or a healthy table counts as stale",
     )
+    yield settings.served_log.sample > 1, f"served_log.sample = {settings.served_log.sample:g} must be at most 1"
     yield settings.log.access_sample > 1, f"log.access_sample = {settings.log.access_sample:g} must be at most 1"
     yield (
         settings.log.level not in ("debug", "info", "warning", "error"),

@@ -36,6 +36,7 @@ KNOWN_LABELS = {
     "shed": ("queue_full", "queue_time"),
     "degraded": get_args(DegradedCode),
     "store_errors": ("read", "decode", "items", "snapshot"),
+    "served_log_dropped": ("no_room", "write_failed"),
 }
 """Of counters of what should not happen."""
 
@@ -116,6 +117,12 @@ class Telemetry:
             "degraded": self._counter("degraded_answers_total", "Answers that carry a code of less knowledge.", "code"),
             "rows": self._counter("feature_rows_total", "Feature rows read for requests.", "view", "status"),
             "store_errors": self._counter("store_errors_total", "Operations of the online store that failed.", "op"),
+            "served_log_rows": self._counter(
+                "served_log_rows_total", "Candidates in finished files of the served log."
+            ),
+            "served_log_dropped": self._counter(
+                "served_log_dropped_total", "Candidates that were to be logged and were not.", "reason"
+            ),
         }
         for name, values in KNOWN_LABELS.items():
             for value in values:
@@ -195,6 +202,12 @@ class Telemetry:
     def store_error(self, operation: str, amount: int = 1) -> None:
         """A failed operation of the online store."""
         self._tally["store_errors", (operation,)] += amount
+
+    def served_log(self, written: int, no_room: int, failed: int) -> None:
+        """Rows of the served log since the last call: finished, dropped for want of room, lost to the disk."""
+        self._tally["served_log_rows", ()] += written
+        self._tally["served_log_dropped", ("no_room",)] += no_room
+        self._tally["served_log_dropped", ("write_failed",)] += failed
 
     def event_loop_lag(self, seconds: float) -> None:
         """How late the event loop came back to a timer."""
