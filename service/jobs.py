@@ -18,12 +18,15 @@ from feature_store.clock import system_clock
 from feature_store.definition import Project, load_project
 from feature_store.offline.log import Log
 from feature_store.offline.materialize import MaterializeReport, materialize
+from feature_store.offline.offline_store import OfflineStore
 from feature_store.online.redis_writer import RedisRowWriter
 from feature_store.schema import FeatureView
 from models.challenge import challenge
 from models.evaluation.attainable import share_of_attainable_gain
 from models.evaluation.evaluate import Evaluation, evaluate
 from models.evaluation.intervals import all_metrics, user_codes
+from models.evaluation.served_vectors import read_served
+from models.evaluation.skew_check import SkewReport, check_skew
 from models.logs.frame import TrainingFrame, build_frame
 from models.logs.reader import own_project, read_log
 from models.logs.truth import truth_of
@@ -164,6 +167,29 @@ def measure(predictor: Predictor, frame: TrainingFrame) -> Measured:
             ),
         ),
     )
+
+
+def skew_of(
+    served_dir: Path, log: Log, *, name: str, version: str | None, workdir: Path, on_progress: OnProgress
+) -> SkewReport:
+    """Vectors that a live service logged, held against what the offline store says of the same rows.
+
+    Args:
+        log: what the store was materialized from; a longer log of the same history says the same.
+        version: of the model; every one in the log where None.
+    Raises:
+        LogError: there is nothing to compare, or a source cannot be read.
+        SchemaError: the log was served with other views than the log's project defines.
+    """
+    on_progress("reading what was served", 0.0)
+    served = read_served(served_dir, name, version)
+    on_progress("reading what was served", 1.0)
+    on_progress("asking the offline store", 0.0)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with OfflineStore(log.project, log, workdir) as store:
+        report = check_skew(store, log.project, served)
+    on_progress("asking the offline store", 1.0)
+    return report
 
 
 def figure(interval: Interval) -> dict[str, float | int]:

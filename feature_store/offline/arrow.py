@@ -53,6 +53,12 @@ def numbers(table: Table, name: str, width: int) -> npt.NDArray[np.float32]:
     return matrix
 
 
+def int64_lists(table: Table, name: str, width: int) -> npt.NDArray[np.int64]:
+    """(n, width) whole numbers of a list column whose lists all have `width`; no nulls."""
+    column = _column(table, name)
+    return np.asarray(column.flatten().cast(pa.int64())).reshape(len(column), width)
+
+
 def hashes(table: Table, name: str, seed: int) -> npt.NDArray[np.uint32]:
     """(n,) uint32 hashes of a categorical column; null is 0."""
     codes, values = factorised(table, name)
@@ -77,6 +83,19 @@ def parquet_columns(path: Path) -> list[str]:
     except (pa.ArrowException, OSError) as error:
         raise LogError(f"{path} cannot be read as Parquet: {error}") from None
     return names
+
+
+def parquet_about(path: Path) -> dict[str, str]:
+    """What a Parquet file says of itself: its key-value metadata.
+
+    Raises:
+        LogError: it is no Parquet file, or a damaged one.
+    """
+    try:
+        about: dict[bytes, bytes] | None = pq.read_schema(path).metadata
+    except (pa.ArrowException, OSError) as error:
+        raise LogError(f"{path} cannot be read as Parquet: {error}") from None
+    return {key.decode(): value.decode() for key, value in (about or {}).items()}
 
 
 def table_of(columns: dict[str, npt.NDArray[Any] | list[Any]]) -> Table:

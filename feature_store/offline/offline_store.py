@@ -5,8 +5,9 @@ than the view's time-to-live. A later row would leak the click into its own feat
 from the online store, so the live service would not see it either, and training must not be luckier than serving.
 Of two rows with equal event time the one created last wins. A windowed view is asked as of the last whole step.
 
-Training asks about every impression, materializing asks about every entity at one time. Both ask through the same SQL,
-so a served row cannot differ from the row that a model was trained on.
+Training asks about every impression, materializing asks about every entity at one time, the check of served vectors
+asks about the rows that were served. All ask through the same SQL, so a served row cannot differ from the row that a
+model was trained on.
 
 Cost: one sort of the history, then one merge with the questions (`ASOF JOIN`). Values are decoded once per history row
 and gathered per question, so a table of 2 000 ads costs 2 000 rows, whatever the number of impressions.
@@ -14,7 +15,7 @@ and gathered per question, so a table of 2 000 ads costs 2 000 rows, whatever th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -83,27 +84,22 @@ class OfflineStore:
             LogError: the view's source cannot be read, or an answer is later than its question (a leak).
         """
         impressions = self._impressions(view)
-        answered = self._answered(view, impressions)
-        answers = self._engine.table(
-            f"SELECT q, i, a.event_time_ms, a.event_time_ms > time_ms AS late "
-            f"FROM {answered.answers} a JOIN {impressions} USING (q)"
-        )
-        event_time_ms = arrow.int64s(answers, "event_time_ms")
-        if (late := arrow.bools(answers, "late")).any():
-            at = int(late.argmax())
-            raise LogError(
-                f"view {view.name!r} leaks: impression {arrow.int64s(answers, 'q')[at]} would be answered by a row of "
-                f"{event_time_ms[at]}, which is later"
-            )
-        floats, ids = self._decoded_history(view, answered.history)
-        q = arrow.int64s(answers, "q")
-        picked = np.full(self._log_of(view).n, len(floats) - 1)  # the last row holds the defaults
-        picked[q] = arrow.int64s(answers, "i")
-        times = np.zeros(len(picked), dtype=np.int64)
-        times[q] = event_time_ms
-        found = np.zeros(len(picked), dtype=np.bool_)
-        found[q] = True
-        return Rows(floats=floats[picked], ids=ids[picked], event_time_ms=times, found=found)
+        return self._gathered(view, impressions, self._log_of(view).n)
+
+    def at(self, view: FeatureView, entity_ids: Sequence[str], time_ms: Times) -> Rows:
+        """What was known about each entity at its time; row i answers the i-th question.
+
+        Args:
+            view: of the project.
+            entity_ids: n.
+            time_ms: (n,).
+        Raises:
+            LogError: as `at_impressions`.
+        """
+        asked = f"{view.name}_asked_at"
+        table = arrow.table_of({"q": np.arange(len(time_ms)), "entity": list(entity_ids), "time_ms": time_ms})
+        self._engine.keep(asked, table)
+        return self._gathered(view, asked, len(time_ms))
 
     def as_of(self, view: FeatureView, time_ms: int, after: str = "") -> Iterator[RowBatch]:
         """The rows of all entities as they are known at a time, in batches; entities without a row are left out.
@@ -144,6 +140,30 @@ class OfflineStore:
         else:
             later = f"{self._history(view)} WHERE event_time_ms > {time_ms}"
         return self._engine.wholes(f"SELECT count(*) FROM {later}")[0]
+
+    def _gathered(self, view: FeatureView, questions: str, n: int) -> Rows:
+        """The answers to n questions (q, entity, time_ms), in the order of q. Raises LogError where one is a leak."""
+        answered = self._answered(view, questions)
+        answers = self._engine.table(
+            f"SELECT q, i, a.event_time_ms, a.event_time_ms > time_ms AS late "
+            f"FROM {answered.answers} a JOIN {questions} USING (q)"
+        )
+        event_time_ms = arrow.int64s(answers, "event_time_ms")
+        if (late := arrow.bools(answers, "late")).any():
+            at = int(late.argmax())
+            raise LogError(
+                f"view {view.name!r} leaks: impression {arrow.int64s(answers, 'q')[at]} would be answered by a row of "
+                f"{event_time_ms[at]}, which is later"
+            )
+        floats, ids = self._decoded_history(view, answered.history)
+        q = arrow.int64s(answers, "q")
+        picked = np.full(n, len(floats) - 1)  # the last row holds the defaults
+        picked[q] = arrow.int64s(answers, "i")
+        times = np.zeros(n, dtype=np.int64)
+        times[q] = event_time_ms
+        found = np.zeros(n, dtype=np.bool_)
+        found[q] = True
+        return Rows(floats=floats[picked], ids=ids[picked], event_time_ms=times, found=found)
 
     def _answered(self, view: FeatureView, questions: str) -> _Answered:
         """Answer every question (q, entity, time_ms) of a table; questions without an answer are left out.

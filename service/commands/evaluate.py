@@ -1,4 +1,7 @@
-"""`clickserve evaluate`: a published model held against a log, every figure with its interval."""
+"""`clickserve evaluate`: a published model held against a log, every figure with its interval.
+
+With `--skew` it is what the live service served that is held against the log.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from rich.table import Table
 
 from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
 from service.console import Console
+from service.exit_codes import GATE
 from service.rejected_rows import rejects_document, say_rejects
+from service.skew_report import show_skew, skew_document
 
 if TYPE_CHECKING:
     from models.registry.manifest import Interval
@@ -33,6 +38,17 @@ if TYPE_CHECKING:
     help="Also write a CSV with header y,p and one line per accepted row, in the order of the input.",
 )
 @click.option(
+    "--skew",
+    is_flag=True,
+    help="Compare what was served (--served) with offline features of the same rows; exit 3 where a column differs.",
+)
+@click.option(
+    "--served",
+    "served_dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that a service logged to (served_log.folder).",
+)
+@click.option(
     "--workdir", type=click.Path(file_okay=False, path_type=Path), default=Path(".clickserve/work"), show_default=True
 )
 @json_option
@@ -44,13 +60,24 @@ def command(
     name: str,
     version: str | None,
     predictions: Path | None,
+    skew: bool,
+    served_dir: Path | None,
     workdir: Path,
     as_json: bool,
 ) -> int:
     """Score a log as serving would and compare what was promised with what came.
 
     On a simulated log the two oracles stand beside the model: what is true, and what serving could know.
+
+    With --skew no model is scored: the vectors in --served are compared with the offline features of the same rows, of
+    every version of the model where --version names none.
     """
+    if skew != (served_dir is not None):
+        raise click.UsageError("--skew compares what lies in --served DIR: give both or neither")
+    if served_dir is not None:
+        if predictions is not None or rows != (0.0, 1.0):
+            raise click.UsageError("--skew scores nothing and reads the whole log: leave --predictions and --rows out")
+        return _skew(served_dir, data, features_file, name, version, workdir, Console(json_only=as_json))
     from models.evaluation.evaluate import seen_in_training, write_predictions
     from models.registry.registry import Registry
     from service.jobs import measure, read_frame
@@ -91,6 +118,27 @@ def command(
 
     console.result(document, show)
     return 0
+
+
+def _skew(
+    served_dir: Path,
+    data: str,
+    features_file: Path | None,
+    name: str,
+    version: str | None,
+    workdir: Path,
+    console: Console,
+) -> int:
+    from service.jobs import open_log, skew_of
+
+    with console.progress() as on_progress:
+        log = open_log(data, features_file, workdir, on_progress)
+        report = skew_of(served_dir, log, name=name, version=version, workdir=workdir, on_progress=on_progress)
+    say_rejects(console, {"log": log.rejects})
+    console.result(
+        skew_document(report) | rejects_document({"log": log.rejects}), lambda screen: show_skew(report, screen)
+    )
+    return GATE if report.skewed else 0
 
 
 def _role(version: str, newest: str, champion: str | None) -> str:
