@@ -8,8 +8,6 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.table import Table
 
-from feature_store.toml_table import shown_duration
-
 if TYPE_CHECKING:
     from models.evaluation.skew import ColumnSkew
     from models.evaluation.skew_check import SkewReport
@@ -74,7 +72,7 @@ def show_skew(report: SkewReport, screen: RichConsole) -> None:
         views.add_column(heading, justify="left" if heading == "view" else "right")
     for view in report.views:
         counts = (view.rows, len(view.as_of_times), view.missing, view.missing_but_known, view.stale, view.behind)
-        behind = shown_duration(view.behind_ms_max) if view.behind else ""
+        behind = _age(view.behind_ms_max) if view.behind else ""
         views.add_row(escape(view.view), *(f"{count:,}" for count in counts), behind, f"{view.unknown:,}")
     screen.print(views)
     for column in report.columns:
@@ -90,6 +88,13 @@ def _distance(column: ColumnSkew) -> str:
     if column.max_ulps is None:
         return ""
     return "NaN" if column.max_ulps >= 2**32 else f"{column.max_ulps:,} ulp"
+
+
+def _age(duration_ms: int) -> str:
+    """Rounded, in the largest unit that it fills."""
+    units = (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000))
+    unit, length_ms = next((unit for unit in units if duration_ms >= unit[1]), units[-1])
+    return f"{duration_ms / length_ms:.1f} {unit}"
 
 
 def _told(example: dict[str, Any]) -> str:

@@ -93,7 +93,7 @@ novelty = {}
 [context.slot]
 dtype = "id"
 [context.hour]
-[pairs.price_novelty]
+[pairs.hour_price]
 op = "product"
 left = "context.hour"
 right = "ad_profile.price"
