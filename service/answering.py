@@ -81,19 +81,10 @@ class Answering:
         )
         written = answered.write(ranking)
         if self._served_log is not None and self._served_log.wants(request_id):
-            table_version = scored.pairs.ads.version()
+            seen = scored.pairs.ads.positions()
+            users, contexts = (request.user_id,), (request.context,)
             self._served_log.add(
-                ServedRequest(
-                    "rank",
-                    request_id,
-                    model,
-                    table_version,
-                    (request.user_id,),
-                    request.ad_ids,
-                    (request.context,),
-                    scored,
-                    order,
-                )
+                ServedRequest("rank", request_id, model, seen, users, request.ad_ids, contexts, scored, order)
             )
         return self._answer(model, scored, written, started_s, parsed_s, scored_s, ranked_s, answered.content_type)
 
@@ -112,20 +103,9 @@ class Answering:
         ]
         answer = encode(PredictAnswer(request_id, _reference(model), predictions, scored.degraded, _counts(scored)))
         if self._served_log is not None and self._served_log.wants(request_id):
-            table_version = scored.pairs.ads.version()
-            self._served_log.add(
-                ServedRequest(
-                    "predict",
-                    request_id,
-                    model,
-                    table_version,
-                    request.user_ids,
-                    request.ad_ids,
-                    request.contexts,
-                    scored,
-                    None,
-                )
-            )
+            seen = scored.pairs.ads.positions()
+            users, ads, contexts = request.user_ids, request.ad_ids, request.contexts
+            self._served_log.add(ServedRequest("predict", request_id, model, seen, users, ads, contexts, scored, None))
         return self._answer(model, scored, answer, started_s, parsed_s, scored_s, scored_s, JSON.content_type)
 
     def _answer(

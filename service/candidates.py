@@ -15,6 +15,7 @@ import numpy as np
 from feature_store.online.id_index import Indices
 from feature_store.online.item_survey import LATEST, survey
 from feature_store.online.item_table import ItemTable
+from feature_store.online.store import CataloguePosition
 from feature_store.rows import Times
 from feature_store.schema import FeatureView
 from models.encoder import Block
@@ -83,9 +84,9 @@ class Candidates:
             times[self.read_at] = self.read.event_time_ms
         return times
 
-    def version(self) -> str:
-        """Of the item table."""
-        return self.table.version
+    def positions(self) -> tuple[CataloguePosition, ...]:
+        """How far the item table has followed the catalogue of each view."""
+        return self.table.positions
 
     def parts(self) -> AdParts | None:
         """See `AdColumns.parts`."""
@@ -151,9 +152,9 @@ class StoredAds:
         """(n, V) since when each row holds; 0 where there is none."""
         return self._rows().event_time_ms
 
-    def version(self) -> str:
+    def positions(self) -> tuple[CataloguePosition, ...]:
         """None: there is no table."""
-        return ""
+        return ()
 
     def parts(self) -> None:
         """See `AdColumns.parts`."""
@@ -203,9 +204,9 @@ class GivenAds:
         """(n, 0): there are no rows."""
         return np.zeros((len(self), 0), dtype=np.int64)
 
-    def version(self) -> str:
+    def positions(self) -> tuple[CataloguePosition, ...]:
         """None: there is no table."""
-        return ""
+        return ()
 
     def parts(self) -> None:
         """See `AdColumns.parts`."""

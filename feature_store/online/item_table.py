@@ -77,7 +77,7 @@ class ItemTable:
     @property
     def version(self) -> str:
         """Changes whenever the catalogues do; equal content read by another process has an equal version."""
-        return ".".join(f"{at.version}-{at.sequence}" for at in self.positions)
+        return version_text(self.positions)
 
     @property
     def free_rows(self) -> int:
@@ -194,3 +194,8 @@ class ItemTable:
                 self._new_ads[ad_ids[at]] = int(rows_of[at])
         is_known, was_known = rows_of != self.unknown_row, before != self.unknown_row
         self._n_ads += int(is_known.sum()) - int(was_known.sum())
+
+
+def version_text(positions: Sequence[CataloguePosition]) -> str:
+    """See `ItemTable.version`; empty where there is no table."""
+    return ".".join(f"{at.version}-{at.sequence}" for at in positions)

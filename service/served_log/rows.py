@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from feature_store.online.item_table import version_text
 from feature_store.rows import Times
 from models.encoder import Block
 from service.model_slots import ServedModel
@@ -96,7 +97,7 @@ def rows_of(model: ServedModel, requests: Sequence[ServedRequest]) -> dict[str, 
         "version": constant(model.version),
         "core_sha256": constant(manifest.core_sha256),
         "views": constant(views),
-        "table_version": of_request(lambda served: served.table_version),
+        "table_version": of_request(lambda served: version_text(served.positions)),
         "degraded": of_request(lambda served: " ".join(served.scored.degraded)),
         "own_degraded": _words(
             [

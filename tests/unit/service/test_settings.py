@@ -111,6 +111,8 @@ def test_names_that_kubernetes_sets_are_not_ours() -> None:
         ("[redis]\nmax_merged_reads = 0\n", "redis.max_merged_reads = 0 must be more than 0"),
         ("[log]\nlevel = 'loud'\n", "log.level = 'loud' must be debug, info, warning or error"),
         ("[log]\naccess_sample = 2\n", "log.access_sample = 2 must be at most 1"),
+        ("[served_log]\nsample = 1.5\n", "served_log.sample = 1.5 must be at most 1"),
+        ("[served_log]\nsample = 0\n", "served_log.sample = 0 must be more than 0"),
         ("[redis]\nurl = 'http://u:secret@h'\n", "redis.url = 'http://u:***@h' must be redis://HOST"),
         ("[redis]\nurl = 'redis://h:notaport'\n", "redis.url = 'redis://h:notaport' must be redis://HOST"),
         ("[redis]\nurl = 'redis://h/abc'\n", "redis.url = 'redis://h/abc' must be redis://HOST"),

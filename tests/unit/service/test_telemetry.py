@@ -93,6 +93,8 @@ def test_what_should_not_happen_is_counted_from_zero() -> None:
     assert seen["clickserve_shed_total", (("reason", "queue_time"),)] == 0
     assert seen["clickserve_degraded_answers_total", (("code", "store_down"),)] == 0
     assert seen["clickserve_store_errors_total", (("op", "snapshot"),)] == 0
+    assert seen["clickserve_served_log_dropped_total", (("reason", "no_room"),)] == 0
+    assert seen["clickserve_served_log_rows_total", ()] == 0
 
 
 def test_a_model_that_left_its_slot_shows_zero() -> None:
