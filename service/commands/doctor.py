@@ -55,9 +55,10 @@ def examine(settings: Settings) -> list[Finding]:
     from service.checkup.finding import failure
     from service.checkup.machine import check_machine
     from service.checkup.models import check_models
+    from service.checkup.served_log import check_served_log
     from service.checkup.store import check_store
 
-    findings = check_machine(settings)
+    findings = [*check_machine(settings), *check_served_log(settings.served_log)]
     with ExitStack() as stack:
         url = settings.redis.url
         if not url:

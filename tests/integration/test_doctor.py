@@ -15,7 +15,7 @@ from feature_store.online.embedded import EmbeddedServer
 from service.checkup.finding import Finding
 from service.checkup.store import check_store
 from service.commands.doctor import examine, run
-from service.settings import ItemsSettings, RedisSettings, RegistrySettings, Settings
+from service.settings import ItemsSettings, RedisSettings, RegistrySettings, ServedLogSettings, Settings
 from tests.artifacts import ServedProject, make_served_project
 
 
@@ -176,3 +176,20 @@ def test_the_embedded_server_is_started_and_stopped_again(
 
     assert found["store"].seen.startswith("Valkey")
     assert not (directory / "valkey.sock").exists()
+
+
+def test_a_served_log_that_cannot_be_written_is_found_before_rows_are_lost(settings: Settings, tmp_path: Path) -> None:
+    """The service would serve, so it is a warning; without a folder there is nothing to say."""
+    (tmp_path / "file").write_text("no folder")
+    verdicts = []
+    for log in (
+        ServedLogSettings(),
+        ServedLogSettings(folder=tmp_path / "served", max_total_mb=1),
+        ServedLogSettings(folder=tmp_path / "served", max_total_mb=1e9),
+        ServedLogSettings(folder=tmp_path / "file"),
+    ):
+        found = examine(replace(settings, served_log=log))
+        verdicts.append([finding.verdict for finding in found if finding.check == "served log"])
+
+    assert verdicts == [[], ["ok"], ["warning"], ["warning"]]
+    assert list((tmp_path / "served").iterdir()) == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from models.evaluation import served_vectors
 from service.served_log import files, rows
 from service.served_log.files import OpenFile, file_name, finished_files, keep_within
 from service.served_log.parquet import Column, Numbers, ParquetFile, Texts
+from service.settings import ServedLogSettings
+from tests.conftest import REPOSITORY
 
 COLUMNS = (
     Column("number", "int64"),
@@ -159,3 +163,13 @@ def test_what_a_dead_process_began_goes_after_an_hour(tmp_path: Path) -> None:
 def test_writer_and_reader_speak_of_the_same_files() -> None:
     """They live on different floors, which may not import each other."""
     assert (served_vectors.LAYOUT, served_vectors.FINISHED) == (rows.LAYOUT, files.FINISHED)
+
+
+def test_the_page_lists_every_column_and_setting() -> None:
+    """It is what readers of the files go by."""
+    page = (REPOSITORY / "docs/served-log.md").read_text()
+    listed = re.findall(r"^\| `([a-z0-9_]+)` \| (?:text|int|float|list)", page, re.MULTILINE)
+    described = re.findall(r"^\| `([a-z_]+)` \| [0-9n]", page, re.MULTILINE)
+
+    assert listed == [column.name for column in rows.COLUMNS]
+    assert described == [setting.name for setting in fields(ServedLogSettings)]
