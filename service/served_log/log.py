@@ -27,7 +27,7 @@ from service.settings import ServedLogSettings
 WRITE_MS = 250.0
 """How often the writer looks at what waits."""
 GROUP_ROWS = 16_384
-"""Rows that are laid out and encoded together: some 20 ms of a thread that gives way."""
+"""Rows that are laid out and encoded together: some tens of milliseconds of a thread that gives way."""
 GROUP_MS = 2_000
 """What waits is written after this, however little it is: until then it keeps an item table that may be replaced."""
 

@@ -7,7 +7,7 @@ one width, gzip (zlib lets go of the interpreter meanwhile). Tests read it with 
 
 A file is the magic, the pages in the order they come, a description of all of them (Thrift, compact protocol), its
 length, the magic. Source: apache/parquet-format, `parquet.thrift` and `Encodings.md`.
-Cost: 16 384 rows of 40 numbers about 40 ms, most of it deflating.
+Cost: 16 384 rows of 40 numbers 40 to 90 ms, most of it deflating; 75 bytes a row.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.clock import system_clock
+from feature_store.errors import LogError
 from feature_store.online.embedded import EmbeddedServer
 from models.encoder import Encoder, ModelInputs
+from models.evaluation.served_vectors import read_served
 from models.plans.plan import Scores
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
@@ -229,3 +232,35 @@ async def test_without_a_folder_nothing_is_kept(worker: Worker, shop: ServedProj
 
     assert worker.runtime._served_log is None
     assert counts_of(worker) == Counts(0, 0, 0)
+
+
+async def test_each_version_of_a_model_has_files_of_its_own(
+    shop: ServedProject, valkey_server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """A file says how its lists are to be read, so it may hold the lists of one model only."""
+    registry = tmp_path / "registry"
+    shutil.copytree(shop.registry_dir, registry)
+    second = "v000002-" + shop.version.partition("-")[2]
+    shutil.copytree(registry / "default" / shop.version, registry / "default" / second)
+    folder = tmp_path / "served"
+    settings = settings_of(
+        registry, valkey_server.url, tmp_path, served_log__folder=folder, registry__reload_ms=20, items__refresh_ms=20
+    )
+    async with running(settings) as worker:
+        asked = 1
+        await worker.rank(shop.rank_body(10))
+        (registry / "default" / "champion").write_text(f"{second}\n")
+        async with asyncio.timeout(20):
+            while (await worker.rank(shop.rank_body(10))).headers["x-model-version"] != second:
+                asked += 1
+
+    versions = [pq.read_table(path, columns=["version"])["version"].unique().to_pylist() for path in folder.iterdir()]
+    assert sorted(versions) == [[shop.version], [second]]
+    by_version = {version: read_served(folder, "default", version) for version in (shop.version, second)}
+    assert {version: sum(map(len, read)) for version, read in by_version.items()} == {
+        shop.version: 10 * asked,
+        second: 10,
+    }
+    assert sum(map(len, read_served(folder, "default", None))) == 10 * (asked + 1)
+    with pytest.raises(LogError, match="hold no row of model 'another'"):
+        read_served(folder, "another", None)

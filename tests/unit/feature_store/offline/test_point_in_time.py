@@ -204,3 +204,31 @@ def test_a_table_that_is_not_there_is_named_with_the_places_searched(tmp_path: P
         pytest.raises(LogError, match=r'there is no "users.parquet" in [^ ]+$'),
     ):
         store.at_impressions(log.project.schema.views[0])
+
+
+@pytest.mark.parametrize("view_name", ["profile", "timeless", "seen_place", "windows", "campaign", "query"])
+def test_questions_of_ones_own_are_answered_as_impressions_are(tmp_path: Path, view_name: str) -> None:
+    """The check of served vectors asks about anybody at any time; the rows of training are the measure."""
+    write_users(tmp_path)
+    (tmp_path / "ads.csv").write_text("id,campaign,price\na0,c0,1.5\na1,c0,\na2,c1,3\na3,,4\n", encoding="utf-8")
+    log = shop_log(tmp_path, EVERY_KIND, random_columns(4, 300))
+    view = log.project.schema.view(view_name)
+    assert view is not None
+    columns = log.columns([f"_{view.entity}_id", "_time_ms"])
+    entities, times = ([column.values[code] for code in column.codes] for column in columns.values())
+    order = np.random.default_rng(1).permutation(log.n)
+    asked = [entities[i] for i in order]
+
+    with OfflineStore(log.project, log, tmp_path) as store:
+        expected = store.at_impressions(view).take(order)
+        rows = store.at(view, ["nobody", *asked], np.array([times[0], *(times[i] for i in order)], dtype=np.int64))
+
+    assert expected.found.any()
+    assert not rows.found[0]
+    np.testing.assert_array_equal(rows.floats[0], view.default_floats)
+    for answered, wanted in zip(
+        (rows.floats, rows.ids, rows.event_time_ms, rows.found),
+        (expected.floats, expected.ids, expected.event_time_ms, expected.found),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(answered[1:], wanted)
