@@ -78,12 +78,8 @@ class ServedLog:
     def write(self) -> None:
         """Writes what is due. What goes wrong with the disk is logged and counted."""
         with self._turn:
-            now_ms = self._clock()
-            while self._buffer.n_rows >= GROUP_ROWS or (self._buffer.n_rows and now_ms - self._group_ms >= GROUP_MS):
-                self._write_group(now_ms)
-            for key, begun in tuple(self._files.items()):
-                if now_ms - begun.begun_ms >= self._settings.roll_ms:
-                    self._finish(key)
+            while self._writes_one(self._clock()):
+                pass
 
     def close(self) -> None:
         """Writes all that waits and finishes all files."""
@@ -92,6 +88,17 @@ class ServedLog:
                 self._write_group(self._clock())
             for key in tuple(self._files):
                 self._finish(key)
+
+    def _writes_one(self, now_ms: int) -> bool:
+        """Finishes files that are old enough, and writes one group; False where there is none to write yet."""
+        for key, begun in tuple(self._files.items()):
+            if now_ms - begun.begun_ms >= self._settings.roll_ms:
+                self._finish(key)
+        n_rows = self._buffer.n_rows
+        is_due = n_rows >= GROUP_ROWS or (n_rows > 0 and now_ms - self._group_ms >= GROUP_MS)
+        if is_due:
+            self._write_group(now_ms)
+        return is_due
 
     def _write_group(self, now_ms: int) -> None:
         self._group_ms = now_ms
