@@ -85,8 +85,8 @@ def write_users(folder: Path) -> None:
     )
 
 
-def every_kind_log(folder: Path) -> Log:
+def every_kind_log(folder: Path, seed: int = 3) -> Log:
     """300 impressions with late clicks and shared milliseconds; a table as Parquet, one as CSV."""
     write_users(folder)
     (folder / "ads.csv").write_text("id,campaign,price\na0,c0,1.5\na1,c0,\na2,c1,3\na3,,4\n", encoding="utf-8")
-    return shop_log(folder, EVERY_KIND, random_columns(3, 300))
+    return shop_log(folder, EVERY_KIND, random_columns(seed, 300))

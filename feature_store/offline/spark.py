@@ -136,6 +136,12 @@ class SparkEngine:
             self._show(name, found, kept=False)
         return name
 
+    def keep(self, name: str, table: arrow.Table) -> None:
+        """A temporary table of an Arrow table."""
+        self._files.keep(name, table)
+        with self._complaints():
+            self._adopt(name)
+
     def _declare(self, table: exp.Schema) -> None:
         if table.this.name not in self._known:
             columns = ", ".join(column.sql(dialect=_SPARK) for column in table.expressions)

@@ -209,9 +209,7 @@ def test_a_table_that_is_not_there_is_named_with_the_places_searched(tmp_path: P
 @pytest.mark.parametrize("view_name", ["profile", "timeless", "seen_place", "windows", "campaign", "query"])
 def test_questions_of_ones_own_are_answered_as_impressions_are(tmp_path: Path, view_name: str) -> None:
     """The check of served vectors asks about anybody at any time; the rows of training are the measure."""
-    write_users(tmp_path)
-    (tmp_path / "ads.csv").write_text("id,campaign,price\na0,c0,1.5\na1,c0,\na2,c1,3\na3,,4\n", encoding="utf-8")
-    log = shop_log(tmp_path, EVERY_KIND, random_columns(4, 300))
+    log = every_kind_log(tmp_path, seed=4)
     view = log.project.schema.view(view_name)
     assert view is not None
     columns = log.columns([f"_{view.entity}_id", "_time_ms"])
