@@ -7,6 +7,7 @@ ModelsError
 ├── MetricError               a metric is not defined on this sample
 ├── ExportError               a trained model has no faithful ONNX form
 ├── PlanError                 a graph cannot be scored by this plan
+├── ExplanationError          a model's answers cannot be taken apart
 └── RegistryError             the registry or an artifact in it is not what it should be
     ├── ArtifactDamaged       a file is missing, truncated or changed
     ├── ProofMissing          no proof, or one that its bounds refuse: such a model is not loaded
@@ -43,6 +44,10 @@ class ExportError(ModelsError):
 
 class PlanError(ModelsError):
     """A graph cannot be scored by this plan."""
+
+
+class ExplanationError(ModelsError):
+    """A model's answers cannot be taken apart."""
 
 
 class RegistryError(ModelsError):

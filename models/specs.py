@@ -48,6 +48,8 @@ class TreeEnsembleSpec:
     tree: (m,) which tree a node belongs to, ascending from 0; the first node of each tree is its root.
     column, left, right: (m,) int64; left and right are places in these arrays.
     threshold, leaf_value: (m,) float64. missing_left: (m,) bool.
+    cover: (m,) float64 above 0, how many training rows (or how much weight of them) came by each node, a split as many
+        as its two children together; None where nobody counted. Scores do not need it, explanations do.
     """
 
     n_features: int
@@ -59,6 +61,7 @@ class TreeEnsembleSpec:
     right: Int64s
     missing_left: npt.NDArray[np.bool_]
     leaf_value: Float64s
+    cover: Float64s | None = None
 
     def cut_points(self) -> dict[int, Float64s]:
         """Distinct thresholds of each float column, where the answer may jump."""

@@ -5,6 +5,9 @@ on the other side of a feature value, and the value then takes another branch (m
 thresholds, up to 0.37 in probability). The operator answers float32, so a margin is rounded once, at the end: up to
 3e-8 of its size, which keeps the order of scores.
 
+How many training rows came by each node is kept in the attribute that the operator has for it
+(`nodes_hitrates_as_tensor`); no score depends on it, explanations do.
+
 Operators: ai.onnx.ml 3 `TreeEnsembleRegressor` with double tensors, and `LabelEncoder` (one per id column), whose
 default of NaN makes an unseen hash a missing value.
 """
@@ -73,6 +76,7 @@ def _tree_attributes(spec: TreeEnsembleSpec) -> dict[str, object]:
     start = first[spec.tree]
     node = np.arange(n_nodes) - start
     leaf = spec.column < 0
+    cover = {} if spec.cover is None else {"nodes_hitrates_as_tensor": _doubles("covers", spec.cover)}
     return {
         "nodes_treeids": spec.tree.tolist(),
         "nodes_nodeids": node.tolist(),
@@ -86,6 +90,7 @@ def _tree_attributes(spec: TreeEnsembleSpec) -> dict[str, object]:
         "target_nodeids": node[leaf].tolist(),
         "target_ids": np.zeros(np.count_nonzero(leaf), dtype=np.int64).tolist(),
         "target_weights_as_tensor": _doubles("leaf_values", spec.leaf_value[leaf]),
+        **cover,
     }
 
 

@@ -4,6 +4,7 @@ What the text means, from LightGBM's `tree.h`: node i of a tree sends a value le
 >= 0 is another inner node, a child c < 0 is the leaf ~c. Bits of `decision_type`: 1 categorical, 2 missing goes left,
 and two bits for what counts as missing (0 nothing, 4 zero, 8 NaN). Where nothing counts as missing, LightGBM reads NaN
 as 0. It also reads every |value| <= 1e-35 as 0, so a threshold that close to 0 stands for the edge of that zone.
+`internal_count` and `leaf_count` say how many training rows came by each node.
 Categorical splits and zero-as-missing have no faithful ONNX form and are refused.
 """
 
@@ -45,6 +46,7 @@ def tree_spec(model_text: str, n_features: int, code_maps: tuple[CodeMap, ...]) 
         right=joined["right"] + offset,
         missing_left=joined["missing_left"],
         leaf_value=joined["leaf_value"],
+        cover=joined["cover"],
     )
 
 
@@ -58,6 +60,7 @@ def _read_tree(block: str) -> dict[str, npt.NDArray[np.generic]]:
     if n_inner == 0:
         column = left = right = np.empty(0, dtype=np.int64)
         threshold, missing_left = np.empty(0), np.empty(0, dtype=np.bool_)
+        cover = np.ones(1)  # LightGBM does not count the rows of a stump, and all of them come by
     else:
         decision = np.array(fields["decision_type"].split(), dtype=np.int64)
         _refuse_unfaithful(decision)
@@ -70,6 +73,7 @@ def _read_tree(block: str) -> dict[str, npt.NDArray[np.generic]]:
         reads_nan_as_zero = decision & _MISSING_KIND == _MISSING_NONE
         missing_left = np.where(reads_nan_as_zero, threshold >= 0.0, decision & _DEFAULT_LEFT != 0)
         threshold = _around_zero(threshold)
+        cover = np.array([*fields["internal_count"].split(), *fields["leaf_count"].split()], dtype=np.float64)
     no_child, no_value = np.zeros(n_leaves, dtype=np.int64), np.zeros(n_inner)
     return {
         "column": np.concatenate([column, np.full(n_leaves, -1)]),
@@ -78,6 +82,7 @@ def _read_tree(block: str) -> dict[str, npt.NDArray[np.generic]]:
         "right": np.concatenate([right, no_child]),
         "missing_left": np.concatenate([missing_left, np.zeros(n_leaves, dtype=np.bool_)]),
         "leaf_value": np.concatenate([no_value, leaf_value]),
+        "cover": cover,
     }
 
 

@@ -17,13 +17,13 @@ from models.plans.factorised import FactorisedPlan, factorised_plan
 from models.plans.generic import GenericPlan
 from models.plans.jumps import jump_rows
 from models.plans.kernel import kernel_name
-from models.plans.source import plan_source
+from models.plans.source import PlanSource
 
 
 def derived_plan(
-    graph: bytes, layout: Layout, kernel: KernelChoice, reference: GenericPlan, examples: Encoded
+    source: PlanSource, layout: Layout, kernel: KernelChoice, reference: GenericPlan, examples: Encoded
 ) -> FactorisedPlan:
-    """The factorised plan of a graph, certified.
+    """The factorised plan of what was read from a graph, certified.
 
     Args:
         reference: the same graph in ONNX Runtime.
@@ -34,7 +34,6 @@ def derived_plan(
     """
     if not len(examples.features):
         raise PlanError("there are no golden rows to hold a plan against ONNX Runtime on")
-    source = plan_source(graph)
     plan = factorised_plan(source, layout, kernel_name(kernel))
     jumps = jump_rows(examples, source.spec, np.random.default_rng(0), source.calibrator.segments)
     for some in (examples, jumps):

@@ -20,8 +20,16 @@ class LinearColumns(NamedTuple):
     """(m, f) standardised numbers, 0 where missing."""
     place: Int64s
     """(m, i) of each hash in the tables."""
-    total: Float64s
-    """(m,) weights of all of them."""
+    number_terms: Float64s
+    """(m, f) what each number adds to the margin."""
+    id_terms: Float64s
+    """(m, i) what each hash adds."""
+
+    @property
+    def total(self) -> Float64s:
+        """(m,) of all of them."""
+        total: Float64s = self.number_terms.sum(axis=1) + self.id_terms.sum(axis=1)
+        return total
 
 
 def linear_columns(spec: LinearSpec, floats: Floats, first_float: int, ids: Ids, first_id: int) -> LinearColumns:
@@ -37,7 +45,7 @@ def linear_columns(spec: LinearSpec, floats: Floats, first_float: int, ids: Ids,
     lines = spec.slope[at] * z
     at = slice(first_id, first_id + ids.shape[1])
     place = ids % spec.id_sizes[at] + spec.id_offsets[at]
-    return LinearColumns(z, place, (lines + weights).sum(axis=1) + spec.id_weights[place].sum(axis=1))
+    return LinearColumns(z, place, lines + weights, spec.id_weights[place])
 
 
 class NumpyLinearKernel:

@@ -11,6 +11,9 @@ What is read is the margin, before any `post_transform`. Of a classifier it is t
 as ONNX Runtime forms it: the sum of the weights, all given to one class, plus at most one base value. Averages are
 sums of leaves divided by the number of trees; the base value is added after.
 
+How many training rows came by each node (`nodes_hitrates`) is taken where it can be true: above 0, and as many at a
+split as at its two children. Converters that do not know it write 1 everywhere.
+
 Source: ai.onnx.ml 1 and 3, operators TreeEnsembleRegressor and TreeEnsembleClassifier; where the specification leaves
 it open, ONNX Runtime 1.31 (`core/providers/cpu/ml/tree_ensemble_common.h`), held against it in tests.
 """
@@ -64,16 +67,18 @@ def tree_spec(node: Node, n_features: int, code_maps: tuple[CodeMap, ...]) -> Tr
     n_columns = n_features + len(code_maps)
     if np.any((column[~leaf] < 0) | (column[~leaf] >= n_columns)):
         raise PlanError(f"the trees read columns {sorted(set(column[~leaf].tolist()))}, there are {n_columns}")
+    left, right = np.where(exchanged, if_false, if_true), np.where(exchanged, if_true, if_false)
     return TreeEnsembleSpec(
         n_features=n_features,
         code_maps=code_maps,
         tree=nodes.tree,
         column=np.where(leaf, -1, column),
         threshold=np.where(leaf, 0.0, threshold),
-        left=np.where(exchanged, if_false, if_true),
-        right=np.where(exchanged, if_true, if_false),
+        left=left,
+        right=right,
         missing_left=((listed["tracks_true"] != 0) != exchanged) & ~leaf,
         leaf_value=_leaf_values(node, nodes, leaf),
+        cover=_covers(node, order, left, right, split=~leaf),
     )
 
 
@@ -186,6 +191,21 @@ def _leaf_values(node: Node, nodes: _Nodes, leaf: npt.NDArray[np.bool_]) -> Floa
     value[place] = weights / _divisor(node, n_trees=int(nodes.tree[-1]) + 1)
     value[leaf & (nodes.tree == 0)] += _base_value(node, answers)
     return value
+
+
+def _covers(node: Node, order: Int64s, left: Int64s, right: Int64s, *, split: npt.NDArray[np.bool_]) -> Float64s | None:
+    """(m,) training rows that came by each node; None where they were not listed, or cannot be what was counted."""
+    name = "nodes_hitrates"
+    if not any(np.size(node.attributes.get(key, ())) for key in (name, f"{name}_as_tensor")):
+        return None
+    listed = _numbers(node, name)
+    if len(listed) != len(order):
+        return None
+    cover = listed[order]
+    children = cover[left[split]] + cover[right[split]]
+    # Lists of float32 round counts beyond 16 million.
+    counted = np.isfinite(cover).all() and (cover > 0).all() and np.allclose(cover[split], children, rtol=1e-6, atol=0)
+    return cover if counted else None
 
 
 def _divisor(node: Node, n_trees: int) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
 from models.encoder import Block, Encoded, Encoder, Side, n_rows
-from models.errors import ArtifactDamaged, EncodingError, PlanError
+from models.errors import ArtifactDamaged, EncodingError, ExplanationError, PlanError
+from models.explanation.contributions import Contributions, contributions_of, why_unexplainable
 from models.plans.bound_rows import REUSED_ROWS
 from models.plans.choice import PlanChoice
 from models.plans.derivation import derived_plan
@@ -15,6 +17,7 @@ from models.plans.factorised import FactorisedPlan
 from models.plans.generic import GenericPlan
 from models.plans.parts import AdParts
 from models.plans.plan import ScorePlan, Scores
+from models.plans.source import PlanSource, plan_source
 from models.registry.artifact import ModelArtifact
 from models.segments import Int32s
 from models.specs import Int64s
@@ -62,13 +65,20 @@ class Predictor:
         self.factorised: FactorisedPlan | None = None
         self.fallback: str | None = None
         """Why ONNX Runtime serves although a plan was wanted; None where all is as it should be."""
-        if choice.plan == "auto":
-            examples = Encoded(artifact.golden.features, artifact.golden.ids)
-            try:
-                self.factorised = derived_plan(
-                    artifact.graph, self.encoder.layout, choice.kernel, self.generic, examples
-                )
-            except PlanError as error:
+        self.source: PlanSource | None = None
+        """The graph as arithmetic, where it can be read so."""
+        self.unexplainable: str | None = None
+        """Why answers cannot be taken apart; None where they can."""
+        try:
+            self.source = plan_source(artifact.graph)
+            self.unexplainable = why_unexplainable(self.source.spec)
+            if choice.plan == "auto":
+                examples = Encoded(artifact.golden.features, artifact.golden.ids)
+                self.factorised = derived_plan(self.source, self.encoder.layout, choice.kernel, self.generic, examples)
+        except PlanError as error:
+            if self.source is None:
+                self.unexplainable = str(error)
+            if choice.plan == "auto":
                 self.fallback = str(error)
 
     @property
@@ -80,6 +90,17 @@ class Predictor:
     def plan(self) -> ScorePlan:
         """What scores whole rows."""
         return self.factorised or self.generic
+
+    @cached_property
+    def contributions(self) -> Contributions:
+        """Takes answers apart. Made when first asked for: trees take tens of milliseconds.
+
+        Raises:
+            ExplanationError: the model is `unexplainable`.
+        """
+        if self.source is None:
+            raise ExplanationError(self.unexplainable or "the graph cannot be read")
+        return contributions_of(self.source.spec, self.encoder.layout.n_ids)
 
     def score(self, user: Block, ads: Block, context: Block) -> Scores:
         """Scores n rows, n being the longest block; blocks of one row are shared by all.

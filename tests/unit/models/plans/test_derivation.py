@@ -14,6 +14,7 @@ from models.export.graph import export_graph
 from models.plans import kernel
 from models.plans.derivation import derived_plan
 from models.plans.generic import GenericPlan
+from models.plans.source import PlanSource, plan_source
 from models.specs import TreeEnsembleSpec
 from tests.ensembles import ensemble, grown
 
@@ -33,6 +34,10 @@ def graph(spec: TreeEnsembleSpec, calibrator: CalibratorMap | None = None) -> by
     return export_graph(spec, 0.0, calibrator or CalibratorMap.identity(), 2, 0)
 
 
+def source(spec: TreeEnsembleSpec, calibrator: CalibratorMap | None = None) -> PlanSource:
+    return plan_source(graph(spec, calibrator))
+
+
 def rows(n: int) -> Encoded:
     """Ordinary ones."""
     return Encoded(np.random.default_rng(1).normal(size=(n, 2)).astype(np.float32), np.empty((n, 0), np.int64))
@@ -43,7 +48,7 @@ def test_a_plan_that_answers_as_onnx_runtime_is_certified() -> None:
     content = graph(made_trees())
     reference = GenericPlan(content)
 
-    plan = derived_plan(content, LAYOUT, "auto", reference, rows(50))
+    plan = derived_plan(plan_source(content), LAYOUT, "auto", reference, rows(50))
 
     np.testing.assert_allclose(plan.score(*rows(500)).p_click, reference.score(*rows(500)).p_click, rtol=0, atol=1e-6)
 
@@ -55,7 +60,7 @@ def test_one_leaf_that_differs_is_found() -> None:
     other[np.flatnonzero(spec.column < 0)[-1]] += 1e-3
 
     with pytest.raises(PlanError, match=r"answers otherwise than ONNX Runtime on \d+ rows: \|Δp\| up to"):
-        derived_plan(graph(replace(spec, leaf_value=other)), LAYOUT, "auto", GenericPlan(graph(spec)), rows(1))
+        derived_plan(source(replace(spec, leaf_value=other)), LAYOUT, "auto", GenericPlan(graph(spec)), rows(1))
 
 
 def test_a_threshold_one_step_away_is_found() -> None:
@@ -66,7 +71,7 @@ def test_a_threshold_one_step_away_is_found() -> None:
     moved[split] = np.nextafter(np.float32(moved[split]), np.float32(np.inf)) * (1 + 1e-6)
 
     with pytest.raises(PlanError, match="answers otherwise"):
-        derived_plan(graph(replace(spec, threshold=moved)), LAYOUT, "auto", GenericPlan(graph(spec)), rows(10))
+        derived_plan(source(replace(spec, threshold=moved)), LAYOUT, "auto", GenericPlan(graph(spec)), rows(10))
 
 
 def test_another_calibrator_is_found() -> None:
@@ -74,7 +79,7 @@ def test_another_calibrator_is_found() -> None:
     spec = made_trees()
 
     with pytest.raises(PlanError, match="answers otherwise"):
-        derived_plan(graph(spec, SLIGHTLY_HIGHER), LAYOUT, "auto", GenericPlan(graph(spec)), rows(50))
+        derived_plan(source(spec, SLIGHTLY_HIGHER), LAYOUT, "auto", GenericPlan(graph(spec)), rows(50))
 
 
 def test_nothing_is_certified_on_no_rows() -> None:
@@ -82,7 +87,7 @@ def test_nothing_is_certified_on_no_rows() -> None:
     content = graph(made_trees())
 
     with pytest.raises(PlanError, match="no golden rows"):
-        derived_plan(content, LAYOUT, "auto", GenericPlan(content), rows(0))
+        derived_plan(plan_source(content), LAYOUT, "auto", GenericPlan(content), rows(0))
 
 
 def test_trees_of_more_than_64_leaves_stay_with_onnx_runtime() -> None:
@@ -90,7 +95,7 @@ def test_trees_of_more_than_64_leaves_stay_with_onnx_runtime() -> None:
     content = graph(made_trees(n_leaves=65))
 
     with pytest.raises(PlanError, match="a tree of 65 leaves; factorised trees have at most 64"):
-        derived_plan(content, LAYOUT, "auto", GenericPlan(content), rows(50))
+        derived_plan(plan_source(content), LAYOUT, "auto", GenericPlan(content), rows(50))
 
 
 def test_compiled_kernels_that_were_not_built_are_missed_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
