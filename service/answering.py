@@ -6,10 +6,15 @@ Knows no HTTP: the hot path around it reads bytes and sends bytes.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
-from msgspec import UNSET, Struct
+import msgspec
+import numpy as np
+from msgspec import UNSET, Struct, UnsetType
 
 from service.deadline import Deadline
+from service.explaining import Explaining, check_explainable
+from service.knowledge import in_order
 from service.model_slots import ModelSlots, ServedModel
 from service.rank_form import JSON, RankForm, Ranking
 from service.ranking import ranked
@@ -44,6 +49,7 @@ class Answering:
         self,
         slots: ModelSlots,
         scoring: Scoring,
+        explaining: Explaining,
         telemetry: Telemetry,
         max_candidates: int,
         served_log: ServedLog | None = None,
@@ -52,6 +58,7 @@ class Answering:
         self._served_log = served_log
         self._slots = slots
         self._scoring = scoring
+        self._explaining = explaining
         self._telemetry = telemetry
         self._max_candidates = max_candidates
 
@@ -62,6 +69,8 @@ class Answering:
         started_s = time.perf_counter()
         request = asked.read(body, self._max_candidates)
         model = self._slots.get(request.model)
+        if request.explain:
+            check_explainable(model, answered.explains)
         parsed_s = time.perf_counter()
         scored = await self._scoring.rank(model, request, deadline)
         scored_s = time.perf_counter()
@@ -69,6 +78,14 @@ class Answering:
         value = p_click if request.bids is None else p_click * request.bids[: len(p_click)]
         order = ranked(value, raw_logit, scored.n, request.top_k)
         ranked_s = time.perf_counter()
+        explanations = None
+        if request.explain:
+            each = [request.context] * len(order)
+            explanations = await self._explaining.explain(model, scored, order, each, deadline)
+            scored = _with_code_of(scored, explanations)
+            # Beside the stages of a ranking, not among them.
+            took_s = time.perf_counter() - ranked_s
+            scored_s, ranked_s = scored_s + took_s, ranked_s + took_s
         ranking = Ranking(
             request_id,
             _reference(model),
@@ -78,6 +95,7 @@ class Answering:
             None if request.bids is None else value,
             scored.degraded,
             scored.knowledge,
+            explanations,
         )
         written = answered.write(ranking)
         if self._served_log is not None and self._served_log.wants(request_id):
@@ -93,12 +111,19 @@ class Answering:
         started_s = time.perf_counter()
         request = predict_request(body, self._max_candidates)
         model = self._slots.get(request.model)
+        if request.explain:
+            check_explainable(model, JSON.explains)
         parsed_s = time.perf_counter()
         scored = await self._scoring.predict(model, request, deadline)
         scored_s = time.perf_counter()
         own_codes = scored.knowledge.own_codes
+        explanations: Sequence[msgspec.Raw | UnsetType | None] = [UNSET] * scored.n
+        if request.explain:
+            found = await self._explaining.explain(model, scored, np.arange(scored.n), request.contexts, deadline)
+            scored, explanations = _with_code_of(scored, found), found
+            scored_s = time.perf_counter()  # beside the stages of a prediction, not among them
         predictions = [
-            Prediction(p_click, own_codes.get(i, UNSET))
+            Prediction(p_click, own_codes.get(i, UNSET), explanations[i])  # type: ignore[arg-type]
             for i, p_click in enumerate(_with_gaps(scored.scores.p_click, scored.n))
         ]
         answer = encode(PredictAnswer(request_id, _reference(model), predictions, scored.degraded, _counts(scored)))
@@ -148,6 +173,13 @@ def _reference(model: ServedModel) -> ModelReference:
 def _counts(scored: Scored) -> FeatureCounts:
     known = scored.knowledge
     return FeatureCounts(missing=known.missing, stale=known.stale, age_ms_max=known.age_ms_max)
+
+
+def _with_code_of(scored: Scored, explanations: Sequence[msgspec.Raw | None]) -> Scored:
+    """With the code of an answer that time cut short, where an explanation is not there."""
+    if None not in explanations:
+        return scored
+    return msgspec.structs.replace(scored, degraded=in_order([*scored.degraded, "deadline_partial"]))
 
 
 def _with_gaps(values: Reals, n: int) -> list[float | None]:

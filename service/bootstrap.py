@@ -25,6 +25,7 @@ from service.answering import Answering
 from service.app import Application
 from service.background import Background
 from service.champion_watch import ChampionWatch, serve
+from service.explaining import Explaining
 from service.hot_path import HotPath
 from service.live_items import LiveItems
 from service.model_loading import ModelLoading, champion_of
@@ -158,7 +159,10 @@ class Runtime:
         scoring = Scoring(
             self._store, features_ms=settings.deadline.features_ms, clock=system_clock, telemetry=telemetry
         )
-        return Answering(self._slots, scoring, telemetry, settings.server.max_candidates, self._served_log)
+        explaining = Explaining(settings.deadline.explain_ms, self._clock)
+        return Answering(
+            self._slots, scoring, explaining, telemetry, settings.server.max_candidates, self._served_log
+        )
 
     def _application(self) -> Application:
         settings, telemetry = self._settings, self.telemetry

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-ShedReason = Literal["queue_full", "queue_time"]
+ShedReason = Literal["queue_full", "queue_time", "explain_busy"]
 
 
 class ServiceError(Exception):

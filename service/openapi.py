@@ -34,6 +34,10 @@ _RANK_REQUESTS = {
         "summary": "Order by bid x p_click",
         "value": {"user_id": "u1", "candidates": [{"ad_id": "a1", "bid": 1.2}, {"ad_id": "a2", "bid": 0.4}]},
     },
+    "why": {
+        "summary": "Say which features made it so",
+        "value": {"user_id": "u1", "candidates": ["a1", "a2", "a3"], "top_k": 1, "explain": True},
+    },
 }
 _RANK_ANSWER = {
     "request_id": "5f2b9c-1",
@@ -41,6 +45,27 @@ _RANK_ANSWER = {
     "results": [{"ad_id": "a3", "p_click": 0.0312}, {"ad_id": "a1", "p_click": 0.0127, "degraded": ["ad_missing"]}],
     "degraded": ["ad_missing"],
     "features": {**_FEATURES, "missing": 1},
+}
+_EXPLAINED_ANSWER = {
+    **_RANK_ANSWER,
+    "results": [
+        {
+            "ad_id": "a3",
+            "p_click": 0.0314,
+            "explanation": {
+                "baseline": -3.1,
+                "baseline_p_click": 0.0099,
+                "raw_logit": -1.93,
+                "correction": -1.5,
+                "contributions": [
+                    {"feature": "ad_ctr.ctr_7d", "value": 0.041, "contribution": 1.4},
+                    {"feature": "context.device", "value": "mobile", "contribution": -0.23},
+                ],
+            },
+        }
+    ],
+    "degraded": [],
+    "features": _FEATURES,
 }
 _PREDICT_REQUEST = {"instances": [{"user_id": "u1", "ad_id": "a1", "context": {"placement": "top"}}]}
 _PREDICT_ANSWER = {
@@ -50,6 +75,10 @@ _PREDICT_ANSWER = {
     "degraded": [],
     "features": _FEATURES,
 }
+_WITH_EXPLAIN = (
+    "With `explain` each result says what each feature added to its log-odds, in JSON alone; that takes milliseconds, "
+    "and may take `deadline.explain_ms`."
+)
 _FRAME = {"type": "string", "format": "binary", "description": "Specified in `docs/binary-rank.md`."}
 _REQUEST_HEADERS = {
     "X-Request-ID": "Name of the request in answers and logs: 1 to 128 visible ASCII characters; others are replaced.",
@@ -73,16 +102,20 @@ def with_hot_routes(document: dict[str, Any]) -> dict[str, Any]:
         "Which of these candidates will this user click?",
         "Best first: by `score` (bid x p_click) where bids were sent, else by `p_click`. Unknown users, ads and "
         "context keys, a slow or dead store are never errors: defaults stand in, and `degraded` says so. Callers who "
-        f"count microseconds send frames as `{REQUEST_MEDIA}` and accept `{ANSWER_MEDIA}` (`docs/binary-rank.md`).",
+        f"count microseconds send frames as `{REQUEST_MEDIA}` and accept `{ANSWER_MEDIA}` (`docs/binary-rank.md`). "
+        + _WITH_EXPLAIN,
         {**_json(rank_body, _RANK_REQUESTS), REQUEST_MEDIA: {"schema": _FRAME}},
-        {**_json(rank_answer, {"answer": {"value": _RANK_ANSWER}}), ANSWER_MEDIA: {"schema": _FRAME}},
+        {
+            **_json(rank_answer, {"answer": {"value": _RANK_ANSWER}, "why": {"value": _EXPLAINED_ANSWER}}),
+            ANSWER_MEDIA: {"schema": _FRAME},
+        },
         problem,
     )
     predict = _operation(
         "predict",
         "How likely is each of these clicks?",
         "Predictions in the order of the instances. `user_id` and `ad_id` are required where the model has features of "
-        "users or ads.",
+        "users or ads. " + _WITH_EXPLAIN,
         _json(predict_body, {"one": {"value": _PREDICT_REQUEST}}),
         _json(predict_answer, {"answer": {"value": _PREDICT_ANSWER}}),
         problem,

@@ -6,14 +6,15 @@ forms. The other form is in `binary_frame.py`, how they are asked for in `negoti
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
 from service.knowledge import Knowledge
-from service.results_json import results_json
+from service.results_json import explained_results_json, results_json
 from service.telemetry import Reals
 from service.wire import DegradedCode, FeatureCounts, ModelReference, RankAnswer, RankRequest, encode, rank_request
 
@@ -32,6 +33,8 @@ class Ranking(Struct, frozen=True):
     """(m,) bid x p_click, None where no bids were sent."""
     degraded: list[DegradedCode]
     knowledge: Knowledge
+    explanations: Sequence[msgspec.Raw | None] | None = None
+    """(k,) in the order of the answer; None where none were asked for."""
 
 
 class RankForm(Struct, frozen=True):
@@ -42,15 +45,22 @@ class RankForm(Struct, frozen=True):
     write: Callable[[Ranking], bytes]
     content_type: bytes
     """Of what `write` makes."""
+    explains: bool = False
+    """Whether `write` has a place for explanations."""
 
 
 def ranking_json(ranking: Ranking) -> bytes:
     """A ranking as JSON."""
     known = ranking.knowledge
-    results = results_json(ranking.ad_ids, ranking.order, ranking.p_click, ranking.scores, known.own_codes)
+    if ranking.explanations is None:
+        results = results_json(ranking.ad_ids, ranking.order, ranking.p_click, ranking.scores, known.own_codes)
+    else:
+        results = explained_results_json(
+            ranking.ad_ids, ranking.order, ranking.p_click, ranking.scores, known.own_codes, ranking.explanations
+        )
     counts = FeatureCounts(missing=known.missing, stale=known.stale, age_ms_max=known.age_ms_max)
     # The results are JSON already; the struct is what they say, and what OpenAPI shows.
     return encode(RankAnswer(ranking.request_id, ranking.model, results, ranking.degraded, counts))  # type: ignore[arg-type]
 
 
-JSON = RankForm(rank_request, ranking_json, b"application/json")
+JSON = RankForm(rank_request, ranking_json, b"application/json", explains=True)

@@ -105,6 +105,11 @@ def _check_top_k(value: object, path: str) -> None:
         raise InvalidRequest(f"expected an integer of 1 or more, got {shown(value)}", path)
 
 
+def _check_flag(value: object, path: str) -> None:
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"expected true or false, got {shown(value)}", path)
+
+
 def _check_bid(value: object, path: str) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
         raise InvalidRequest(f"expected a finite number of 0 or more, got {shown(value)}", path)
@@ -148,11 +153,16 @@ RANK = Fields(
         "context": _check_context,
         "top_k": _check_top_k,
         "model": _check_text,
+        "explain": _check_flag,
     },
     frozenset({"candidates"}),
 )
 PREDICT = Fields(
-    {"instances": _list_of(lambda value, path: _check_object(value, path, _INSTANCE)), "model": _check_text},
+    {
+        "instances": _list_of(lambda value, path: _check_object(value, path, _INSTANCE)),
+        "model": _check_text,
+        "explain": _check_flag,
+    },
     frozenset({"instances"}),
 )
 

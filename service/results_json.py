@@ -6,10 +6,12 @@ where no compiler was there. Numbers have 12 significant digits.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from service.telemetry import Reals
 from service.wire import DegradedCode, Result
@@ -44,10 +46,28 @@ def results_json(
     """
     if compiled:
         return msgspec.Raw(_results.results(ad_ids, order, p_click, scores, own_codes))
+    return explained_results_json(ad_ids, order, p_click, scores, own_codes, [UNSET] * len(order))
+
+
+def explained_results_json(
+    ad_ids: list[str],
+    order: npt.NDArray[np.intp],
+    p_click: Reals,
+    scores: Reals | None,
+    own_codes: dict[int, list[DegradedCode]],
+    explanations: Sequence[msgspec.Raw | UnsetType | None],
+) -> msgspec.Raw:
+    """The same with an explanation for each of the k results, written already; null where there is none."""
     p_clicks, values = _shown(p_click, len(ad_ids)), None if scores is None else _shown(scores, len(ad_ids))
     results = [
-        Result(ad_ids[i], p_clicks[i], UNSET if values is None else values[i], own_codes.get(i, UNSET))
-        for i in order.tolist()
+        Result(
+            ad_ids[i],
+            p_clicks[i],
+            UNSET if values is None else values[i],
+            own_codes.get(i, UNSET),
+            explanation,  # type: ignore[arg-type]
+        )
+        for i, explanation in zip(order.tolist(), explanations, strict=True)
     ]
     return msgspec.Raw(msgspec.json.encode(results))
 

@@ -16,13 +16,14 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 from msgspec import Struct
 
 from feature_store.clock import Clock
 from feature_store.errors import CodecError, StoreDown, StoreTimeout
 from feature_store.online.store import OnlineStore
 from feature_store.rows import Times
-from models.encoder import Block, EncodedContext
+from models.encoder import Block, Encoded, EncodedContext, Encoder
 from models.plans.plan import Scores
 from service.candidates import Candidates, GivenAds, StoredAds
 from service.deadline import Deadline
@@ -62,6 +63,10 @@ class Pairs(Struct, frozen=True):
     def user_is_shared(self) -> bool:
         """Whether all pairs have one user by the request's nature: its missing row then is no pair's own."""
         return self.user_times is None
+
+    def rows(self, encoder: Encoder, places: npt.NDArray[np.intp]) -> Encoded:
+        """The model's matrices of the pairs at k places, k rows."""
+        return encoder.encode(*(_rows_of(block, places) for block in (self.user, self.ads.block(), self.context.block)))
 
 
 class Scored(Struct, frozen=True):
@@ -237,6 +242,12 @@ async def _score_chunks(model: ServedModel, pairs: Pairs, deadline: Deadline) ->
 def _part(block: Block, rows: slice) -> Block:
     """These rows of a block; a block of one row is shared by all."""
     return block if len(block) == 1 else Block(block.floats[rows], block.ids[rows])
+
+
+def _rows_of(block: Block, places: npt.NDArray[np.intp]) -> Block:
+    """One row for each place; a row that all pairs share is repeated."""
+    at = places if len(block) != 1 else np.zeros_like(places)
+    return Block(block.floats[at], block.ids[at])
 
 
 def _stacked(contexts: Sequence[EncodedContext]) -> EncodedContext:

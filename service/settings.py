@@ -97,6 +97,9 @@ class DeadlineSettings:
     features_ms: float = 10.0
     """Redis read. When it runs out we score with default features and answer with the code `store_timeout`."""
 
+    explain_ms: float = 1_000.0
+    """What requests with `explain` may take beyond that: people ask them. Explanations that are not ready are null."""
+
 
 @dataclass(frozen=True, slots=True)
 class AdmissionSettings:

@@ -33,7 +33,7 @@ ROW_STATUSES = ("present", "missing", "stale")
 Reals = npt.NDArray[np.float64]
 
 KNOWN_LABELS = {
-    "shed": ("queue_full", "queue_time"),
+    "shed": ("queue_full", "queue_time", "explain_busy"),
     "degraded": get_args(DegradedCode),
     "store_errors": ("read", "decode", "items", "snapshot"),
     "served_log_dropped": ("no_room", "write_failed"),

@@ -48,6 +48,12 @@ Context = Annotated[
     dict[str, Scalar],
     Meta(description="What is known about the request itself; keys are the context features of the model."),
 ]
+MAX_EXPLAINED = 50
+"""Results that one request may have explained: some milliseconds each thousand trees, beside everybody's requests."""
+Explain = Annotated[
+    bool,
+    Meta(description=f"Say with each result which features made it so; for at most {MAX_EXPLAINED} results at once."),
+]
 ModelName = Annotated[str, Meta(description="Name of the slot, as `/v1/models` lists it.")]
 
 
@@ -68,6 +74,7 @@ class RankBody(Struct, frozen=True, forbid_unknown_fields=True):
         UNSET
     )
     model: ModelName = "default"
+    explain: Explain = False
 
 
 class Instance(Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,6 +90,7 @@ class PredictBody(Struct, frozen=True, forbid_unknown_fields=True):
 
     instances: list[Instance]
     model: ModelName = "default"
+    explain: Explain = False
 
 
 class ModelReference(Struct, frozen=True):
@@ -106,6 +114,40 @@ OwnCodes = Annotated[
 ]
 
 
+class Contribution(Struct, frozen=True):
+    """What one feature adds."""
+
+    feature: Annotated[str, Meta(description="Name of the feature, after its view, `context` or `pair`.")]
+    value: Annotated[
+        float | str | None,
+        Meta(
+            description="What the model read: a number, the text of an id that came with the request, `#` and the hash "
+            "of any other id, `64 numbers` of a vector; null where it is missing."
+        ),
+    ]
+    contribution: Annotated[float, Meta(description="Added to the raw logit; exp of it multiplies the odds.")]
+
+
+class Explanation(Struct, frozen=True):
+    """Where a probability comes from: `baseline` and all contributions add up to `raw_logit`."""
+
+    baseline: Annotated[float, Meta(description="The raw logit before anything is known of this pair.")]
+    baseline_p_click: Annotated[float, Meta(description="What `p_click` would be at the baseline.")]
+    raw_logit: Annotated[float, Meta(description="The learner's log-odds of a click.")]
+    correction: Annotated[
+        float,
+        Meta(description="Added to the raw logit for non-clicks left out in training; the calibrator makes `p_click`."),
+    ]
+    contributions: Annotated[
+        list[Contribution], Meta(description="Largest magnitude first; features that add nothing are left out.")
+    ]
+
+
+OwnExplanation = Annotated[
+    Explanation | UnsetType | None, Meta(description="Where `explain` was asked; null where time ran out.")
+]
+
+
 class Result(Struct, frozen=True):
     """One candidate, ranked. `p_click` is null where the deadline passed first."""
 
@@ -113,6 +155,7 @@ class Result(Struct, frozen=True):
     p_click: float | None
     score: Annotated[float | None, Meta(description="bid x p_click; where bids were sent.")] | UnsetType = UNSET
     degraded: OwnCodes = UNSET
+    explanation: OwnExplanation = UNSET
 
 
 class RankAnswer(Struct, frozen=True):
@@ -130,6 +173,7 @@ class Prediction(Struct, frozen=True):
 
     p_click: float | None
     degraded: OwnCodes = UNSET
+    explanation: OwnExplanation = UNSET
 
 
 class PredictAnswer(Struct, frozen=True):
@@ -151,6 +195,7 @@ class RankRequest(Struct, frozen=True):
     bids: npt.NDArray[np.float64] | None
     context: dict[str, Scalar]
     top_k: int
+    explain: bool = False
 
 
 class PredictRequest(Struct, frozen=True):
@@ -160,6 +205,7 @@ class PredictRequest(Struct, frozen=True):
     user_ids: list[str | None]
     ad_ids: list[str | None]
     contexts: list[dict[str, Scalar]]
+    explain: bool = False
 
 
 _RANK = msgspec.json.Decoder(RankBody)
@@ -182,13 +228,17 @@ def rank_request(body: bytes | bytearray, max_candidates: int) -> RankRequest:
     if rank.top_k is not UNSET and rank.top_k < 1:
         raise InvalidRequest(f"expected at least 1, got {rank.top_k}", "top_k")
     ad_ids, bids = _candidates(rank.candidates)
+    top_k = len(ad_ids) if rank.top_k is UNSET else min(rank.top_k, len(ad_ids))
+    if rank.explain and top_k > MAX_EXPLAINED:
+        raise _too_many_explained(top_k, f"set top_k to {MAX_EXPLAINED} or less")
     return RankRequest(
         model=rank.model,
         user_id=None if rank.user_id is UNSET else checked_ids([rank.user_id], lambda _: "user_id")[0],
         ad_ids=ad_ids,
         bids=bids,
         context=rank.context,
-        top_k=len(ad_ids) if rank.top_k is UNSET else min(rank.top_k, len(ad_ids)),
+        top_k=top_k,
+        explain=rank.explain,
     )
 
 
@@ -200,11 +250,14 @@ def predict_request(body: bytes | bytearray, max_instances: int) -> PredictReque
         raise rejection.explain(body, rejection.PREDICT, error) from None
     instances = predict.instances
     check_count("instances", len(instances), max_instances)
+    if predict.explain and len(instances) > MAX_EXPLAINED:
+        raise _too_many_explained(len(instances), "send them in several requests")
     return PredictRequest(
         model=predict.model,
         user_ids=_optional_ids([instance.user_id for instance in instances], "user_id"),
         ad_ids=_optional_ids([instance.ad_id for instance in instances], "ad_id"),
         contexts=[instance.context for instance in instances],
+        explain=predict.explain,
     )
 
 
@@ -247,6 +300,10 @@ def _optional_ids(values: list[str | int | UnsetType], key: str) -> list[str | N
     for i, text in zip(present, checked, strict=True):
         ids[i] = text
     return ids
+
+
+def _too_many_explained(n: int, way_out: str) -> InvalidRequest:
+    return InvalidRequest(f"at most {MAX_EXPLAINED} results are explained at once, got {n}; {way_out}", "explain")
 
 
 def _candidate_path(candidates: Sequence[object], i: int) -> str:

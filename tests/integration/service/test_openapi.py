@@ -208,7 +208,7 @@ async def test_the_commands_of_the_documentation_page_work(worker: Worker) -> No
         form = {"content_type": "application/x-www-form-urlencoded"} if data else {}  # what `curl -d` announces
         answers.append(await worker.ask("POST" if data else "GET", urlsplit(url).path, body, **form))
 
-    assert len(answers) == 8
+    assert len(answers) == 9
     assert {answer.status for answer in answers} == {200}
 
 

@@ -109,6 +109,8 @@ def test_a_bid_of_minus_zero_is_zero() -> None:
         ),
         ('{"candidates": ["a"], "context": "x"}', 'context: expected an object, got "x" (text)'),
         ('{"candidates": ["a"], "model": 3}', "model: expected text, got 3 (number)"),
+        ('{"candidates": ["a"], "explain": 1}', "explain: expected true or false, got 1 (number)"),
+        ('{"candidates": ["a"], "explian": true}', "explian: unknown field; did you mean 'explain'?"),
     ],
 )
 def test_a_wrong_value_is_named_with_its_path(body: str, message: str) -> None:
