@@ -29,6 +29,7 @@ COMMANDS = {
     "materialize": ("service.commands.materialize", "Copy feature rows into the online store."),
     "serve": ("service.commands.serve", "Answer ranking and prediction requests over HTTP."),
     "rank": ("service.commands.rank", "Ask a running service to rank candidates for a user."),
+    "explain": ("service.commands.explain", "Ask a running service why a user clicks an ad."),
     "bench": ("service.commands.bench", "Load-test a running service and write a report."),
     "models": ("service.commands.models", "List, show and promote published models."),
     "config": ("service.commands.config", "Show or check the configuration."),

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.table import Table
 
-from service import exit_codes
+from service.asking import asked, context_of
 from service.commands.options import json_option
 from service.console import Console
-
-REFUSED_REQUESTS = (400, 413, 422)
-"""What the service answers where the request itself is wrong: here, what was typed."""
 
 
 @click.command("rank")
@@ -43,47 +37,14 @@ def command(
     body: dict[str, Any] = {
         "user_id": user_id,
         "candidates": [_candidate(text) for text in candidates],
-        "context": dict(_context(text) for text in context_pairs),
+        "context": context_of(context_pairs),
         "model": model,
     }
     if top_k is not None:
         body["top_k"] = top_k
-    try:
-        status, answer = post_json(f"{url.rstrip('/')}/v1/rank", body, timeout_s=timeout_s)
-    except (OSError, HTTPException) as error:
-        click.echo(f"clickserve: no answer from {url} ({error}); is it running? clickserve serve starts it", err=True)
-        return exit_codes.DEPENDENCY_DOWN
-    if status != 200:
-        click.echo(f"clickserve: {status} {answer.get('title', '')}: {answer.get('detail', answer)}", err=True)
-        return exit_codes.USAGE if status in REFUSED_REQUESTS else exit_codes.FAILURE
+    answer = asked(url, "/v1/rank", body, timeout_s=timeout_s)
     Console(json_only=as_json).result(answer, lambda screen: _show(screen, answer))
     return 0
-
-
-def post_json(url: str, body: object, *, timeout_s: float) -> tuple[int, dict[str, Any]]:
-    """One POST with a JSON body; answers status and decoded document.
-
-    Raises:
-        OSError, HTTPException: nothing that speaks HTTP answered in time.
-        click.UsageError: the address is not an http or https one.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise click.UsageError(f"{url!r} is not an address like http://host:port")
-    connection = (HTTPSConnection if parts.scheme == "https" else HTTPConnection)(
-        parts.hostname, parts.port, timeout=timeout_s
-    )
-    try:
-        connection.request("POST", parts.path, json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        text = response.read()
-    finally:
-        connection.close()
-    try:
-        document = json.loads(text)
-    except ValueError:
-        document = {"detail": text[:200].decode(errors="replace")}
-    return response.status, document if isinstance(document, dict) else {"detail": document}
 
 
 def _candidate(text: str) -> str | dict[str, object]:
@@ -94,17 +55,6 @@ def _candidate(text: str) -> str | dict[str, object]:
         return {"ad_id": ad_id, "bid": float(bid)}
     except ValueError:
         raise click.UsageError(f"{text!r}: the bid after = must be a number") from None
-
-
-def _context(text: str) -> tuple[str, object]:
-    """`hour=13` is a number, `device=phone` text, `--context 'note="13"'` the text 13."""
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise click.UsageError(f"--context {text!r}: expected KEY=VALUE")
-    try:
-        return key, json.loads(value)
-    except ValueError:
-        return key, value
 
 
 def _show(screen: RichConsole, answer: dict[str, Any]) -> None:
