@@ -109,6 +109,7 @@ class Measured:
             "clicks": int(np.count_nonzero(self.evaluation.clicked)),
             "mean_p_click": float(self.evaluation.p_click.mean()),
             "metrics": _figures(self.evaluation.metrics),
+            "gauc_users": self.evaluation.gauc_users,
         }
         if self.oracles is not None:
             found["oracles"] = {

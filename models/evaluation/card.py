@@ -21,6 +21,7 @@ TOP_COLUMNS = 15
 
 METRIC_NAMES = {
     "auc": "AUC",
+    "gauc": "gAUC",
     "pr_auc": "PR-AUC",
     "log_loss": "Log loss (nats)",
     "normalized_entropy": "Normalized entropy",
@@ -31,6 +32,7 @@ METRIC_NAMES = {
 }
 METRIC_MEANINGS = {
     "auc": "chance that a click is scored above a non-click; 0.5 knows nothing",
+    "gauc": "AUC within one user's impressions, averaged over users who have clicks and non-clicks",
     "pr_auc": "mean precision over the clicks; chance is the click rate",
     "log_loss": "smaller is better; depends on the click rate",
     "normalized_entropy": "log loss over that of always guessing the mean; below 1 beats that guess",

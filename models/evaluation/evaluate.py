@@ -12,6 +12,7 @@ from models.encoder import Encoder, ModelInputs
 from models.errors import EncodingError
 from models.evaluation.calibration import ReliabilityBin, reliability
 from models.evaluation.intervals import all_metrics, user_codes
+from models.evaluation.user_auc import n_counting
 from models.logs.frame import TrainingFrame
 from models.registry.files import write_over
 from models.registry.manifest import Interval, TrainedOn
@@ -31,6 +32,8 @@ class Evaluation:
     clicked: npt.NDArray[np.bool_]
     p_click: npt.NDArray[np.float64]
     line: npt.NDArray[np.int64]
+    gauc_users: int = 0
+    """Users with clicks and non-clicks, over whom `gauc` is the mean."""
 
 
 def evaluate(predictor: Predictor, frame: TrainingFrame, seed: int = 0) -> Evaluation:
@@ -44,13 +47,15 @@ def evaluate(predictor: Predictor, frame: TrainingFrame, seed: int = 0) -> Evalu
     """
     check_columns(predictor.manifest.inputs, frame.inputs)
     p_click = score_frame(predictor, frame, slice(0, len(frame)))
+    users = user_codes(frame.users.codes)
     return Evaluation(
         version=predictor.manifest.version,
-        metrics=all_metrics(frame.clicked, p_click, user_codes(frame.users.codes), seed),
+        metrics=all_metrics(frame.clicked, p_click, users, seed),
         reliability=reliability(frame.clicked, p_click),
         clicked=frame.clicked,
         p_click=p_click,
         line=frame.line,
+        gauc_users=n_counting(frame.clicked, users),
     )
 
 

@@ -131,12 +131,17 @@ def _show(screen: RichConsole, measured: Measured, role: str) -> None:
     for name, interval in metrics.items():
         row = [name, _figure(interval)]
         if oracles is not None:
-            row += [_figure(oracles.attainable[name]), _figure(oracles.true[name])]
+            row += [_figure(oracles.attainable.get(name)), _figure(oracles.true.get(name))]
         table.add_row(*row)
     screen.print(table)
+    if "gauc" in metrics:
+        counting = f"{measured.evaluation.gauc_users:,} users who have clicks and non-clicks"
+        screen.print(f"gauc is the mean over {counting}, weighted by their {metrics['gauc'].n:,} impressions")
     if oracles is not None:
         screen.print(f"share of the attainable NE gain: {_figure(oracles.share_of_attainable_gain)}")
 
 
-def _figure(interval: Interval) -> str:
+def _figure(interval: Interval | None) -> str:
+    if interval is None:
+        return "not defined"
     return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"

@@ -92,6 +92,19 @@ def test_evaluation_says_which_version_it_judged_and_what_it_had_seen(
     assert "warning: of 30,000 impressions, 24,000 lie in the period that this version was trained on" in said
 
 
+def test_gauc_says_over_whom_it_is_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Most users have no click, and their impressions cannot count."""
+    arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
+
+    seen = document(capsys, arguments)
+    assert cli.run(arguments) == 0
+    said = capsys.readouterr().out.replace("\n", " ")
+
+    gauc = seen["metrics"]["gauc"]
+    assert 0 < gauc["clicks"] < gauc["n"] < seen["impressions"]
+    assert f"mean over {seen['gauc_users']:,} users who have clicks and non-clicks" in said
+
+
 def test_predictions_without_a_folder_are_refused_at_once(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
