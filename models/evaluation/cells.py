@@ -114,3 +114,15 @@ def f1(drawn: Redrawn, above: npt.NDArray[np.bool_]) -> Float64s:
     shown = hits + drawn.others[:, above].sum(axis=1)
     f1: Float64s = 2.0 * hits / np.maximum(shown + drawn.clicks.sum(axis=1), 1.0)
     return f1
+
+
+def lift(cells: Cells, drawn: Redrawn, share: float) -> Float64s:
+    """Click rate among the best-scored `share` of each replicate over that of all of it."""
+    clicks = drawn.clicks[:, ::-1]
+    rows = clicks + drawn.others[:, ::-1]
+    room = share * rows.sum(axis=1, keepdims=True)
+    before = np.cumsum(rows, axis=1) - rows
+    inside = np.clip((room - before) / np.maximum(rows, 1.0), 0.0, 1.0)  # part of each cell that is among the best
+    gained, all_clicks = (clicks * inside).sum(axis=1), np.maximum(clicks.sum(axis=1), 1.0)
+    lift: Float64s = gained / all_clicks / share
+    return lift

@@ -3,7 +3,8 @@
 - gAUC: `user_auc.py`; only where users are known and one of them has both labels.
 - AUC: DeLong's variance, on the log-odds scale so that the interval stays inside (0, 1). A perfect order has no
   variance: there the interval is that of as many independent pairs as the rarer label allows, all of them right.
-- NE, log loss, PR-AUC, F1: Poisson bootstrap, seeded, percentiles of 400 replicates.
+- Slope and intercepts of the logistic recalibration: sandwich by users, `recalibration.py`.
+- NE, log loss, PR-AUC, F1, lift: Poisson bootstrap, seeded, percentiles of 400 replicates.
 - Calibration ratio: score interval for a count of clicks. A click's variance is p (1 - p), so the interval is Poisson's
   at small p and narrower at large p.
 - Relative calibration error: lower end freed from what chance alone adds, upper end not, so it errs to the safe side.
@@ -20,6 +21,7 @@ Sources: DeLong et al. 1988 with Sun & Xu 2014 for the ranks; Chamandy et al. 20
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -28,17 +30,22 @@ from models.evaluation import cells as of_cells
 from models.evaluation import metrics
 from models.evaluation.cells import Cells, Redrawn
 from models.evaluation.metrics import Array, Float64s
+from models.evaluation.recalibration import recalibration
 from models.evaluation.user_auc import UserAucs, interval_of_mean, user_aucs
 from models.random_streams import random_stream
 from models.registry.manifest import Interval
 
 Z_95 = 1.959963984540054
 
+LIFT_SHARES = (0.01, 0.05, 0.1)
+"""The best-scored part of the impressions whose click rate is compared with that of all."""
+
 
 def all_metrics(
     clicked: Array, p_click: Array, user_codes: npt.NDArray[np.int64] | None = None, seed: int = 0
 ) -> dict[str, Interval]:
-    """Every metric with its interval; one that the sample cannot define is left out (`gauc` without users).
+    """Every metric with its interval; one that the sample cannot define is left out (`gauc` without users, slopes
+    where the scores separate the labels).
 
     Args:
         clicked: (n,) bool or 0/1.
@@ -90,8 +97,19 @@ def all_metrics(
         "relative_calibration_floor": interval(floor, floor, floor),
         "f1": bootstrap(f1, lambda cells, drawn: of_cells.f1(drawn, above), 1.0),
     }
+    figures |= {
+        f"lift_{round(100 * share)}": bootstrap(
+            metrics.lift(clicked, p_click, share), partial(of_cells.lift, share=share), 1.0 / share
+        )
+        for share in LIFT_SHARES
+    }
     if per_user:
         figures["gauc"] = gauc(per_user)
+    if line := recalibration(clicked, p_click, user_codes):
+        figures |= {
+            f"calibration_{name}": interval(value, value - Z_95 * error, value + Z_95 * error)
+            for name, (value, error) in line._asdict().items()
+        }
     return figures
 
 

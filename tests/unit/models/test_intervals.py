@@ -34,7 +34,7 @@ def test_intervals_cover_the_value_of_a_much_larger_sample() -> None:
 
     figures = [all_metrics(*sample(4_000, seed)) for seed in range(40)]
 
-    for name in ("auc", "normalized_entropy", "log_loss", "pr_auc", "f1"):
+    for name in ("auc", "normalized_entropy", "log_loss", "pr_auc", "f1", "lift_5", "lift_10"):
         covered = sum(figure[name].low <= truth[name].value <= figure[name].high for figure in figures)
         assert covered >= 33, name
 
