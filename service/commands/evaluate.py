@@ -9,14 +9,13 @@ import click
 import msgspec
 from rich.console import Console as RichConsole
 from rich.markup import escape
-from rich.table import Table
 
+from service.commands.evaluate_tables import figure_text, show_thresholds, table_of
 from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
 from service.console import Console
 from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
-    from models.registry.manifest import Interval
     from service.jobs import Measured
 
 
@@ -33,6 +32,14 @@ if TYPE_CHECKING:
     help="Also write a CSV with header y,p and one line per accepted row, in the order of the input.",
 )
 @click.option(
+    "--threshold",
+    "thresholds",
+    type=click.FloatRange(0.0, 1.0),
+    multiple=True,
+    metavar="P",
+    help="Also precision, recall and F1 where p_click >= P is called a click; may be given several times.",
+)
+@click.option(
     "--workdir", type=click.Path(file_okay=False, path_type=Path), default=Path(".clickserve/work"), show_default=True
 )
 @json_option
@@ -44,6 +51,7 @@ def command(
     name: str,
     version: str | None,
     predictions: Path | None,
+    thresholds: tuple[float, ...],
     workdir: Path,
     as_json: bool,
 ) -> int:
@@ -52,6 +60,8 @@ def command(
     On a simulated log the two oracles stand beside the model: what is true, and what serving could know.
     """
     from models.evaluation.evaluate import seen_in_training, write_predictions
+    from models.evaluation.intervals import user_codes
+    from models.evaluation.thresholds import at_thresholds
     from models.registry.registry import Registry
     from service.jobs import measure, read_frame
 
@@ -67,6 +77,9 @@ def command(
         part = frame.part(*rows)
         measured = measure(predictor, part)
         on_progress("scoring", 1.0)
+        evaluation = measured.evaluation
+        users = user_codes(part.users.codes)
+        at = at_thresholds(evaluation.clicked, evaluation.p_click, thresholds, users)
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
     if predictions is not None:
@@ -79,6 +92,7 @@ def command(
             "newest": newest,
             "champion": champion,
             "impressions_in_training_period": n_seen,
+            "thresholds": msgspec.to_builtins(at),
             "trained_on": msgspec.to_builtins(trained_on),
         }
         | rejects_document(rejected)
@@ -87,6 +101,7 @@ def command(
 
     def show(screen: RichConsole) -> None:
         _show(screen, measured, role)
+        show_thresholds(screen, at)
         screen.print(escape(_honesty(len(part), n_seen, trained_on.source)))
 
     console.result(document, show)
@@ -121,27 +136,17 @@ def _show(screen: RichConsole, measured: Measured, role: str) -> None:
     n, clicks = metrics["auc"].n, metrics["auc"].clicks
     version = measured.evaluation.version
     screen.print(f"model {version} ({role}) on {n:,} impressions with {clicks:,} clicks", soft_wrap=True)
-    table = Table(box=None)
-    table.add_column("metric")
-    table.add_column("model [95 % interval]")
     oracles = measured.oracles
-    if oracles is not None:
-        table.add_column("attainable [95 % interval]")
-        table.add_column("truth [95 % interval]")
+    columns = ("metric", "model [95 % interval]", "attainable [95 % interval]", "truth [95 % interval]")
+    table = table_of(*columns[: 2 if oracles is None else 4])
     for name, interval in metrics.items():
-        row = [name, _figure(interval)]
+        row = [name, figure_text(interval)]
         if oracles is not None:
-            row += [_figure(oracles.attainable.get(name)), _figure(oracles.true.get(name))]
+            row += [figure_text(oracles.attainable.get(name)), figure_text(oracles.true.get(name))]
         table.add_row(*row)
     screen.print(table)
     if "gauc" in metrics:
         counting = f"{measured.evaluation.gauc_users:,} users who have clicks and non-clicks"
         screen.print(f"gauc is the mean over {counting}, weighted by their {metrics['gauc'].n:,} impressions")
     if oracles is not None:
-        screen.print(f"share of the attainable NE gain: {_figure(oracles.share_of_attainable_gain)}")
-
-
-def _figure(interval: Interval | None) -> str:
-    if interval is None:
-        return "not defined"
-    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+        screen.print(f"share of the attainable NE gain: {figure_text(oracles.share_of_attainable_gain)}")

@@ -105,6 +105,25 @@ def test_gauc_says_over_whom_it_is_taken(folder: Path, capsys: pytest.CaptureFix
     assert f"mean over {seen['gauc_users']:,} users who have clicks and non-clicks" in said
 
 
+def test_precision_and_recall_are_told_at_the_thresholds_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the order of the question; nothing reaches 1, and then there is no precision to tell."""
+    arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
+    arguments += ["--threshold", "1", "--threshold", "0"]
+
+    seen = document(capsys, arguments)
+    assert cli.run(arguments) == 0
+    said = capsys.readouterr().out
+
+    nothing, everything = seen["thresholds"]
+    assert (nothing["called"], nothing["precision"], nothing["recall"]["value"]) == (0, None, 0.0)
+    assert (everything["called"], everything["recall"]["value"]) == (seen["impressions"], 1.0)
+    assert everything["precision"]["value"] == pytest.approx(seen["clicks"] / seen["impressions"])
+    assert "p_click at least" in said
+    assert "not defined" in said
+
+
 def test_predictions_without_a_folder_are_refused_at_once(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

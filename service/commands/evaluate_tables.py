@@ -1,0 +1,39 @@
+"""What `clickserve evaluate` prints beside the figures of the whole sample: one table for each further question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console as RichConsole
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from models.evaluation.thresholds import AtThreshold
+    from models.registry.manifest import Interval
+
+
+def figure_text(interval: Interval | None) -> str:
+    """A figure and its 95 % interval."""
+    if interval is None:
+        return "not defined"
+    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def show_thresholds(screen: RichConsole, thresholds: Sequence[AtThreshold]) -> None:
+    """Precision, recall and F1 at the thresholds that were asked for."""
+    if not thresholds:
+        return
+    table = table_of("p_click at least", "called clicks", "precision [95 %]", "recall [95 %]", "F1 [95 %]")
+    for at in thresholds:
+        figures = (figure_text(figure) for figure in (at.precision, at.recall, at.f1))
+        table.add_row(f"{at.threshold:g}", f"{at.called:,}", *figures)
+    screen.print(table)
+
+
+def table_of(*columns: str) -> Table:
+    """An empty table in the manner of all of them."""
+    table = Table(box=None)
+    for column in columns:
+        table.add_column(column)
+    return table
