@@ -6,8 +6,7 @@ import msgspec
 import numpy as np
 
 from models.errors import MetricError
-from models.evaluation.intervals import Z_95
-from models.evaluation.metrics import Array
+from models.evaluation.metrics import Z_95, Array
 
 DECILES = 10
 

@@ -94,13 +94,6 @@ def normalized_entropy(cells: Cells, drawn: Redrawn) -> Float64s:
     return log_loss(cells, drawn) / metrics.entropy(_mean_rate(drawn))
 
 
-def auc(cells: Cells, drawn: Redrawn) -> Float64s:
-    below = np.cumsum(drawn.others, axis=1) - drawn.others / 2.0
-    pairs = drawn.clicks.sum(axis=1) * drawn.others.sum(axis=1)
-    area: Float64s = (drawn.clicks * below).sum(axis=1) / np.maximum(pairs, 1.0)
-    return area
-
-
 def average_precision(cells: Cells, drawn: Redrawn) -> Float64s:
     hits = np.cumsum(drawn.clicks[:, ::-1], axis=1)
     shown = hits + np.cumsum(drawn.others[:, ::-1], axis=1)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from models.encoder import Encoder, ModelInputs
 from models.errors import EncodingError
 from models.evaluation.calibration import ReliabilityBin, reliability
+from models.evaluation.comparison import Comparison, comparison
 from models.evaluation.intervals import all_metrics, user_codes
 from models.evaluation.user_auc import n_counting
 from models.logs.frame import TrainingFrame
@@ -57,6 +58,20 @@ def evaluate(predictor: Predictor, frame: TrainingFrame, seed: int = 0) -> Evalu
         line=frame.line,
         gauc_users=n_counting(frame.clicked, users),
     )
+
+
+def compare_with(old: Predictor, frame: TrainingFrame, evaluation: Evaluation, seed: int = 0) -> Comparison:
+    """The evaluated model against another one on the same impressions, in pairs.
+
+    Args:
+        frame: the one that was evaluated.
+    Raises:
+        EncodingError: the frame's columns are not the other model's.
+    """
+    check_columns(old.manifest.inputs, frame.inputs)
+    p_old = score_frame(old, frame, slice(0, len(frame)))
+    users = user_codes(frame.users.codes)
+    return comparison(old.manifest.version, frame.clicked, evaluation.p_click, p_old, users, seed)
 
 
 def score_frame(predictor: Predictor, frame: TrainingFrame, rows: slice) -> npt.NDArray[np.float64]:

@@ -1,21 +1,20 @@
 """Every figure of a sample with its 95 % interval.
 
 - gAUC: `user_auc.py`; only where users are known and one of them has both labels.
-- AUC: DeLong's variance, on the log-odds scale so that the interval stays inside (0, 1). A perfect order has no
-  variance: there the interval is that of as many independent pairs as the rarer label allows, all of them right.
+- AUC: DeLong's variance by users, `roc_interval.py`.
 - Slope and intercepts of the logistic recalibration: sandwich by users, `recalibration.py`.
 - NE, log loss, PR-AUC, F1, lift: Poisson bootstrap, seeded, percentiles of 400 replicates.
 - Calibration ratio: score interval for a count of clicks. A click's variance is p (1 - p), so the interval is Poisson's
   at small p and narrower at large p.
 - Relative calibration error: lower end freed from what chance alone adds, upper end not, so it errs to the safe side.
 
-With user codes the bootstrap draws whole users, and AUC uses it too: the impressions of one user are not independent.
+With user codes the bootstrap draws whole users: the impressions of one user are not independent.
 The bootstrap works on a histogram: rows sorted by score in at most 2 000 cells of equal mass, each with its clicks,
 non-clicks and mean losses. Redrawing n rows then costs one Poisson draw per cell, and what the cells lose (order inside
 a cell) is the same in every replicate: the interval is moved so that the exact figure keeps its place in it.
 
 Cost: 200 000 rows with all intervals in about a second.
-Sources: DeLong et al. 1988 with Sun & Xu 2014 for the ranks; Chamandy et al. 2012 for the Poisson bootstrap.
+Source: Chamandy et al. 2012 for the Poisson bootstrap.
 """
 
 from __future__ import annotations
@@ -29,13 +28,12 @@ import numpy.typing as npt
 from models.evaluation import cells as of_cells
 from models.evaluation import metrics
 from models.evaluation.cells import Cells, Redrawn
-from models.evaluation.metrics import Array, Float64s
+from models.evaluation.metrics import Z_95, Array, Float64s
 from models.evaluation.recalibration import recalibration
+from models.evaluation.roc_interval import auc_interval
 from models.evaluation.user_auc import UserAucs, interval_of_mean, user_aucs
 from models.random_streams import random_stream
 from models.registry.manifest import Interval
-
-Z_95 = 1.959963984540054
 
 LIFT_SHARES = (0.01, 0.05, 0.1)
 """The best-scored part of the impressions whose click rate is compared with that of all."""
@@ -69,13 +67,6 @@ def all_metrics(
         low, high = np.quantile(replicates, (0.025, 0.975)).clip(0.0, most)
         return interval(value, float(low), float(high))
 
-    def area_of_roc() -> Interval:
-        if area in (0.0, 1.0):
-            return interval(area, *_perfect_order(clicked, area, user_codes))
-        if user_codes is None:
-            return interval(area, *_delong(clicked, p_click, area))
-        return bootstrap(area, of_cells.auc, 1.0)
-
     f1, threshold = metrics.best_f1(clicked, p_click)
     above = cells.first_p >= threshold
     floor = metrics.relative_calibration_floor(clicked, p_click)
@@ -88,7 +79,7 @@ def all_metrics(
         return Interval(value, min(low, value), max(high, value), n, n_clicks)
 
     figures = {
-        "auc": area_of_roc(),
+        "auc": interval(area, *auc_interval(clicked, p_click, user_codes)),
         "pr_auc": bootstrap(metrics.average_precision(clicked, p_click), of_cells.average_precision, 1.0),
         "log_loss": bootstrap(metrics.log_loss(clicked, p_click), of_cells.log_loss),
         "normalized_entropy": bootstrap(metrics.normalized_entropy(clicked, p_click), of_cells.normalized_entropy),
@@ -141,35 +132,6 @@ def calibration_interval(clicks: float, promised: float, promised_squares: float
 def _ratio(clicked: Array, p_click: Array) -> tuple[float, float]:
     p = p_click.astype(np.float64)
     return calibration_interval(float(np.count_nonzero(clicked)), float(p.sum()), float((p * p).sum()))
-
-
-def _perfect_order(
-    clicked: npt.NDArray[np.bool_], area: float, user_codes: npt.NDArray[np.int64] | None
-) -> tuple[float, float]:
-    """Ends of the interval of an AUC of 0 or 1, where neither DeLong nor the bootstrap sees any spread.
-
-    Pairs of a click and a non-click that share nobody are independent; this is Clopper and Pearson's interval where
-    all of them are ordered alike.
-    """
-    whose = np.arange(len(clicked)) if user_codes is None else user_codes
-    pairs = min(len(np.unique(whose[clicked])), len(np.unique(whose[~clicked])))
-    surest = 0.025 ** (1.0 / pairs)
-    return (surest, 1.0) if area == 1.0 else (0.0, 1.0 - surest)
-
-
-def _delong(clicked: npt.NDArray[np.bool_], p_click: Array, area: float) -> tuple[float, float]:
-    """Ends of the interval of an AUC between 0 and 1; the whole of [0, 1] where the sample cannot say."""
-    of_click, of_other = p_click[clicked], p_click[~clicked]
-    ranks = metrics.mid_ranks(p_click)
-    # Each click's share of non-clicks below it, and each non-click's share of clicks above it.
-    below = (ranks[clicked] - metrics.mid_ranks(of_click)) / len(of_other)
-    above = 1.0 - (ranks[~clicked] - metrics.mid_ranks(of_other)) / len(of_click)
-    if min(len(of_click), len(of_other)) < 2:
-        return 0.0, 1.0
-    error = np.sqrt(below.var(ddof=1) / len(of_click) + above.var(ddof=1) / len(of_other))
-    log_odds, step = np.log(area / (1.0 - area)), Z_95 * error / (area * (1.0 - area))
-    low, high = 1.0 / (1.0 + np.exp(-(log_odds - step))), 1.0 / (1.0 + np.exp(-(log_odds + step)))
-    return float(low), float(high)
 
 
 def _calibration_error(clicked: Array, p_click: Array, floor: float) -> tuple[float, float, float]:

@@ -22,6 +22,9 @@ CLIP = 1e-7
 
 ECE_BINS = 15
 
+Z_95 = 1.959963984540054
+"""Half the width of a normal 95 % interval, in standard errors."""
+
 
 def log_loss(clicked: Array, p_click: Array) -> float:
     """Mean negative log-likelihood, in nats; smaller is better."""

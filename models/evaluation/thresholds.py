@@ -16,6 +16,7 @@ from models.evaluation import metrics
 from models.evaluation.calibration import wilson
 from models.evaluation.cells import REPLICATES
 from models.evaluation.metrics import Array, Float64s
+from models.evaluation.redrawn_totals import redrawn_totals
 from models.random_streams import random_stream
 from models.registry.manifest import Interval
 
@@ -84,8 +85,4 @@ def _redrawn(kinds: npt.NDArray[np.bool_], user_codes: npt.NDArray[np.int64] | N
     random = random_stream(seed, "bootstrap at a threshold")
     if user_codes is None:
         return random.poisson(kinds.sum(axis=1), (REPLICATES, 3)).astype(np.float64)
-    users, code = np.unique(user_codes, return_inverse=True)
-    sums = np.stack([np.bincount(code[kind], minlength=len(users)) for kind in kinds])  # (3, users)
-    sums = sums[:, sums.any(axis=0)]  # most users neither click nor are called
-    drawn: Float64s = np.array([sums @ random.poisson(1.0, sums.shape[1]) for _ in range(REPLICATES)], dtype=np.float64)
-    return drawn
+    return redrawn_totals(kinds, user_codes, random)[1]

@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console as RichConsole
 from rich.markup import escape
 
-from service.commands.evaluate_tables import figure_text, show_thresholds, table_of
+from service.commands.evaluate_tables import figure_text, show_comparison, show_thresholds, table_of
 from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
 from service.console import Console
 from service.rejected_rows import rejects_document, say_rejects
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     help="Also precision, recall and F1 where p_click >= P is called a click; may be given several times.",
 )
 @click.option(
+    "--against", metavar="VERSION", help="Also the differences to this version on the same impressions, in pairs."
+)
+@click.option(
     "--workdir", type=click.Path(file_okay=False, path_type=Path), default=Path(".clickserve/work"), show_default=True
 )
 @json_option
@@ -52,6 +55,7 @@ def command(
     version: str | None,
     predictions: Path | None,
     thresholds: tuple[float, ...],
+    against: str | None,
     workdir: Path,
     as_json: bool,
 ) -> int:
@@ -60,8 +64,7 @@ def command(
     On a simulated log the two oracles stand beside the model: what is true, and what serving could know.
     """
     from models.evaluation.evaluate import seen_in_training, write_predictions
-    from models.evaluation.intervals import user_codes
-    from models.evaluation.thresholds import at_thresholds
+    from models.evaluation.further import Asked, further
     from models.registry.registry import Registry
     from service.jobs import measure, read_frame
 
@@ -70,6 +73,7 @@ def command(
     registry = Registry(registry_dir, name)
     newest, champion = registry.newest(), registry.champion()
     predictor = registry.load(version or newest)
+    other = None if against is None else registry.load(against)
     console = Console(json_only=as_json)
     with console.progress() as on_progress:
         frame = read_frame(data, features_file, workdir, on_progress)
@@ -77,32 +81,35 @@ def command(
         part = frame.part(*rows)
         measured = measure(predictor, part)
         on_progress("scoring", 1.0)
-        evaluation = measured.evaluation
-        users = user_codes(part.users.codes)
-        at = at_thresholds(evaluation.clicked, evaluation.p_click, thresholds, users)
+        answers = further(measured.evaluation, part, Asked(thresholds, other))
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
     if predictions is not None:
         write_predictions(measured.evaluation, predictions)
     trained_on = predictor.manifest.trained_on
     n_seen = seen_in_training(trained_on, part, data)
+    other_seen = None if other is None else seen_in_training(other.manifest.trained_on, part, data)
     document = (
         measured.document()
         | {
             "newest": newest,
             "champion": champion,
             "impressions_in_training_period": n_seen,
-            "thresholds": msgspec.to_builtins(at),
+            "against_impressions_in_training_period": other_seen,
             "trained_on": msgspec.to_builtins(trained_on),
         }
+        | msgspec.to_builtins(answers)
         | rejects_document(rejected)
     )
     role = _role(predictor.manifest.version, newest, champion)
 
     def show(screen: RichConsole) -> None:
         _show(screen, measured, role)
-        show_thresholds(screen, at)
         screen.print(escape(_honesty(len(part), n_seen, trained_on.source)))
+        show_thresholds(screen, answers.thresholds)
+        if answers.against is not None and other is not None:
+            show_comparison(screen, answers.against)
+            screen.print(escape(_honesty(len(part), other_seen, other.manifest.trained_on.source)))
 
     console.result(document, show)
     return 0

@@ -9,6 +9,7 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from models.evaluation.comparison import Comparison
     from models.evaluation.thresholds import AtThreshold
     from models.registry.manifest import Interval
 
@@ -28,6 +29,19 @@ def show_thresholds(screen: RichConsole, thresholds: Sequence[AtThreshold]) -> N
     for at in thresholds:
         figures = (figure_text(figure) for figure in (at.precision, at.recall, at.f1))
         table.add_row(f"{at.threshold:g}", f"{at.called:,}", *figures)
+    screen.print(table)
+
+
+def show_comparison(screen: RichConsole, compared: Comparison) -> None:
+    """Differences to another model."""
+    screen.print(f"minus version {compared.old}, on the same {compared.auc.n:,} impressions, in pairs:", soft_wrap=True)
+    table = table_of("difference", "[95 % interval]", "")
+    signs = (("normalized_entropy", -1.0), ("log_loss", -1.0), ("auc", 1.0))
+    for name, better in signs:
+        found: Interval = getattr(compared, name)
+        ends = sorted((better * found.low, better * found.high))
+        verdict = "better" if ends[0] > 0 else "worse" if ends[1] < 0 else "cannot be told apart"
+        table.add_row(name, f"{found.value:+.5f} [{found.low:+.5f}, {found.high:+.5f}]", verdict)
     screen.print(table)
 
 

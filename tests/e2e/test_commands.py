@@ -124,6 +124,29 @@ def test_precision_and_recall_are_told_at_the_thresholds_asked_for(
     assert "not defined" in said
 
 
+def test_two_versions_are_compared_in_pairs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Against itself nothing differs at all; against another the difference is that of both evaluations."""
+    shutil.copytree(folder / "registry", tmp_path / "registry")
+    registry = ["--registry", str(tmp_path / "registry")]
+    first = document(capsys, ["models", "show", *registry])["version"]
+    train = ["train", *log(folder), "--rows", "0:0.8", "--model", "logistic", *registry]
+    second = document(capsys, train)["version"]
+    evaluate = ["evaluate", *log(folder), "--rows", "0.8:1", *registry]
+
+    itself = document(capsys, [*evaluate, "--version", first, "--against", first])["against"]
+    new = document(capsys, [*evaluate, "--version", second, "--against", first])
+    old = document(capsys, [*evaluate, "--version", first])
+    assert cli.run([*evaluate, "--against", first]) == 0
+    said = capsys.readouterr().out
+
+    assert (itself["normalized_entropy"]["low"], itself["auc"]["high"]) == (0.0, 0.0)
+    assert (new["against"]["old"], new["against_impressions_in_training_period"]) == (first, 0)
+    for name in ("normalized_entropy", "log_loss", "auc"):
+        difference = new["metrics"][name]["value"] - old["metrics"][name]["value"]
+        assert new["against"][name]["value"] == pytest.approx(difference, abs=1e-9)
+    assert f"minus version {first}" in said
+
+
 def test_predictions_without_a_folder_are_refused_at_once(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from models.calibrator import sigmoid
 from models.errors import MetricError
+from models.evaluation import metrics
 from models.evaluation.intervals import all_metrics, calibration_interval, user_codes
+from models.evaluation.roc_interval import auc_interval
 
 
 def sample(n: int, seed: int, level: float = -3.0) -> tuple[np.ndarray, np.ndarray]:
@@ -73,6 +75,28 @@ def test_whole_users_are_drawn_where_users_are_known() -> None:
         once, rows, users = (f[name].high - f[name].low for f in (alone, as_rows, as_users))
         assert rows < 0.4 * once, name
         assert users == pytest.approx(once, rel=0.35), name
+
+
+def test_the_area_of_dependent_impressions_is_covered() -> None:
+    """Users differ in level and in score: by users it covers in 200 samples as it says, by rows it would not."""
+
+    def of_users(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        random = np.random.default_rng(seed)
+        user = random.integers(100, size=2_000)
+        level, score = random.normal(-1.0, 1.0, size=100)[user], 0.7 * random.normal(size=100)[user]
+        score += random.normal(size=2_000)
+        return random.random(2_000) < sigmoid(level + 0.5 * score), sigmoid(score), user
+
+    truth = np.mean([metrics.auc(*of_users(seed)[:2]) for seed in range(5_000, 5_300)])
+    by_user, by_row = 0, 0
+
+    for seed in range(200):
+        clicked, p_click, user = of_users(seed)
+        (low, high), (row_low, row_high) = (auc_interval(clicked, p_click, whose) for whose in (user, None))
+        by_user, by_row = by_user + (low <= truth <= high), by_row + (row_low <= truth <= row_high)
+
+    assert 180 <= by_user <= 198
+    assert by_row < 180
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from models.calibrator import sigmoid
-from models.evaluation.intervals import Z_95, all_metrics
+from models.evaluation.intervals import all_metrics
+from models.evaluation.metrics import Z_95
 from models.evaluation.recalibration import recalibration
 
 
