@@ -133,6 +133,18 @@ class OfflineStore:
         )
         return EntityCount(n, n_bytes / max(1, n))
 
+    def distinct_values(self, view: FeatureView, feature: str) -> list[object]:
+        """Every value that a feature of a table or of the log ever had, as Python objects, without the missing one.
+
+        Raises:
+            LogError: the view's source cannot be read.
+        """
+        column = f"f{[known.name for known in view.features].index(feature)}"
+        rows = self._engine.rows(
+            f"SELECT DISTINCT {column} FROM {self._history(view)} WHERE {column} IS NOT NULL ORDER BY 1"
+        )
+        return [value for (value,) in rows]
+
     def n_later(self, view: FeatureView, time_ms: int) -> int:
         """Rows of the view's history, or impressions under its windows, that were not yet there at a time."""
         if isinstance(view.source, WindowSource):

@@ -1,4 +1,4 @@
-"""What else can be asked of an evaluated model: at thresholds, and beside another model."""
+"""What else can be asked of an evaluated model: group by group, at thresholds, beside another model."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import msgspec
 
+from models.evaluation.breakdown import Breakdown, breakdown
 from models.evaluation.comparison import Comparison
 from models.evaluation.evaluate import Evaluation, compare_with
+from models.evaluation.groups import groups_by, own_groups
 from models.evaluation.intervals import user_codes
 from models.evaluation.thresholds import AtThreshold, at_thresholds
 from models.logs.frame import TrainingFrame
@@ -18,6 +20,8 @@ from models.registry.predictor import Predictor
 class Asked:
     """What a person wants to know beyond the figures of the whole sample."""
 
+    by: tuple[str, ...] = ()
+    """Columns whose values become groups, beside those that every log has."""
     thresholds: tuple[float, ...] = ()
     against: Predictor | None = None
 
@@ -25,6 +29,7 @@ class Asked:
 class Further(msgspec.Struct, frozen=True):
     """The answers; field names are keys of the document of `clickserve evaluate`."""
 
+    breakdowns: tuple[Breakdown, ...]
     thresholds: tuple[AtThreshold, ...]
     against: Comparison | None
 
@@ -36,10 +41,12 @@ def further(evaluation: Evaluation, frame: TrainingFrame, asked: Asked, seed: in
         evaluation: of the same frame.
         seed: decides the bootstraps.
     Raises:
-        EncodingError: the frame's columns are not those of the other model.
+        EncodingError: no column of a name that was asked for, or the frame's are not those of the other model.
     """
     users = user_codes(frame.users.codes)
+    groups = (*own_groups(frame), *(groups_by(frame, by) for by in asked.by))
     return Further(
+        breakdowns=tuple(breakdown(each, frame.clicked, evaluation.p_click, users, seed) for each in groups),
         thresholds=at_thresholds(evaluation.clicked, evaluation.p_click, asked.thresholds, users, seed),
         against=None if asked.against is None else compare_with(asked.against, frame, evaluation, seed),
     )

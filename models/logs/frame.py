@@ -46,7 +46,10 @@ class TrainingFrame:
     propensity: (n,) float64 in (0, 1], NaN where unknown: with which probability the logging policy showed this ad at
         this place. Never a feature: it tells of the policy that chose.
     line: (n,) int64, line or row of the input, to answer in the order of the input.
+    first_row: row of the log (`_row`) that the first impression is; the others follow it.
     users, ads: who and what, factorised; code -1 everywhere where the log has none.
+    earlier_of_user, earlier_of_ad: (n,) int32, impressions of the same user or ad that come earlier in the whole log,
+        whatever part of it this frame is; -1 where the user or ad is unknown.
     user, ad, context: blocks of n rows.
     """
 
@@ -57,8 +60,11 @@ class TrainingFrame:
     position: npt.NDArray[np.int16]
     propensity: npt.NDArray[np.float64]
     line: npt.NDArray[np.int64]
+    first_row: int
     users: Factorised
     ads: Factorised
+    earlier_of_user: npt.NDArray[np.int32]
+    earlier_of_ad: npt.NDArray[np.int32]
     user: Block
     ad: Block
     context: Block
@@ -94,12 +100,24 @@ class TrainingFrame:
             position=self.position[rows],
             propensity=self.propensity[rows],
             line=self.line[rows],
+            first_row=self.first_row + rows.start,
+            earlier_of_user=self.earlier_of_user[rows],
+            earlier_of_ad=self.earlier_of_ad[rows],
             users=Factorised(self.users.codes[rows], self.users.values),
             ads=Factorised(self.ads.codes[rows], self.ads.values),
             user=Block(self.user.floats[rows], self.user.ids[rows]),
             ad=Block(self.ad.floats[rows], self.ad.ids[rows]),
             context=Block(self.context.floats[rows], self.context.ids[rows]),
         )
+
+    def log_column(self, name: str) -> Factorised:
+        """A column of the log for these impressions, whether or not it is a feature.
+
+        Raises:
+            SchemaError: the log has no such column.
+        """
+        codes, values = self.log.columns([name])[name]
+        return Factorised(codes[self.first_row : self.first_row + len(self)], values)
 
     def encode(self, encoder: Encoder, rows: slice = slice(None)) -> Encoded:
         """The model's matrices for some of the impressions."""
@@ -136,6 +154,7 @@ def build_frame(log: Log, project: Project | None = None, *, on_progress: Progre
         user = _joined(store, inputs.user_views, time_ms, on_progress)
         ad = _joined(store, inputs.ad_views, time_ms, on_progress)
         table_rejects = dict(store.rejects)
+    users, ads = (Factorised(*arrow.factorised(own, name)) for name in ("_user_id", "_ad_id"))
     dated = {view for view, table in project.tables.items() if table.event_time is not None}
     simultaneous = user.simultaneous | ad.simultaneous
     on_progress("encoding the context", 0.0)
@@ -149,14 +168,28 @@ def build_frame(log: Log, project: Project | None = None, *, on_progress: Progre
         position=arrow.int64s(own, "_position").astype(np.int16),
         propensity=arrow.float64s(own, "_propensity"),
         line=arrow.int64s(own, "_line"),
-        users=Factorised(*arrow.factorised(own, "_user_id")),
-        ads=Factorised(*arrow.factorised(own, "_ad_id")),
+        first_row=0,
+        users=users,
+        ads=ads,
+        earlier_of_user=_earlier(users.codes),
+        earlier_of_ad=_earlier(ads.codes),
         user=user.block,
         ad=ad.block,
         context=context,
         table_rejects=table_rejects,
         simultaneous={view: simultaneous[view] for view in sorted(dated & simultaneous.keys())},
     )
+
+
+def _earlier(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """(n,) how often each code came before; -1 where the code is."""
+    order = np.argsort(codes, kind="stable")
+    ordered = codes[order]
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(codes) else np.empty(0, dtype=np.int64)
+    size = np.diff(np.r_[first, len(codes)])
+    earlier = np.empty(len(codes), dtype=np.int32)
+    earlier[order] = np.arange(len(codes)) - np.repeat(first, size)
+    return np.where(codes < 0, np.int32(-1), earlier)
 
 
 class _Joined(NamedTuple):

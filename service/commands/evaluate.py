@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console as RichConsole
 from rich.markup import escape
 
-from service.commands.evaluate_tables import figure_text, show_comparison, show_thresholds, table_of
+from service.commands.evaluate_tables import figure_text, show_breakdowns, show_comparison, show_thresholds, table_of
 from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
 from service.console import Console
 from service.rejected_rows import rejects_document, say_rejects
@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     "--predictions",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write a CSV with header y,p and one line per accepted row, in the order of the input.",
+)
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Also figures for each value of a column: a context feature, an attribute (ad_profile.category) or any column "
+    "of the log; may be given several times.",
 )
 @click.option(
     "--threshold",
@@ -54,6 +61,7 @@ def command(
     name: str,
     version: str | None,
     predictions: Path | None,
+    by: tuple[str, ...],
     thresholds: tuple[float, ...],
     against: str | None,
     workdir: Path,
@@ -81,7 +89,7 @@ def command(
         part = frame.part(*rows)
         measured = measure(predictor, part)
         on_progress("scoring", 1.0)
-        answers = further(measured.evaluation, part, Asked(thresholds, other))
+        answers = further(measured.evaluation, part, Asked(by, thresholds, other))
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
     if predictions is not None:
@@ -106,6 +114,7 @@ def command(
     def show(screen: RichConsole) -> None:
         _show(screen, measured, role)
         screen.print(escape(_honesty(len(part), n_seen, trained_on.source)))
+        show_breakdowns(screen, answers.breakdowns)
         show_thresholds(screen, answers.thresholds)
         if answers.against is not None and other is not None:
             show_comparison(screen, answers.against)

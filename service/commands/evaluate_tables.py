@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console as RichConsole
+from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from models.evaluation.breakdown import Breakdown
     from models.evaluation.comparison import Comparison
     from models.evaluation.thresholds import AtThreshold
     from models.registry.manifest import Interval
@@ -30,6 +32,27 @@ def show_thresholds(screen: RichConsole, thresholds: Sequence[AtThreshold]) -> N
         figures = (figure_text(figure) for figure in (at.precision, at.recall, at.f1))
         table.add_row(f"{at.threshold:g}", f"{at.called:,}", *figures)
     screen.print(table)
+
+
+def show_breakdowns(screen: RichConsole, breakdowns: Sequence[Breakdown]) -> None:
+    """One table for each question; a flagged segment says so."""
+    for found in breakdowns:
+        table = table_of(
+            f"by {found.by}", "impressions", "clicks", "promised / seen [95 %]", "NE [95 %]", "AUC [95 %]", ""
+        )
+        for segment in found.segments:
+            figures = (segment.calibration_ratio, segment.normalized_entropy, segment.auc)
+            texts = ("-" if figure is None else figure_text(figure) for figure in figures)
+            counts = (f"{segment.impressions:,}", f"{segment.clicks:,}")
+            table.add_row(escape(segment.value), *counts, *texts, "off by more than 10 %" if segment.flagged else "")
+        screen.print(table)
+        if found.by == "position":
+            screen.print("p_click speaks of the mean over positions: here the ratio shows what a place is worth")
+    if n := sum(len(found.segments) for found in breakdowns):
+        screen.print(
+            f"of {n} groups' 95 % intervals about {n / 20:.1f} miss by chance; marked are those with 1,000 clicks or "
+            "more whose whole interval lies beyond 1 ± 0.10"
+        )
 
 
 def show_comparison(screen: RichConsole, compared: Comparison) -> None:

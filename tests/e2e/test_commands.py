@@ -147,6 +147,31 @@ def test_two_versions_are_compared_in_pairs(folder: Path, tmp_path: Path, capsys
     assert f"minus version {first}" in said
 
 
+def test_figures_are_broken_down_by_segment(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By what every log knows, and by the columns asked for; each impression is in one segment of each table."""
+    arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
+    arguments += ["--by", "device", "--by", "ad_profile.category"]
+
+    seen = document(capsys, arguments)
+    assert cli.run(arguments) == 0
+    said = capsys.readouterr().out
+    refused = refusal(capsys, [*arguments, "--by", "devise"], code=exit_codes.FAILURE)
+
+    assert [table["by"] for table in seen["breakdowns"]] == [
+        "position",
+        "ad_age",
+        "user",
+        "device",
+        "ad_profile.category",
+    ]
+    for table in seen["breakdowns"]:
+        for count in ("impressions", "clicks"):
+            assert sum(segment[count] for segment in table["segments"]) == seen[count]
+    assert "hash" not in " ".join(segment["value"] for segment in seen["breakdowns"][-1]["segments"])
+    assert "by device" in said
+    assert "did you mean 'device'" in refused
+
+
 def test_predictions_without_a_folder_are_refused_at_once(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
