@@ -25,7 +25,7 @@ from feature_store.ids import MISSING_ID, hash_id
 from feature_store.offline import arrow
 from feature_store.offline.engine import Engine, text
 from feature_store.offline.histories import SINCE_EVER, make_history
-from feature_store.offline.log import Log
+from feature_store.offline.log import Factorised, Log
 from feature_store.offline.rejects import Rejects, take_rejects
 from feature_store.offline.windows import seen_ms, window_rows
 from feature_store.project import Project
@@ -78,11 +78,30 @@ class OfflineStore:
         Raises:
             LogError: the view's source cannot be read, or an answer is later than its question (a leak).
         """
-        impressions = self._impressions(view)
-        answered = self._answered(view, impressions)
+        return self._rows(view, self._impressions(view), self._log_of(view).n)
+
+    def at(self, view: FeatureView, entity_ids: Factorised, time_ms: Times) -> Rows:
+        """What was known about each of n entities at a time of its own; row i belongs to question i.
+
+        Args:
+            view: of the project.
+            entity_ids: (n,) which entity, or -1 for nobody.
+            time_ms: (n,) when.
+        Raises:
+            LogError: as `at_impressions`.
+        """
+        asked = f"{view.name}_questions"
+        known = np.array([*entity_ids.values, None], dtype=object)[entity_ids.codes]  # code -1 picks the last
+        questions = arrow.table_of({"q": np.arange(len(time_ms)), "entity": known, "time_ms": time_ms})
+        self._engine.keep(asked, questions)
+        return self._rows(view, asked, len(time_ms))
+
+    def _rows(self, view: FeatureView, questions: str, n: int) -> Rows:
+        """The answers to n questions of a table, in order of `q`, defaults where there is none."""
+        answered = self._answered(view, questions)
         answers = self._engine.table(
             f"SELECT q, i, a.event_time_ms, a.event_time_ms > time_ms AS late "
-            f"FROM {answered.answers} a JOIN {impressions} USING (q)"
+            f"FROM {answered.answers} a JOIN {questions} USING (q)"
         )
         event_time_ms = arrow.int64s(answers, "event_time_ms")
         if (late := arrow.bools(answers, "late")).any():
@@ -93,7 +112,7 @@ class OfflineStore:
             )
         floats, ids = self._decoded_history(view, answered.history)
         q = arrow.int64s(answers, "q")
-        picked = np.full(self._log_of(view).n, len(floats) - 1)  # the last row holds the defaults
+        picked = np.full(n, len(floats) - 1)  # the last row holds the defaults
         picked[q] = arrow.int64s(answers, "i")
         times = np.zeros(len(picked), dtype=np.int64)
         times[q] = event_time_ms
