@@ -11,8 +11,9 @@ policy's probabilities are not over the ads that the logging policy chose from. 
 (sum w)^2 / sum w^2 is how many rounds of the policy's own the log is worth. Clipping weights trades variance for a
 bias downwards in IPS, so it is off unless asked for, and its extent is told.
 
-Intervals: users, or rounds where users are unknown, redrawn 400 times; with a handful of clicks under large weights no
-interval is to be trusted, and the effective sample size says so.
+Intervals: users, or rounds where users are unknown, redrawn 400 times. Where clicks are rare the few rounds of large
+weight mostly have none, and redrawing them shows no spread: 137 effective rounds gave 0.03 % ± 0.01 %. The interval is
+therefore never less than Wilson's for a rate of the same value on as many rounds as the effective sample size.
 Sources: Horvitz & Thompson 1952; Swaminathan & Joachims 2015, "The Self-Normalized Estimator for Counterfactual
 Learning"; Kish 1965 for the effective sample size.
 """
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import MetricError
+from models.evaluation.calibration import wilson
 from models.evaluation.metrics import Float64s
 from models.evaluation.redrawn_totals import redrawn_totals
 from models.random_streams import random_stream
@@ -37,11 +39,14 @@ class OffPolicy(msgspec.Struct, frozen=True):
     snips: Interval | None
     """None where the policy would have shown none of the shown ads."""
     mean_weight: Interval
+    """Before clipping."""
     effective_sample_size: float
     largest_weight: float
     """Before clipping."""
     clipped: int
     """Rounds whose weight was cut."""
+    share_cut: float
+    """Of all weight, by clipping: about how far IPS is biased downwards."""
 
     @property
     def credible(self) -> bool:
@@ -72,9 +77,12 @@ def off_policy(
     _check(clicked, propensity, target_probability, clip)
     raw = target_probability / propensity
     weight = raw if clip is None else np.minimum(raw, clip)
-    columns = [np.ones(len(raw)), weight * clicked, weight]
+    columns = [np.ones(len(raw)), weight * clicked, weight, raw]
     exact, redrawn = redrawn_totals(columns, codes, random_stream(seed, "bootstrap of rounds"))
     n, n_clicks = len(raw), int(np.count_nonzero(clicked))
+
+    squares = float(weight @ weight)
+    effective = float(weight.sum() ** 2 / squares) if squares else 0.0
 
     def ratio(part: int, whole: int) -> Interval | None:
         drawn = redrawn[redrawn[:, whole] > 0]
@@ -84,17 +92,21 @@ def off_policy(
         low, high = np.quantile(drawn[:, part] / drawn[:, whole], (0.025, 0.975))
         return Interval(value, min(float(low), value), max(float(high), value), n, n_clicks)
 
-    ips, mean_weight = ratio(1, 0), ratio(2, 0)
+    def rate(found: Interval) -> Interval:
+        low, high = wilson(min(found.value, 1.0) * effective, effective) if effective else (0.0, 1.0)
+        return msgspec.structs.replace(found, low=min(found.low, low), high=max(found.high, high))
+
+    ips, snips, mean_weight = ratio(1, 0), ratio(1, 2), ratio(3, 0)
     assert ips is not None  # there are rounds
     assert mean_weight is not None
-    squares = float(weight @ weight)
     return OffPolicy(
-        ips=ips,
-        snips=ratio(1, 2),
+        ips=rate(ips),
+        snips=None if snips is None else rate(snips),
         mean_weight=mean_weight,
-        effective_sample_size=float(weight.sum() ** 2 / squares) if squares else 0.0,
+        effective_sample_size=effective,
         largest_weight=float(raw.max()),
         clipped=int(np.count_nonzero(weight < raw)),
+        share_cut=float(1.0 - weight.sum() / raw.sum()) if clip is not None and raw.any() else 0.0,
     )
 
 

@@ -70,12 +70,15 @@ class ModelPolicies(NamedTuple):
 
 
 def model_policies(predictor: Predictor, frame: TrainingFrame, candidates: Candidates) -> ModelPolicies:
-    """Both policies of a model; the shown ad must be among its round's candidates."""
+    """Both policies of a model. Where a round's ad is unknown its probability means nothing."""
     greedy, softmax = np.empty(len(frame)), np.empty(len(frame))
     with OfflineStore(frame.log.project, frame.log, frame.log.path.parent) as store:
         for rows, ads in _chunks(candidates):
+            if not len(ads):
+                greedy[rows] = softmax[rows] = np.nan
+                continue
             p_click = candidate_scores(predictor, frame, store, rows, ads)  # (rounds, candidates)
-            shown = np.searchsorted(ads, frame.ads.codes[rows])
+            shown = np.searchsorted(ads, np.maximum(frame.ads.codes[rows], ads[0]))
             best = p_click == p_click.max(axis=1, keepdims=True)  # ties share the first place
             first_place = best / best.sum(axis=1, keepdims=True)
             of_shown = (np.arange(len(rows)), shown)

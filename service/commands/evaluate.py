@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console as RichConsole
 from rich.markup import escape
 
-from service.commands.evaluate_tables import figure_text, show_breakdowns, show_comparison, show_thresholds, table_of
+from service.commands.evaluate_tables import figure_text, show_further, table_of
 from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
 from service.console import Console
 from service.rejected_rows import rejects_document, say_rejects
@@ -50,6 +50,15 @@ if TYPE_CHECKING:
     "--against", metavar="VERSION", help="Also the differences to this version on the same impressions, in pairs."
 )
 @click.option(
+    "--candidates-by",
+    metavar="COLUMN",
+    help="Where the log holds propensities: the column that decides which ads a round could have shown (a campaign, a "
+    "slot); all ads of the log where absent.",
+)
+@click.option(
+    "--clip", type=click.FloatRange(min=0.0, min_open=True), metavar="W", help="Count weights of rounds above W as W."
+)
+@click.option(
     "--workdir", type=click.Path(file_okay=False, path_type=Path), default=Path(".clickserve/work"), show_default=True
 )
 @json_option
@@ -64,6 +73,8 @@ def command(
     by: tuple[str, ...],
     thresholds: tuple[float, ...],
     against: str | None,
+    candidates_by: str | None,
+    clip: float | None,
     workdir: Path,
     as_json: bool,
 ) -> int:
@@ -89,7 +100,10 @@ def command(
         part = frame.part(*rows)
         measured = measure(predictor, part)
         on_progress("scoring", 1.0)
-        answers = further(measured.evaluation, part, Asked(by, thresholds, other))
+        on_progress("further questions", 0.0)
+        asked = Asked(by, thresholds, other, candidates_by, clip)
+        answers = further(predictor, measured.evaluation, part, frame, asked)
+        on_progress("further questions", 1.0)
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
     if predictions is not None:
@@ -114,11 +128,10 @@ def command(
     def show(screen: RichConsole) -> None:
         _show(screen, measured, role)
         screen.print(escape(_honesty(len(part), n_seen, trained_on.source)))
-        show_breakdowns(screen, answers.breakdowns)
-        show_thresholds(screen, answers.thresholds)
-        if answers.against is not None and other is not None:
-            show_comparison(screen, answers.against)
-            screen.print(escape(_honesty(len(part), other_seen, other.manifest.trained_on.source)))
+        show_further(screen, answers)
+        if other is not None:
+            theirs = _honesty(len(part), other_seen, other.manifest.trained_on.source)
+            screen.print(escape(f"version {other.manifest.version}: {theirs}"))
 
     console.result(document, show)
     return 0

@@ -12,6 +12,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from models.evaluation.breakdown import Breakdown
     from models.evaluation.comparison import Comparison
+    from models.evaluation.further import Further
+    from models.evaluation.policy_values import PolicyValues
     from models.evaluation.thresholds import AtThreshold
     from models.registry.manifest import Interval
 
@@ -23,7 +25,17 @@ def figure_text(interval: Interval | None) -> str:
     return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
-def show_thresholds(screen: RichConsole, thresholds: Sequence[AtThreshold]) -> None:
+def show_further(screen: RichConsole, answers: Further) -> None:
+    """All that was asked beyond the figures of the whole sample."""
+    _show_breakdowns(screen, answers.breakdowns)
+    _show_thresholds(screen, answers.thresholds)
+    if answers.off_policy is not None:
+        _show_policies(screen, answers.off_policy)
+    if answers.against is not None:
+        _show_comparison(screen, answers.against)
+
+
+def _show_thresholds(screen: RichConsole, thresholds: Sequence[AtThreshold]) -> None:
     """Precision, recall and F1 at the thresholds that were asked for."""
     if not thresholds:
         return
@@ -34,7 +46,7 @@ def show_thresholds(screen: RichConsole, thresholds: Sequence[AtThreshold]) -> N
     screen.print(table)
 
 
-def show_breakdowns(screen: RichConsole, breakdowns: Sequence[Breakdown]) -> None:
+def _show_breakdowns(screen: RichConsole, breakdowns: Sequence[Breakdown]) -> None:
     """One table for each question; a flagged segment says so."""
     for found in breakdowns:
         table = table_of(
@@ -55,7 +67,7 @@ def show_breakdowns(screen: RichConsole, breakdowns: Sequence[Breakdown]) -> Non
         )
 
 
-def show_comparison(screen: RichConsole, compared: Comparison) -> None:
+def _show_comparison(screen: RichConsole, compared: Comparison) -> None:
     """Differences to another model."""
     screen.print(f"minus version {compared.old}, on the same {compared.auc.n:,} impressions, in pairs:", soft_wrap=True)
     table = table_of("difference", "[95 % interval]", "")
@@ -66,6 +78,40 @@ def show_comparison(screen: RichConsole, compared: Comparison) -> None:
         verdict = "better" if ends[0] > 0 else "worse" if ends[1] < 0 else "cannot be told apart"
         table.add_row(name, f"{found.value:+.5f} [{found.low:+.5f}, {found.high:+.5f}]", verdict)
     screen.print(table)
+
+
+def _show_policies(screen: RichConsole, values: PolicyValues) -> None:
+    """What click rate each policy would have."""
+    span = f"{values.fewest_candidates:,} to {values.most_candidates:,}"
+    by = "" if values.candidates_by is None else f" by {escape(values.candidates_by)}"
+    clip = "" if values.clip is None else f"; weights clipped at {values.clip:g}"
+    screen.print(
+        f"click rate of policies, from {values.rounds:,} rounds with propensities, {span} candidates{by}{clip}:"
+    )
+    table = table_of(
+        "policy", "IPS % [95 %]", "SNIPS % [95 %]", "mean weight [95 %]", "effective rounds", "largest weight"
+    )
+    for each in values.policies:
+        found = each.estimate
+        rates = (_percent_text(found.ips), _percent_text(found.snips), figure_text(found.mean_weight))
+        table.add_row(each.policy, *rates, f"{found.effective_sample_size:,.0f}", f"{found.largest_weight:,.0f}")
+    screen.print(table)
+    if values.clip is not None:
+        cut = max(each.estimate.share_cut for each in values.policies)
+        screen.print(f"clipping cut up to {100 * cut:.1f} % of a policy's weight, by about which IPS is too low")
+    if off := [each.policy for each in values.policies if not each.credible]:
+        screen.print(
+            f"not to be believed: {', '.join(off)}. A mean weight that is surely not 1 says that the logging policy "
+            "chose from other ads; name the column that decides from which (--candidates-by)"
+        )
+    if values.why_no_model_policies:
+        screen.print(f"the model's own policies are not judged: {values.why_no_model_policies}")
+
+
+def _percent_text(rate: Interval | None) -> str:
+    if rate is None:
+        return "not defined"
+    return f"{100 * rate.value:.3f} [{100 * rate.low:.3f}, {100 * rate.high:.3f}]"
 
 
 def table_of(*columns: str) -> Table:

@@ -172,6 +172,16 @@ def test_figures_are_broken_down_by_segment(folder: Path, capsys: pytest.Capture
     assert "did you mean 'device'" in refused
 
 
+def test_a_log_without_propensities_judges_no_policy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is said, unless somebody asks: then what is missing."""
+    arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
+
+    said = refusal(capsys, [*arguments, "--clip", "10"], code=exit_codes.FAILURE)
+
+    assert document(capsys, arguments)["off_policy"] is None
+    assert "log.propensity" in said
+
+
 def test_predictions_without_a_folder_are_refused_at_once(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

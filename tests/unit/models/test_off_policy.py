@@ -42,6 +42,24 @@ def test_ips_is_unbiased_and_both_intervals_cover_the_value() -> None:
     assert sum(each.credible for each in found) >= 180
 
 
+def test_rare_clicks_do_not_claim_certainty() -> None:
+    """Half a percent of clicks, and a policy that the logging one follows once in two hundred rounds.
+
+    Its few rounds of large weight have a click or none; redrawing none of them shows no spread, so that a bootstrap
+    alone covers the value in fewer than half of the logs.
+    """
+    covered = 0
+
+    for seed in range(100):
+        random = np.random.default_rng(seed)
+        clicked, followed = random.random(8_000) < 0.005, random.random(8_000) < 0.005
+        found = off_policy(clicked, np.where(followed, 0.005, 0.995), np.where(followed, 0.99, 0.01), seed=seed)
+        assert found.snips is not None
+        covered += found.snips.low <= 0.005 <= found.snips.high
+
+    assert covered >= 90
+
+
 def test_the_logging_policy_has_the_click_rate_of_its_log() -> None:
     """Its own weights are 1: the sanity of all that follows."""
     clicked, propensity, _ = rounds(1)
@@ -77,6 +95,8 @@ def test_estimates_are_their_definitions_written_out(seed: int, clip: float | No
     assert found.snips is not None
     assert found.snips.value == pytest.approx(gained / sum(weights))
     assert found.effective_sample_size == pytest.approx(sum(weights) ** 2 / sum(w * w for w in weights))
+    assert found.mean_weight.value == pytest.approx(np.mean(target / propensity))
+    assert found.share_cut == pytest.approx(1 - sum(weights) / np.sum(target / propensity))
     assert found.clipped == sum(w != t / p for w, t, p in zip(weights, target, propensity, strict=True))
 
 
