@@ -85,7 +85,7 @@ def command(
     from models.evaluation.evaluate import seen_in_training, write_predictions
     from models.evaluation.further import Asked, further
     from models.registry.registry import Registry
-    from service.jobs import measure, read_frame
+    from service.jobs import click_delay, measure, read_frame
 
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise click.UsageError(f"--predictions {predictions}: there is no folder {predictions.parent}")
@@ -104,6 +104,7 @@ def command(
         asked = Asked(by, thresholds, other, candidates_by, clip)
         answers = further(predictor, measured.evaluation, part, frame, asked)
         on_progress("further questions", 1.0)
+    delay = click_delay(frame.log)
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
     if predictions is not None:
@@ -118,15 +119,19 @@ def command(
             "champion": champion,
             "impressions_in_training_period": n_seen,
             "against_impressions_in_training_period": other_seen,
+            "label": msgspec.to_builtins(predictor.manifest.label),
+            "click_delay": msgspec.to_builtins(delay),
             "trained_on": msgspec.to_builtins(trained_on),
         }
         | msgspec.to_builtins(answers)
         | rejects_document(rejected)
     )
+    label = f"label: {predictor.manifest.label.described()}" + ("" if delay is None else f"; {delay.described()}")
     role = _role(predictor.manifest.version, newest, champion)
 
     def show(screen: RichConsole) -> None:
         _show(screen, measured, role)
+        screen.print(escape(label), soft_wrap=True)
         screen.print(escape(_honesty(len(part), n_seen, trained_on.source)))
         show_further(screen, answers)
         if other is not None:
