@@ -10,9 +10,9 @@ import msgspec
 from rich.console import Console as RichConsole
 from rich.markup import escape
 
-from service.commands.evaluate_tables import figure_text, show_further, table_of
 from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
 from service.console import Console
+from service.evaluation_tables import figure_text, show_further, table_of
 from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
