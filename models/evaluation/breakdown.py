@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from models.evaluation import metrics
 from models.evaluation.groups import Groups
-from models.evaluation.intervals import calibration_interval
+from models.evaluation.intervals import ratio_interval
 from models.evaluation.metrics import Array
 from models.evaluation.redrawn_totals import redrawn_totals
 from models.evaluation.roc_interval import auc_interval
@@ -79,8 +79,7 @@ def _segment(
     ratio = entropy = area = None
     if clicks:
         promised = float(p_click.sum(dtype=np.float64))
-        low, high = calibration_interval(clicks, promised, float((p_click.astype(np.float64) ** 2).sum()))
-        ratio = Interval(promised / clicks, low, high, n, clicks)
+        ratio = Interval(promised / clicks, *ratio_interval(clicked, p_click, user_codes), n, clicks)
     if 0 < clicks < n:
         area = Interval(metrics.auc(clicked, p_click), *auc_interval(clicked, p_click, user_codes), n, clicks)
         entropy = _entropy(clicked, p_click, user_codes, seed)

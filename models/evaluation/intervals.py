@@ -5,7 +5,7 @@
 - Slope and intercepts of the logistic recalibration: sandwich by users, `recalibration.py`.
 - NE, log loss, PR-AUC, F1, lift: Poisson bootstrap, seeded, percentiles of 400 replicates.
 - Calibration ratio: score interval for a count of clicks. A click's variance is p (1 - p), so the interval is Poisson's
-  at small p and narrower at large p.
+  at small p and narrower at large p; where users are known it is widened by their design effect.
 - Relative calibration error: lower end freed from what chance alone adds, upper end not, so it errs to the safe side.
 
 With user codes the bootstrap draws whole users: the impressions of one user are not independent.
@@ -83,7 +83,9 @@ def all_metrics(
         "pr_auc": bootstrap(metrics.average_precision(clicked, p_click), of_cells.average_precision, 1.0),
         "log_loss": bootstrap(metrics.log_loss(clicked, p_click), of_cells.log_loss),
         "normalized_entropy": bootstrap(metrics.normalized_entropy(clicked, p_click), of_cells.normalized_entropy),
-        "calibration_ratio": interval(metrics.calibration_ratio(clicked, p_click), *_ratio(clicked, p_click)),
+        "calibration_ratio": interval(
+            metrics.calibration_ratio(clicked, p_click), *ratio_interval(clicked, p_click, user_codes)
+        ),
         "relative_calibration_error": interval(*_calibration_error(clicked, p_click, floor)),
         "relative_calibration_floor": interval(floor, floor, floor),
         "f1": bootstrap(f1, lambda cells, drawn: of_cells.f1(drawn, above), 1.0),
@@ -116,22 +118,39 @@ def user_codes(codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int64] | None:
     return known
 
 
-def calibration_interval(clicks: float, promised: float, promised_squares: float) -> tuple[float, float]:
+def calibration_interval(
+    clicks: float, promised: float, promised_squares: float, design_effect: float = 1.0
+) -> tuple[float, float]:
     """95 % interval of promised / true clicks, from the seen clicks.
 
     Args:
         clicks: number seen, above 0.
         promised: sum of p_click.
         promised_squares: sum of p_click squared, which lessens the variance of the count.
+        design_effect: by how much the variance of the count exceeds that of independent impressions.
     """
-    spread = Z_95**2 * (1.0 - promised_squares / promised) if promised > 0 else Z_95**2
+    spread = design_effect * Z_95**2 * (1.0 - promised_squares / promised if promised > 0 else 1.0)
     middle, half = clicks + spread / 2.0, np.sqrt(spread * clicks + spread**2 / 4.0)
     return float(promised / (middle + half)), float(promised / (middle - half))
 
 
-def _ratio(clicked: Array, p_click: Array) -> tuple[float, float]:
-    p = p_click.astype(np.float64)
-    return calibration_interval(float(np.count_nonzero(clicked)), float(p.sum()), float((p * p).sum()))
+def ratio_interval(clicked: Array, p_click: Array, user_codes: npt.NDArray[np.int64] | None) -> tuple[float, float]:
+    """Ends of the 95 % interval of promised / true clicks; there must be clicks."""
+    p, clicks = p_click.astype(np.float64), float(np.count_nonzero(clicked))
+    promised = float(p.sum())
+    effect = 1.0 if user_codes is None else _design_effect(clicked, p * (clicks / promised), user_codes)
+    return calibration_interval(clicks, promised, float((p * p).sum()), effect)
+
+
+def _design_effect(clicked: Array, p_click: Float64s, user_codes: npt.NDArray[np.int64]) -> float:
+    """Variance of the number of clicks with users as clusters over that of independent impressions, 1 or more.
+
+    A user who clicks more than was promised does so again and again. `p_click` adds up to the seen clicks.
+    """
+    users, code = np.unique(user_codes, return_inverse=True)
+    unexpected = np.bincount(code, clicked - p_click, minlength=len(users))
+    alone = float(((clicked - p_click) ** 2).sum())
+    return max(1.0, float(unexpected @ unexpected) / alone) if alone > 0 else 1.0
 
 
 def _calibration_error(clicked: Array, p_click: Array, floor: float) -> tuple[float, float, float]:
