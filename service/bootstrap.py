@@ -160,9 +160,7 @@ class Runtime:
             self._store, features_ms=settings.deadline.features_ms, clock=system_clock, telemetry=telemetry
         )
         explaining = Explaining(settings.deadline.explain_ms, self._clock)
-        return Answering(
-            self._slots, scoring, explaining, telemetry, settings.server.max_candidates, self._served_log
-        )
+        return Answering(self._slots, scoring, explaining, telemetry, settings.server.max_candidates, self._served_log)
 
     def _application(self) -> Application:
         settings, telemetry = self._settings, self.telemetry

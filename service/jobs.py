@@ -33,7 +33,7 @@ from models.logs.truth import truth_of
 from models.publication import Provenance, publish
 from models.recalibration import publish_recalibrated, recalibrate
 from models.registry.gate import Gate
-from models.registry.manifest import Interval, Label
+from models.registry.manifest import ClickDelay, Interval, Label
 from models.registry.predictor import Predictor
 from models.registry.registry import Published, Registry
 from models.trainers import trainer_named
@@ -85,6 +85,7 @@ def train_and_publish(
         label=Label(label.name, label.window_ms),
         reference_position=REFERENCE_POSITION if np.any(frame.position >= 0) else NO_POSITION,
         created_ms=system_clock(),
+        click_delay=click_delay(frame.log),
     )
     return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress, compared)
 
@@ -111,6 +112,11 @@ def recalibrate_and_publish(
     return published
 
 
+def click_delay(log: Log) -> ClickDelay | None:
+    """What the log knows of its clicks' delays, as a manifest tells it."""
+    return None if log.delays is None else ClickDelay(**log.delays._asdict())
+
+
 @dataclass(frozen=True, slots=True)
 class Oracles:
     """What a simulated log lets us know: figures of both oracles on the model's own impressions."""
@@ -135,6 +141,7 @@ class Measured:
             "clicks": int(np.count_nonzero(self.evaluation.clicked)),
             "mean_p_click": float(self.evaluation.p_click.mean()),
             "metrics": _figures(self.evaluation.metrics),
+            "gauc_users": self.evaluation.gauc_users,
         }
         if self.oracles is not None:
             found["oracles"] = {

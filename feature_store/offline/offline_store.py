@@ -86,12 +86,12 @@ class OfflineStore:
         impressions = self._impressions(view)
         return self._gathered(view, impressions, self._log_of(view).n)
 
-    def at(self, view: FeatureView, entity_ids: Sequence[str], time_ms: Times) -> Rows:
+    def at(self, view: FeatureView, entity_ids: Sequence[str | None], time_ms: Times) -> Rows:
         """What was known about each entity at its time; row i answers the i-th question.
 
         Args:
             view: of the project.
-            entity_ids: n.
+            entity_ids: n; None is nobody.
             time_ms: (n,).
         Raises:
             LogError: as `at_impressions`.
@@ -132,6 +132,18 @@ class OfflineStore:
             f"SELECT count(*), coalesce(sum(strlen(entity)), 0) FROM ({self._entities(view)})"
         )
         return EntityCount(n, n_bytes / max(1, n))
+
+    def distinct_values(self, view: FeatureView, feature: str) -> list[object]:
+        """Every value that a feature of a table or of the log ever had, as Python objects, without the missing one.
+
+        Raises:
+            LogError: the view's source cannot be read.
+        """
+        column = f"f{[known.name for known in view.features].index(feature)}"
+        rows = self._engine.rows(
+            f"SELECT DISTINCT {column} FROM {self._history(view)} WHERE {column} IS NOT NULL ORDER BY 1"
+        )
+        return [value for (value,) in rows]
 
     def n_later(self, view: FeatureView, time_ms: int) -> int:
         """Rows of the view's history, or impressions under its windows, that were not yet there at a time."""

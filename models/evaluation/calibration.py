@@ -6,8 +6,7 @@ import msgspec
 import numpy as np
 
 from models.errors import MetricError
-from models.evaluation.intervals import Z_95
-from models.evaluation.metrics import Array
+from models.evaluation.metrics import Z_95, Array
 
 DECILES = 10
 
@@ -55,7 +54,7 @@ def _bin(clicked: Array, p_click: Array) -> ReliabilityBin:
     )
 
 
-def wilson(clicks: int, n: int) -> tuple[float, float]:
+def wilson(clicks: float, n: float) -> tuple[float, float]:
     """95 % interval of a rate; honest also at 0 clicks. Source: Wilson 1927."""
     rate, z2 = clicks / n, Z_95**2
     centre = (rate + z2 / (2 * n)) / (1 + z2 / n)

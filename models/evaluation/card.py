@@ -21,22 +21,36 @@ TOP_COLUMNS = 15
 
 METRIC_NAMES = {
     "auc": "AUC",
+    "gauc": "gAUC",
     "pr_auc": "PR-AUC",
     "log_loss": "Log loss (nats)",
     "normalized_entropy": "Normalized entropy",
     "calibration_ratio": "Promised / seen clicks",
+    "calibration_slope": "Calibration slope",
+    "calibration_intercept": "Calibration intercept",
+    "calibration_in_the_large": "Calibration in the large (log-odds)",
     "relative_calibration_error": "Relative calibration error",
     "relative_calibration_floor": "… of which chance explains",
+    "lift_1": "Lift of the top 1 %",
+    "lift_5": "Lift of the top 5 %",
+    "lift_10": "Lift of the top 10 %",
     "f1": "F1 at its best threshold",
 }
 METRIC_MEANINGS = {
     "auc": "chance that a click is scored above a non-click; 0.5 knows nothing",
+    "gauc": "AUC within one user's impressions, averaged over users who have clicks and non-clicks",
     "pr_auc": "mean precision over the clicks; chance is the click rate",
     "log_loss": "smaller is better; depends on the click rate",
     "normalized_entropy": "log loss over that of always guessing the mean; below 1 beats that guess",
     "calibration_ratio": "1 keeps its promise; above 1 it promises too much",
+    "calibration_slope": "1 is exact; below 1 the promises are spread too far, above 1 too little",
+    "calibration_intercept": "0 is exact, where the slope is 1",
+    "calibration_in_the_large": "what all log-odds lack on average; 0 is exact",
     "relative_calibration_error": "mean gap over 15 score bins, over the mean click rate",
     "relative_calibration_floor": "what exact probabilities would show on a sample of this size",
+    "lift_1": "click rate of the best-scored 1 % over that of all; 1 is chance",
+    "lift_5": "the same of the best-scored 5 %",
+    "lift_10": "the same of the best-scored 10 %",
     "f1": "the threshold is chosen on the same rows, which flatters a little",
 }
 
@@ -74,9 +88,9 @@ def render_card(facts: CardFacts) -> dict[str, bytes]:
     values = {
         "manifest": facts.manifest,
         "metrics": [
-            (METRIC_NAMES[name], METRIC_MEANINGS[name], interval)
-            for name, interval in facts.manifest.metrics.items()
-            if name in METRIC_NAMES
+            (shown, METRIC_MEANINGS[name], facts.manifest.metrics[name])
+            for name, shown in METRIC_NAMES.items()
+            if name in facts.manifest.metrics
         ],
         "tail": facts.manifest.metrics["normalized_entropy"],
         "base_rate_entropy": facts.base_rate_entropy,

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from models.encoder import Encoder, ModelInputs
 from models.errors import EncodingError
 from models.evaluation.calibration import ReliabilityBin, reliability
+from models.evaluation.comparison import Comparison, comparison
 from models.evaluation.intervals import all_metrics, user_codes
+from models.evaluation.user_auc import n_counting
 from models.logs.frame import TrainingFrame
 from models.plans.plan import Scores
 from models.registry.files import write_over
@@ -32,6 +34,8 @@ class Evaluation:
     clicked: npt.NDArray[np.bool_]
     p_click: npt.NDArray[np.float64]
     line: npt.NDArray[np.int64]
+    gauc_users: int = 0
+    """Users with clicks and non-clicks, over whom `gauc` is the mean."""
 
 
 def evaluate(predictor: Predictor, frame: TrainingFrame, seed: int = 0) -> Evaluation:
@@ -45,14 +49,30 @@ def evaluate(predictor: Predictor, frame: TrainingFrame, seed: int = 0) -> Evalu
     """
     check_columns(predictor.manifest.inputs, frame.inputs)
     p_click = score_frame(predictor, frame, slice(0, len(frame))).p_click
+    users = user_codes(frame.users.codes)
     return Evaluation(
         version=predictor.manifest.version,
-        metrics=all_metrics(frame.clicked, p_click, user_codes(frame.users.codes), seed),
+        metrics=all_metrics(frame.clicked, p_click, users, seed),
         reliability=reliability(frame.clicked, p_click),
         clicked=frame.clicked,
         p_click=p_click,
         line=frame.line,
+        gauc_users=n_counting(frame.clicked, users),
     )
+
+
+def compare_with(old: Predictor, frame: TrainingFrame, evaluation: Evaluation, seed: int = 0) -> Comparison:
+    """The evaluated model against another one on the same impressions, in pairs.
+
+    Args:
+        frame: the one that was evaluated.
+    Raises:
+        EncodingError: the frame's columns are not the other model's.
+    """
+    check_columns(old.manifest.inputs, frame.inputs)
+    p_old = score_frame(old, frame, slice(0, len(frame))).p_click
+    users = user_codes(frame.users.codes)
+    return comparison(old.manifest.version, frame.clicked, evaluation.p_click, p_old, users, seed)
 
 
 def score_frame(predictor: Predictor, frame: TrainingFrame, rows: slice) -> Scores:

@@ -1,43 +1,49 @@
 """Every figure of a sample with its 95 % interval.
 
-- AUC: DeLong's variance, on the log-odds scale so that the interval stays inside (0, 1). A perfect order has no
-  variance: there the interval is that of as many independent pairs as the rarer label allows, all of them right.
-- NE, log loss, PR-AUC, F1: Poisson bootstrap, seeded, percentiles of 400 replicates.
+- gAUC: `user_auc.py`; only where users are known and one of them has both labels.
+- AUC: DeLong's variance by users, `roc_interval.py`.
+- Slope and intercepts of the logistic recalibration: sandwich by users, `recalibration.py`.
+- NE, log loss, PR-AUC, F1, lift: Poisson bootstrap, seeded, percentiles of 400 replicates.
 - Calibration ratio: score interval for a count of clicks. A click's variance is p (1 - p), so the interval is Poisson's
-  at small p and narrower at large p.
+  at small p and narrower at large p; where users are known it is widened by their design effect.
 - Relative calibration error: lower end freed from what chance alone adds, upper end not, so it errs to the safe side.
 
-With user codes the bootstrap draws whole users, and AUC uses it too: the impressions of one user are not independent.
+With user codes the bootstrap draws whole users: the impressions of one user are not independent.
 The bootstrap works on a histogram: rows sorted by score in at most 2 000 cells of equal mass, each with its clicks,
 non-clicks and mean losses. Redrawing n rows then costs one Poisson draw per cell, and what the cells lose (order inside
 a cell) is the same in every replicate: the interval is moved so that the exact figure keeps its place in it.
 
 Cost: 200 000 rows with all intervals in about a second.
-Sources: DeLong et al. 1988 with Sun & Xu 2014 for the ranks; Chamandy et al. 2012 for the Poisson bootstrap.
+Source: Chamandy et al. 2012 for the Poisson bootstrap.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from models.evaluation import cells as of_cells
 from models.evaluation import metrics
-from models.evaluation.metrics import Array, Float64s
+from models.evaluation.calibration_line import recalibration
+from models.evaluation.cells import Cells, Redrawn
+from models.evaluation.metrics import Z_95, Array, Float64s
+from models.evaluation.roc_interval import auc_interval
+from models.evaluation.user_auc import UserAucs, interval_of_mean, user_aucs
 from models.random_streams import random_stream
 from models.registry.manifest import Interval
 
-REPLICATES = 400
-CELLS = 2_000
-Z_95 = 1.959963984540054
+LIFT_SHARES = (0.01, 0.05, 0.1)
+"""The best-scored part of the impressions whose click rate is compared with that of all."""
 
 
 def all_metrics(
     clicked: Array, p_click: Array, user_codes: npt.NDArray[np.int64] | None = None, seed: int = 0
 ) -> dict[str, Interval]:
-    """Every metric with its interval.
+    """Every metric with its interval; one that the sample cannot define is left out (`gauc` without users, slopes
+    where the scores separate the labels).
 
     Args:
         clicked: (n,) bool or 0/1.
@@ -49,38 +55,55 @@ def all_metrics(
     clicked = np.asarray(clicked, dtype=np.bool_)
     clicks = int(np.count_nonzero(clicked))
     area = metrics.auc(clicked, p_click)  # also refuses samples without both labels, before anything is drawn
-    cells = _Cells.of(clicked, p_click)
+    cells = Cells.of(clicked, p_click)
     redrawn = cells.redraw(user_codes, random_stream(seed, "bootstrap"))
-    original = _Redrawn(cells.clicks[None, :], cells.others[None, :])
+    original = Redrawn(cells.clicks[None, :], cells.others[None, :])
 
     def interval(value: float, low: float, high: float) -> Interval:
         return Interval(value=value, low=min(low, value), high=max(high, value), n=len(clicked), clicks=clicks)
 
-    def bootstrap(value: float, statistic: Callable[[_Cells, _Redrawn], Float64s], most: float = np.inf) -> Interval:
+    def bootstrap(value: float, statistic: Callable[[Cells, Redrawn], Float64s], most: float = np.inf) -> Interval:
         replicates = statistic(cells, redrawn) + value - statistic(cells, original)[0]
         low, high = np.quantile(replicates, (0.025, 0.975)).clip(0.0, most)
         return interval(value, float(low), float(high))
 
-    def area_of_roc() -> Interval:
-        if area in (0.0, 1.0):
-            return interval(area, *_perfect_order(clicked, area, user_codes))
-        if user_codes is None:
-            return interval(area, *_delong(clicked, p_click, area))
-        return bootstrap(area, _auc, 1.0)
-
     f1, threshold = metrics.best_f1(clicked, p_click)
     above = cells.first_p >= threshold
     floor = metrics.relative_calibration_floor(clicked, p_click)
-    return {
-        "auc": area_of_roc(),
-        "pr_auc": bootstrap(metrics.average_precision(clicked, p_click), _average_precision, 1.0),
-        "log_loss": bootstrap(metrics.log_loss(clicked, p_click), _log_loss),
-        "normalized_entropy": bootstrap(metrics.normalized_entropy(clicked, p_click), _normalized_entropy),
-        "calibration_ratio": interval(metrics.calibration_ratio(clicked, p_click), *_ratio(clicked, p_click)),
+    per_user = None if user_codes is None else user_aucs(clicked, p_click, user_codes)
+
+    def gauc(users: UserAucs) -> Interval:
+        low, high = interval_of_mean(users, random_stream(seed, "bootstrap of users"))
+        value = min(max(users.mean, 0.0), 1.0)
+        n, n_clicks = int(users.impressions.sum()), int(users.clicks.sum())
+        return Interval(value, min(low, value), max(high, value), n, n_clicks)
+
+    figures = {
+        "auc": interval(area, *auc_interval(clicked, p_click, user_codes)),
+        "pr_auc": bootstrap(metrics.average_precision(clicked, p_click), of_cells.average_precision, 1.0),
+        "log_loss": bootstrap(metrics.log_loss(clicked, p_click), of_cells.log_loss),
+        "normalized_entropy": bootstrap(metrics.normalized_entropy(clicked, p_click), of_cells.normalized_entropy),
+        "calibration_ratio": interval(
+            metrics.calibration_ratio(clicked, p_click), *ratio_interval(clicked, p_click, user_codes)
+        ),
         "relative_calibration_error": interval(*_calibration_error(clicked, p_click, floor)),
         "relative_calibration_floor": interval(floor, floor, floor),
-        "f1": bootstrap(f1, lambda cells, drawn: _f1(drawn, above), 1.0),
+        "f1": bootstrap(f1, lambda cells, drawn: of_cells.f1(drawn, above), 1.0),
     }
+    figures |= {
+        f"lift_{round(100 * share)}": bootstrap(
+            metrics.lift(clicked, p_click, share), partial(of_cells.lift, share=share), 1.0 / share
+        )
+        for share in LIFT_SHARES
+    }
+    if per_user:
+        figures["gauc"] = gauc(per_user)
+    if line := recalibration(clicked, p_click, user_codes):
+        figures |= {
+            f"calibration_{name}": interval(value, value - Z_95 * error, value + Z_95 * error)
+            for name, (value, error) in line._asdict().items()
+        }
+    return figures
 
 
 def user_codes(codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int64] | None:
@@ -95,51 +118,39 @@ def user_codes(codes: npt.NDArray[np.integer]) -> npt.NDArray[np.int64] | None:
     return known
 
 
-def calibration_interval(clicks: float, promised: float, promised_squares: float) -> tuple[float, float]:
+def calibration_interval(
+    clicks: float, promised: float, promised_squares: float, design_effect: float = 1.0
+) -> tuple[float, float]:
     """95 % interval of promised / true clicks, from the seen clicks.
 
     Args:
         clicks: number seen, above 0.
         promised: sum of p_click.
         promised_squares: sum of p_click squared, which lessens the variance of the count.
+        design_effect: by how much the variance of the count exceeds that of independent impressions.
     """
-    spread = Z_95**2 * (1.0 - promised_squares / promised) if promised > 0 else Z_95**2
+    spread = design_effect * Z_95**2 * (1.0 - promised_squares / promised if promised > 0 else 1.0)
     middle, half = clicks + spread / 2.0, np.sqrt(spread * clicks + spread**2 / 4.0)
     return float(promised / (middle + half)), float(promised / (middle - half))
 
 
-def _ratio(clicked: Array, p_click: Array) -> tuple[float, float]:
-    p = p_click.astype(np.float64)
-    return calibration_interval(float(np.count_nonzero(clicked)), float(p.sum()), float((p * p).sum()))
+def ratio_interval(clicked: Array, p_click: Array, user_codes: npt.NDArray[np.int64] | None) -> tuple[float, float]:
+    """Ends of the 95 % interval of promised / true clicks; there must be clicks."""
+    p, clicks = p_click.astype(np.float64), float(np.count_nonzero(clicked))
+    promised = float(p.sum())
+    effect = 1.0 if user_codes is None else _design_effect(clicked, p * (clicks / promised), user_codes)
+    return calibration_interval(clicks, promised, float((p * p).sum()), effect)
 
 
-def _perfect_order(
-    clicked: npt.NDArray[np.bool_], area: float, user_codes: npt.NDArray[np.int64] | None
-) -> tuple[float, float]:
-    """Ends of the interval of an AUC of 0 or 1, where neither DeLong nor the bootstrap sees any spread.
+def _design_effect(clicked: Array, p_click: Float64s, user_codes: npt.NDArray[np.int64]) -> float:
+    """Variance of the number of clicks with users as clusters over that of independent impressions, 1 or more.
 
-    Pairs of a click and a non-click that share nobody are independent; this is Clopper and Pearson's interval where
-    all of them are ordered alike.
+    A user who clicks more than was promised does so again and again. `p_click` adds up to the seen clicks.
     """
-    whose = np.arange(len(clicked)) if user_codes is None else user_codes
-    pairs = min(len(np.unique(whose[clicked])), len(np.unique(whose[~clicked])))
-    surest = 0.025 ** (1.0 / pairs)
-    return (surest, 1.0) if area == 1.0 else (0.0, 1.0 - surest)
-
-
-def _delong(clicked: npt.NDArray[np.bool_], p_click: Array, area: float) -> tuple[float, float]:
-    """Ends of the interval of an AUC between 0 and 1; the whole of [0, 1] where the sample cannot say."""
-    of_click, of_other = p_click[clicked], p_click[~clicked]
-    ranks = metrics.mid_ranks(p_click)
-    # Each click's share of non-clicks below it, and each non-click's share of clicks above it.
-    below = (ranks[clicked] - metrics.mid_ranks(of_click)) / len(of_other)
-    above = 1.0 - (ranks[~clicked] - metrics.mid_ranks(of_other)) / len(of_click)
-    if min(len(of_click), len(of_other)) < 2:
-        return 0.0, 1.0
-    error = np.sqrt(below.var(ddof=1) / len(of_click) + above.var(ddof=1) / len(of_other))
-    log_odds, step = np.log(area / (1.0 - area)), Z_95 * error / (area * (1.0 - area))
-    low, high = 1.0 / (1.0 + np.exp(-(log_odds - step))), 1.0 / (1.0 + np.exp(-(log_odds + step)))
-    return float(low), float(high)
+    users, code = np.unique(user_codes, return_inverse=True)
+    unexpected = np.bincount(code, clicked - p_click, minlength=len(users))
+    alone = float(((clicked - p_click) ** 2).sum())
+    return max(1.0, float(unexpected @ unexpected) / alone) if alone > 0 else 1.0
 
 
 def _calibration_error(clicked: Array, p_click: Array, floor: float) -> tuple[float, float, float]:
@@ -149,97 +160,3 @@ def _calibration_error(clicked: Array, p_click: Array, floor: float) -> tuple[fl
     step = Z_95 * float(np.sqrt(variance.sum() * (1.0 - 2.0 / np.pi)) / np.count_nonzero(clicked))
     low = np.sqrt(max(0.0, (max(0.0, value - step)) ** 2 - floor**2))
     return value, float(low), value + step
-
-
-@dataclass(frozen=True, slots=True)
-class _Redrawn:
-    """Clicks and non-clicks in each cell, one row per replicate: (R, C) each."""
-
-    clicks: Float64s
-    others: Float64s
-
-
-@dataclass(frozen=True, slots=True)
-class _Cells:
-    """Rows sorted by score, in C cells of about equal mass; rows of one score share a cell.
-
-    cell: (n,) cell of each row. first_p: (C,) smallest score. clicks, others: (C,) counts.
-    click_loss, other_loss: (C,) mean loss of the cell's clicks and of its non-clicks, 0 where there are none.
-    """
-
-    clicked: npt.NDArray[np.bool_]
-    cell: npt.NDArray[np.int64]
-    first_p: Float64s
-    clicks: Float64s
-    others: Float64s
-    click_loss: Float64s
-    other_loss: Float64s
-
-    @classmethod
-    def of(cls, clicked: npt.NDArray[np.bool_], p_click: Array) -> _Cells:
-        edges = np.unique(np.quantile(p_click, np.linspace(0.0, 1.0, CELLS + 1)[:-1], method="lower"))
-        cell = np.searchsorted(edges, p_click, side="right") - 1
-        losses = metrics.log_losses(clicked, p_click)
-        size = len(edges)
-        clicks = np.bincount(cell[clicked], minlength=size).astype(np.float64)
-        others = np.bincount(cell[~clicked], minlength=size).astype(np.float64)
-        click_loss = np.bincount(cell[clicked], losses[clicked], minlength=size) / np.maximum(clicks, 1.0)
-        other_loss = np.bincount(cell[~clicked], losses[~clicked], minlength=size) / np.maximum(others, 1.0)
-        return cls(clicked, cell, edges, clicks, others, click_loss, other_loss)
-
-    def redraw(self, user_codes: npt.NDArray[np.int64] | None, random: np.random.Generator) -> _Redrawn:
-        """Replicates of the sample: each row, or each user, counts Poisson(1) times."""
-        size = len(self.first_p)
-        if user_codes is None:
-            # A sum of m Poisson(1) draws is one Poisson(m) draw.
-            shape = (REPLICATES, size)
-            return _Redrawn(
-                random.poisson(self.clicks, shape).astype(np.float64),
-                random.poisson(self.others, shape).astype(np.float64),
-            )
-        users, code = np.unique(user_codes, return_inverse=True)
-        both = self.cell + size * self.clicked  # cells of the non-clicks, then cells of the clicks
-        drawn = np.empty((REPLICATES, 2 * size))
-        for replicate in drawn:
-            weight = random.poisson(1.0, len(users)).astype(np.float64)
-            replicate[:] = np.bincount(both, weight[code], minlength=2 * size)
-        return _Redrawn(drawn[:, size:], drawn[:, :size])
-
-
-def _mean_rate(drawn: _Redrawn) -> Float64s:
-    """(R,) click rate, kept off 0 and 1: a tiny sample may be redrawn without one click."""
-    clicks, others = drawn.clicks.sum(axis=1), drawn.others.sum(axis=1)
-    rate: Float64s = np.maximum(clicks, 0.5) / (np.maximum(clicks, 0.5) + np.maximum(others, 0.5))
-    return rate
-
-
-def _log_loss(cells: _Cells, drawn: _Redrawn) -> Float64s:
-    rows = drawn.clicks.sum(axis=1) + drawn.others.sum(axis=1)
-    loss: Float64s = (drawn.clicks @ cells.click_loss + drawn.others @ cells.other_loss) / np.maximum(rows, 1.0)
-    return loss
-
-
-def _normalized_entropy(cells: _Cells, drawn: _Redrawn) -> Float64s:
-    return _log_loss(cells, drawn) / metrics.entropy(_mean_rate(drawn))
-
-
-def _auc(cells: _Cells, drawn: _Redrawn) -> Float64s:
-    below = np.cumsum(drawn.others, axis=1) - drawn.others / 2.0
-    pairs = drawn.clicks.sum(axis=1) * drawn.others.sum(axis=1)
-    area: Float64s = (drawn.clicks * below).sum(axis=1) / np.maximum(pairs, 1.0)
-    return area
-
-
-def _average_precision(cells: _Cells, drawn: _Redrawn) -> Float64s:
-    hits = np.cumsum(drawn.clicks[:, ::-1], axis=1)
-    shown = hits + np.cumsum(drawn.others[:, ::-1], axis=1)
-    gained = (hits / np.maximum(shown, 1.0) * drawn.clicks[:, ::-1]).sum(axis=1)
-    precision: Float64s = gained / np.maximum(hits[:, -1], 1.0)
-    return precision
-
-
-def _f1(drawn: _Redrawn, above: npt.NDArray[np.bool_]) -> Float64s:
-    hits = drawn.clicks[:, above].sum(axis=1)
-    shown = hits + drawn.others[:, above].sum(axis=1)
-    f1: Float64s = 2.0 * hits / np.maximum(shown + drawn.clicks.sum(axis=1), 1.0)
-    return f1

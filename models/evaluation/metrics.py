@@ -22,6 +22,9 @@ CLIP = 1e-7
 
 ECE_BINS = 15
 
+Z_95 = 1.959963984540054
+"""Half the width of a normal 95 % interval, in standard errors."""
+
 
 def log_loss(clicked: Array, p_click: Array) -> float:
     """Mean negative log-likelihood, in nats; smaller is better."""
@@ -119,6 +122,29 @@ def best_f1(clicked: Array, p_click: Array) -> tuple[float, float]:
     f1 = 2.0 * hits / (shown + hits[-1])
     best = int(np.argmax(f1))
     return float(f1[best]), float(np.sort(p_click)[::-1][shown[best] - 1])
+
+
+def lift(clicked: Array, p_click: Array, share: float) -> float:
+    """Click rate among the best-scored `share` of the impressions over that of all: 1 is chance.
+
+    Impressions tied at the edge count with the part of them that has room, so the order of rows does not matter.
+    """
+    clicks = _both_labels(clicked, p_click)
+    hits, shown = _from_the_top(clicked, p_click)
+    # Clicks as a function of the impressions taken from the top: straight between the ends of each run of ties.
+    taken = share * len(clicked)
+    return float(np.interp(taken, np.r_[0, shown], np.r_[0.0, hits]) / taken * len(clicked) / clicks)
+
+
+def at_threshold(clicked: Array, p_click: Array, threshold: float) -> tuple[float, float, float]:
+    """Precision, recall and F1 where every impression with p_click >= threshold is called a click.
+
+    Where none is, precision has no value and is answered with NaN; recall and F1 are 0.
+    """
+    clicks = _both_labels(clicked, p_click)
+    called = p_click >= threshold
+    shown, hits = int(np.count_nonzero(called)), int(np.count_nonzero(called & np.asarray(clicked, dtype=np.bool_)))
+    return (hits / shown if shown else float("nan")), hits / clicks, 2.0 * hits / (shown + clicks)
 
 
 def equal_mass_bins(clicked: Array, p_click: Array, bins: int) -> tuple[Float64s, Float64s, Float64s]:

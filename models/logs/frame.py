@@ -43,8 +43,13 @@ class TrainingFrame:
     time_ms: (n,) int64, non-decreasing; the order of the file where the log has no time.
     clicked: (n,) bool, within the label's window.
     position: (n,) int16, -1 where unknown. Not a feature: serving does not know it.
+    propensity: (n,) float64 in (0, 1], NaN where unknown: with which probability the logging policy showed this ad at
+        this place. Never a feature: it tells of the policy that chose.
     line: (n,) int64, line or row of the input, to answer in the order of the input.
+    first_row: row of the log (`_row`) that the first impression is; the others follow it.
     users, ads: who and what, factorised; code -1 everywhere where the log has none.
+    earlier_of_user, earlier_of_ad: (n,) int32, impressions of the same user or ad that come earlier in the whole log,
+        whatever part of it this frame is; -1 where the user or ad is unknown.
     user, ad, context: blocks of n rows.
     """
 
@@ -53,9 +58,13 @@ class TrainingFrame:
     time_ms: npt.NDArray[np.int64]
     clicked: npt.NDArray[np.bool_]
     position: npt.NDArray[np.int16]
+    propensity: npt.NDArray[np.float64]
     line: npt.NDArray[np.int64]
+    first_row: int
     users: Factorised
     ads: Factorised
+    earlier_of_user: npt.NDArray[np.int32]
+    earlier_of_ad: npt.NDArray[np.int32]
     user: Block
     ad: Block
     context: Block
@@ -92,13 +101,26 @@ class TrainingFrame:
             time_ms=self.time_ms[rows],
             clicked=self.clicked[rows],
             position=self.position[rows],
+            propensity=self.propensity[rows],
             line=self.line[rows],
+            first_row=self.first_row + rows.start,
+            earlier_of_user=self.earlier_of_user[rows],
+            earlier_of_ad=self.earlier_of_ad[rows],
             users=Factorised(self.users.codes[rows], self.users.values),
             ads=Factorised(self.ads.codes[rows], self.ads.values),
             user=Block(self.user.floats[rows], self.user.ids[rows]),
             ad=Block(self.ad.floats[rows], self.ad.ids[rows]),
             context=Block(self.context.floats[rows], self.context.ids[rows]),
         )
+
+    def log_column(self, name: str) -> Factorised:
+        """A column of the log for these impressions, whether or not it is a feature.
+
+        Raises:
+            SchemaError: the log has no such column.
+        """
+        codes, values = self.log.columns([name])[name]
+        return Factorised(codes[self.first_row : self.first_row + len(self)], values)
 
     def encode(self, encoder: Encoder, rows: slice = slice(None)) -> Encoded:
         """The model's matrices for some of the impressions."""
@@ -127,14 +149,15 @@ def build_frame(log: Log, project: Project | None = None, *, on_progress: Progre
     Encoder(inputs)  # refuses impossible pairs before minutes are spent on joins
     with log.engine() as engine:
         own = engine.table(
-            f"SELECT _time_ms, _clicked, coalesce(_position, -1) AS _position, _line, _user_id, _ad_id "
-            f"FROM {log.sql} ORDER BY _row"
+            f"SELECT _time_ms, _clicked, coalesce(_position, -1) AS _position, "
+            f"coalesce(_propensity, 'nan'::DOUBLE) AS _propensity, _line, _user_id, _ad_id FROM {log.sql} ORDER BY _row"
         )
     time_ms = arrow.int64s(own, "_time_ms")
     with OfflineStore(project, log, log.path.parent) as store:
         user = _joined(store, inputs.user_views, time_ms, on_progress)
         ad = _joined(store, inputs.ad_views, time_ms, on_progress)
         table_rejects = dict(store.rejects)
+    users, ads = (Factorised(*arrow.factorised(own, name)) for name in ("_user_id", "_ad_id"))
     dated = {view for view, table in project.tables.items() if table.event_time is not None}
     simultaneous = user.simultaneous | ad.simultaneous
     on_progress("encoding the context", 0.0)
@@ -146,15 +169,30 @@ def build_frame(log: Log, project: Project | None = None, *, on_progress: Progre
         time_ms=time_ms,
         clicked=arrow.bools(own, "_clicked"),
         position=arrow.int64s(own, "_position").astype(np.int16),
+        propensity=arrow.float64s(own, "_propensity"),
         line=arrow.int64s(own, "_line"),
-        users=Factorised(*arrow.factorised(own, "_user_id")),
-        ads=Factorised(*arrow.factorised(own, "_ad_id")),
+        first_row=0,
+        users=users,
+        ads=ads,
+        earlier_of_user=_earlier(users.codes),
+        earlier_of_ad=_earlier(ads.codes),
         user=user.block,
         ad=ad.block,
         context=context,
         table_rejects=table_rejects,
         simultaneous={view: simultaneous[view] for view in sorted(dated & simultaneous.keys())},
     )
+
+
+def _earlier(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """(n,) how often each code came before; -1 where the code is."""
+    order = np.argsort(codes, kind="stable")
+    ordered = codes[order]
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(codes) else np.empty(0, dtype=np.int64)
+    size = np.diff(np.r_[first, len(codes)])
+    earlier = np.empty(len(codes), dtype=np.int32)
+    earlier[order] = np.arange(len(codes)) - np.repeat(first, size)
+    return np.where(codes < 0, np.int32(-1), earlier)
 
 
 class _Joined(NamedTuple):

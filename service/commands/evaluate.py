@@ -12,16 +12,15 @@ import click
 import msgspec
 from rich.console import Console as RichConsole
 from rich.markup import escape
-from rich.table import Table
 
 from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
 from service.console import Console
+from service.evaluation_tables import figure_text, show_further, table_of
 from service.exit_codes import GATE
 from service.rejected_rows import rejects_document, say_rejects
 from service.skew_report import show_skew, skew_document
 
 if TYPE_CHECKING:
-    from models.registry.manifest import Interval
     from service.jobs import Measured
 
 
@@ -49,6 +48,33 @@ if TYPE_CHECKING:
     help="Folder that a service logged to (served_log.folder).",
 )
 @click.option(
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Also figures for each value of a column: a context feature, an attribute (ad_profile.category) or any column "
+    "of the log; may be given several times.",
+)
+@click.option(
+    "--threshold",
+    "thresholds",
+    type=click.FloatRange(0.0, 1.0),
+    multiple=True,
+    metavar="P",
+    help="Also precision, recall and F1 where p_click >= P is called a click; may be given several times.",
+)
+@click.option(
+    "--against", metavar="VERSION", help="Also the differences to this version on the same impressions, in pairs."
+)
+@click.option(
+    "--candidates-by",
+    metavar="COLUMN",
+    help="Where the log holds propensities: the column that decides which ads a round could have shown (a campaign, a "
+    "slot); all ads of the log where absent.",
+)
+@click.option(
+    "--clip", type=click.FloatRange(min=0.0, min_open=True), metavar="W", help="Count weights of rounds above W as W."
+)
+@click.option(
     "--workdir", type=click.Path(file_okay=False, path_type=Path), default=Path(".clickserve/work"), show_default=True
 )
 @json_option
@@ -62,6 +88,11 @@ def command(
     predictions: Path | None,
     skew: bool,
     served_dir: Path | None,
+    by: tuple[str, ...],
+    thresholds: tuple[float, ...],
+    against: str | None,
+    candidates_by: str | None,
+    clip: float | None,
     workdir: Path,
     as_json: bool,
 ) -> int:
@@ -79,14 +110,16 @@ def command(
             raise click.UsageError("--skew scores nothing and reads the whole log: leave --predictions and --rows out")
         return _skew(served_dir, data, features_file, name, version, workdir, Console(json_only=as_json))
     from models.evaluation.evaluate import seen_in_training, write_predictions
+    from models.evaluation.further import Asked, further
     from models.registry.registry import Registry
-    from service.jobs import measure, read_frame
+    from service.jobs import click_delay, measure, read_frame
 
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise click.UsageError(f"--predictions {predictions}: there is no folder {predictions.parent}")
     registry = Registry(registry_dir, name)
     newest, champion = registry.newest(), registry.champion()
     predictor = registry.load(version or newest)
+    other = None if against is None else registry.load(against)
     console = Console(json_only=as_json)
     with console.progress() as on_progress:
         frame = read_frame(data, features_file, workdir, on_progress)
@@ -94,27 +127,43 @@ def command(
         part = frame.part(*rows)
         measured = measure(predictor, part)
         on_progress("scoring", 1.0)
+        on_progress("further questions", 0.0)
+        asked = Asked(by, thresholds, other, candidates_by, clip)
+        answers = further(predictor, measured.evaluation, part, frame, asked)
+        on_progress("further questions", 1.0)
+    delay = click_delay(frame.log)
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
     if predictions is not None:
         write_predictions(measured.evaluation, predictions)
     trained_on = predictor.manifest.trained_on
     n_seen = seen_in_training(predictor.manifest, part, data)
+    other_seen = None if other is None else seen_in_training(other.manifest, part, data)
     document = (
         measured.document()
         | {
             "newest": newest,
             "champion": champion,
             "impressions_in_training_period": n_seen,
+            "against_impressions_in_training_period": other_seen,
+            "label": msgspec.to_builtins(predictor.manifest.label),
+            "click_delay": msgspec.to_builtins(delay),
             "trained_on": msgspec.to_builtins(trained_on),
         }
+        | msgspec.to_builtins(answers)
         | rejects_document(rejected)
     )
+    label = f"label: {predictor.manifest.label.described()}" + ("" if delay is None else f"; {delay.described()}")
     role = _role(predictor.manifest.version, newest, champion)
 
     def show(screen: RichConsole) -> None:
         _show(screen, measured, role)
+        screen.print(escape(label), soft_wrap=True)
         screen.print(escape(_honesty(len(part), n_seen, trained_on.source)))
+        show_further(screen, answers)
+        if other is not None:
+            theirs = _honesty(len(part), other_seen, other.manifest.trained_on.source)
+            screen.print(escape(f"version {other.manifest.version}: {theirs}"))
 
     console.result(document, show)
     return 0
@@ -169,22 +218,17 @@ def _show(screen: RichConsole, measured: Measured, role: str) -> None:
     n, clicks = metrics["auc"].n, metrics["auc"].clicks
     version = measured.evaluation.version
     screen.print(f"model {version} ({role}) on {n:,} impressions with {clicks:,} clicks", soft_wrap=True)
-    table = Table(box=None)
-    table.add_column("metric")
-    table.add_column("model [95 % interval]")
     oracles = measured.oracles
-    if oracles is not None:
-        table.add_column("attainable [95 % interval]")
-        table.add_column("truth [95 % interval]")
+    columns = ("metric", "model [95 % interval]", "attainable [95 % interval]", "truth [95 % interval]")
+    table = table_of(*columns[: 2 if oracles is None else 4])
     for name, interval in metrics.items():
-        row = [name, _figure(interval)]
+        row = [name, figure_text(interval)]
         if oracles is not None:
-            row += [_figure(oracles.attainable[name]), _figure(oracles.true[name])]
+            row += [figure_text(oracles.attainable.get(name)), figure_text(oracles.true.get(name))]
         table.add_row(*row)
     screen.print(table)
+    if "gauc" in metrics:
+        counting = f"{measured.evaluation.gauc_users:,} users who have clicks and non-clicks"
+        screen.print(f"gauc is the mean over {counting}, weighted by their {metrics['gauc'].n:,} impressions")
     if oracles is not None:
-        screen.print(f"share of the attainable NE gain: {_figure(oracles.share_of_attainable_gain)}")
-
-
-def _figure(interval: Interval) -> str:
-    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+        screen.print(f"share of the attainable NE gain: {figure_text(oracles.share_of_attainable_gain)}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from service import cli, exit_codes
@@ -116,6 +117,119 @@ def test_evaluation_says_which_version_it_judged_and_what_it_had_seen(
     assert whole["impressions_in_training_period"] == N_IMPRESSIONS * 4 // 5
     assert f"(the newest; there is no champion) on {N_IMPRESSIONS:,} impressions" in said
     assert f"warning: of {N_IMPRESSIONS:,} impressions, {N_IMPRESSIONS * 4 // 5:,} lie in the period" in said
+
+
+def test_gauc_says_over_whom_it_is_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Most users have no click, and their impressions cannot count."""
+    arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
+
+    seen = document(capsys, arguments)
+    assert cli.run(arguments) == 0
+    said = capsys.readouterr().out.replace("\n", " ")
+
+    gauc = seen["metrics"]["gauc"]
+    assert 0 < gauc["clicks"] < gauc["n"] < seen["impressions"]
+    assert f"mean over {seen['gauc_users']:,} users who have clicks and non-clicks" in said
+
+
+def test_precision_and_recall_are_told_at_the_thresholds_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the order of the question; nothing reaches 1, and then there is no precision to tell."""
+    arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
+    arguments += ["--threshold", "1", "--threshold", "0"]
+
+    seen = document(capsys, arguments)
+    assert cli.run(arguments) == 0
+    said = capsys.readouterr().out
+
+    nothing, everything = seen["thresholds"]
+    assert (nothing["called"], nothing["precision"], nothing["recall"]["value"]) == (0, None, 0.0)
+    assert (everything["called"], everything["recall"]["value"]) == (seen["impressions"], 1.0)
+    assert everything["precision"]["value"] == pytest.approx(seen["clicks"] / seen["impressions"])
+    assert "p_click at least" in said
+    assert "not defined" in said
+
+
+def test_two_versions_are_compared_in_pairs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Against itself nothing differs at all; against another the difference is that of both evaluations."""
+    shutil.copytree(folder / "registry", tmp_path / "registry")
+    registry = ["--registry", str(tmp_path / "registry")]
+    first = document(capsys, ["models", "show", *registry])["version"]
+    train = ["train", *log(folder), "--rows", "0:0.8", "--model", "logistic", *registry]
+    second = document(capsys, train)["version"]
+    evaluate = ["evaluate", *log(folder), "--rows", "0.8:1", *registry]
+
+    itself = document(capsys, [*evaluate, "--version", first, "--against", first])["against"]
+    new = document(capsys, [*evaluate, "--version", second, "--against", first])
+    old = document(capsys, [*evaluate, "--version", first])
+    assert cli.run([*evaluate, "--against", first]) == 0
+    said = capsys.readouterr().out
+
+    assert (itself["normalized_entropy"]["low"], itself["auc"]["high"]) == (0.0, 0.0)
+    assert (new["against"]["old"], new["against_impressions_in_training_period"]) == (first, 0)
+    for name in ("normalized_entropy", "log_loss", "auc"):
+        difference = new["metrics"][name]["value"] - old["metrics"][name]["value"]
+        assert new["against"][name]["value"] == pytest.approx(difference, abs=1e-9)
+    assert f"minus version {first}" in said
+
+
+def test_figures_are_broken_down_by_segment(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By what every log knows, and by the columns asked for; each impression is in one segment of each table."""
+    arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
+    arguments += ["--by", "device", "--by", "ad_profile.category"]
+
+    seen = document(capsys, arguments)
+    assert cli.run(arguments) == 0
+    said = capsys.readouterr().out
+    refused = refusal(capsys, [*arguments, "--by", "devise"], code=exit_codes.FAILURE)
+
+    assert [table["by"] for table in seen["breakdowns"]] == [
+        "position",
+        "ad_age",
+        "user",
+        "device",
+        "ad_profile.category",
+    ]
+    for table in seen["breakdowns"]:
+        for count in ("impressions", "clicks"):
+            assert sum(segment[count] for segment in table["segments"]) == seen[count]
+    assert "hash" not in " ".join(segment["value"] for segment in seen["breakdowns"][-1]["segments"])
+    assert "by device" in said
+    assert "did you mean 'device'" in refused
+
+
+def test_a_log_without_propensities_judges_no_policy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is said, unless somebody asks: then what is missing."""
+    arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
+
+    said = refusal(capsys, [*arguments, "--clip", "10"], code=exit_codes.FAILURE)
+
+    assert document(capsys, arguments)["off_policy"] is None
+    assert "log.propensity" in said
+
+
+def test_the_label_and_its_delays_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the screen, in the document and on the card, all from one measurement."""
+    registry = ["--registry", str(folder / "registry")]
+
+    seen = document(capsys, ["evaluate", *log(folder), "--rows", "0.8:1", *registry])
+    assert cli.run(["evaluate", *log(folder), "--rows", "0.8:1", *registry]) == 0
+    said = capsys.readouterr().out
+    (card,) = (folder / "registry").glob("*/v*/card.md")
+
+    delay = seen["click_delay"]
+    assert seen["label"] == {"name": "click", "window_ms": None}
+    assert (delay["clicks"], delay["late"]) == (clicks_in_file(folder), 0)
+    assert 0 < delay["median_ms"] < delay["p90_ms"] < delay["p99_ms"]
+    told = f"of {delay['clicks']:,} clicks in the log half arrived within"
+    assert told in card.read_text()
+    assert f"label: click, counted whenever it came; {told}" in said
+
+
+def clicks_in_file(folder: Path) -> int:
+    """Clicks of the simulated log, counted in its file."""
+    return int(np.sum(pq.read_table(folder / "log" / "impressions.parquet").column("clicked").to_numpy()))
 
 
 def test_predictions_without_a_folder_are_refused_at_once(

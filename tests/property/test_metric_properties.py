@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import precision_recall_fscore_support
 
 from models.evaluation import metrics
 from models.evaluation.intervals import all_metrics
@@ -65,3 +66,29 @@ def test_metrics_stay_in_their_range(sample: tuple[np.ndarray, np.ndarray]) -> N
         assert figure.low <= figure.value <= figure.high
     for name in ("auc", "pr_auc", "f1"):
         assert 0.0 <= figures[name].low <= figures[name].high <= 1.0
+
+
+@given(samples(), st.sampled_from([0.01, 0.05, 0.1, 0.5]))
+def test_lift_is_the_mean_over_all_orders_of_tied_rows(sample: tuple[np.ndarray, np.ndarray], share: float) -> None:
+    """Written out: each row enters with the part of it that has room, and tied rows are one row of their mean label."""
+    clicked, p_click = sample
+    label = np.array([clicked[p_click == p].mean() for p in p_click])
+    room, gained = share * len(clicked), 0.0
+    for row in np.argsort(-p_click, kind="stable"):
+        part = min(1.0, max(0.0, room))
+        gained, room = gained + part * label[row], room - 1.0
+
+    assert metrics.lift(clicked, p_click, share) == pytest.approx(gained / (share * len(clicked)) / clicked.mean())
+
+
+@given(samples(), st.integers(0, 100))
+def test_figures_at_a_threshold_are_those_of_scikit_learn(sample: tuple[np.ndarray, np.ndarray], percent: int) -> None:
+    """A score equal to the threshold is called a click."""
+    clicked, p_click = sample
+    called = p_click >= percent / 100.0
+
+    precision, recall, f1 = metrics.at_threshold(clicked, p_click, percent / 100.0)
+
+    expected = precision_recall_fscore_support(clicked, called, average="binary", zero_division=0.0)[:3]
+    assert (recall, f1) == pytest.approx(expected[1:])
+    assert np.isnan(precision) if not called.any() else precision == pytest.approx(expected[0])

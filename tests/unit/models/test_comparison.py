@@ -7,9 +7,9 @@ import pytest
 
 from models.calibrator import sigmoid
 from models.errors import MetricError
-from models.evaluation.comparison import entropy_difference
+from models.evaluation.comparison import comparison, entropy_difference
 from models.evaluation.intervals import all_metrics
-from models.evaluation.metrics import normalized_entropy
+from models.evaluation.metrics import auc, normalized_entropy
 
 RANDOM = np.random.default_rng(4)
 LOG_ODDS = RANDOM.normal(-3.0, 1.0, size=20_000)
@@ -61,6 +61,41 @@ def test_repeated_impressions_of_a_user_do_not_narrow_it() -> None:
     repeated = entropy_difference(clicked.repeat(20), new.repeat(20), old.repeat(20), users)
 
     assert repeated.high - repeated.low == pytest.approx(once.high - once.low, rel=0.35)
+
+
+def correlated(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Two equally good scores of users whose impressions are alike: 60 users, 3 000 impressions."""
+    random = np.random.default_rng(seed)
+    user = random.integers(60, size=3_000)
+    level, (first, second) = random.normal(-1.0, 1.0, size=60), random.normal(0.0, 1.5, size=(2, 60))
+    clicked = random.random(3_000) < sigmoid(level[user])
+    return clicked, sigmoid((level + first)[user]), sigmoid((level + second)[user]), user
+
+
+def test_all_differences_cover_as_often_as_they_say() -> None:
+    """A user's impressions are alike; over 100 samples 0 is missed about five times, by rows far more often."""
+    names = ("normalized_entropy", "log_loss", "auc")
+    by_user, by_row = dict.fromkeys(names, 0), 0
+
+    for seed in range(100):
+        clicked, first, second, user = correlated(seed)
+        found = comparison("v1", clicked, first, second, user, seed)
+        for name in names:
+            difference = getattr(found, name)
+            by_user[name] += difference.low <= 0.0 <= difference.high
+        rows = comparison("v1", clicked, first, second, None, seed).auc
+        by_row += rows.low <= 0.0 <= rows.high
+
+    assert all(count >= 88 for count in by_user.values()), by_user
+    assert by_row < 80
+
+
+def test_the_difference_of_areas_is_exact() -> None:
+    """And below 0 for the worse order."""
+    found = comparison("v1", CLICKED, P_WORSE, P_TRUE, None).auc
+
+    assert found.value == pytest.approx(auc(CLICKED, P_WORSE) - auc(CLICKED, P_TRUE))
+    assert found.high < 0
 
 
 def test_one_kind_of_label_is_refused() -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from models.calibrator import sigmoid
 from models.errors import MetricError
-from models.evaluation.intervals import all_metrics, calibration_interval, user_codes
+from models.evaluation import metrics
+from models.evaluation.intervals import all_metrics, calibration_interval, ratio_interval, user_codes
+from models.evaluation.roc_interval import auc_interval
 
 
 def sample(n: int, seed: int, level: float = -3.0) -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +36,7 @@ def test_intervals_cover_the_value_of_a_much_larger_sample() -> None:
 
     figures = [all_metrics(*sample(4_000, seed)) for seed in range(40)]
 
-    for name in ("auc", "normalized_entropy", "log_loss", "pr_auc", "f1"):
+    for name in ("auc", "normalized_entropy", "log_loss", "pr_auc", "f1", "lift_5", "lift_10"):
         covered = sum(figure[name].low <= truth[name].value <= figure[name].high for figure in figures)
         assert covered >= 33, name
 
@@ -50,6 +52,22 @@ def test_the_calibration_ratio_of_exact_probabilities_covers_one(level: float) -
         covered += low <= 1.0 <= high
 
     assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_the_calibration_ratio_allows_for_users_who_click_again_and_again() -> None:
+    """Promises are exact on average and users differ sevenfold: by rows it covers 1 far too seldom."""
+    by_user, by_row = 0, 0
+
+    for seed in range(200):
+        random = np.random.default_rng(seed)
+        user, taste = random.integers(300, size=6_000), random.choice([0.25, 1.75], size=300)
+        p_click = sigmoid(random.normal(-2.5, 0.5, size=6_000))
+        clicked = random.random(6_000) < p_click * taste[user]
+        (low, high), (row_low, row_high) = (ratio_interval(clicked, p_click, whose) for whose in (user, None))
+        by_user, by_row = by_user + (low <= 1 <= high), by_row + (row_low <= 1 <= row_high)
+
+    assert 180 <= by_user <= 198
+    assert by_row < 180
 
 
 def test_few_clicks_make_a_wide_ratio() -> None:
@@ -73,6 +91,28 @@ def test_whole_users_are_drawn_where_users_are_known() -> None:
         once, rows, users = (f[name].high - f[name].low for f in (alone, as_rows, as_users))
         assert rows < 0.4 * once, name
         assert users == pytest.approx(once, rel=0.35), name
+
+
+def test_the_area_of_dependent_impressions_is_covered() -> None:
+    """Users differ in level and in score: by users it covers in 200 samples as it says, by rows it would not."""
+
+    def of_users(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        random = np.random.default_rng(seed)
+        user = random.integers(100, size=2_000)
+        level, score = random.normal(-1.0, 1.0, size=100)[user], 0.7 * random.normal(size=100)[user]
+        score += random.normal(size=2_000)
+        return random.random(2_000) < sigmoid(level + 0.5 * score), sigmoid(score), user
+
+    truth = np.mean([metrics.auc(*of_users(seed)[:2]) for seed in range(5_000, 5_300)])
+    by_user, by_row = 0, 0
+
+    for seed in range(200):
+        clicked, p_click, user = of_users(seed)
+        (low, high), (row_low, row_high) = (auc_interval(clicked, p_click, whose) for whose in (user, None))
+        by_user, by_row = by_user + (low <= truth <= high), by_row + (row_low <= truth <= row_high)
+
+    assert 180 <= by_user <= 198
+    assert by_row < 180
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
