@@ -89,10 +89,14 @@ class LinearDesign:
     def bins(self, features: npt.NDArray[np.float32]) -> Int64s:
         """(n, d) bin of each number: 0 missing, 1 + edges below it otherwise."""
         bins = np.empty(features.shape, dtype=np.int64)
-        for column, edges in enumerate(self.edges):
-            values = features[:, column].astype(np.float64)
-            bins[:, column] = np.where(np.isnan(values), 0, 1 + np.searchsorted(edges, values, side="left"))
+        for column in range(len(self.edges)):
+            bins[:, column] = self.bins_of(column, features[:, column])
         return bins
+
+    def bins_of(self, column: int, numbers: npt.NDArray[np.float32]) -> Int64s:
+        """(n,) bin of each number of one column."""
+        values = numbers.astype(np.float64)
+        return np.where(np.isnan(values), 0, 1 + np.searchsorted(self.edges[column], values, side="left"))
 
     def matrix(self, encoded: Encoded) -> sparse.csr_array:
         """The design of n rows, (n, n_weights) CSR."""

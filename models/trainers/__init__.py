@@ -9,7 +9,11 @@ from models.errors import TrainingError
 if TYPE_CHECKING:
     from models.trainers.trainer import Trainer
 
-LEARNERS = ("gbdt", "logistic", "fm", "gbdt-lr")
+HEURISTICS = ("base-rate", "smoothed-ctr")
+"""What every model must beat: nobody's opinion, and that of one column."""
+
+LEARNERS = (*HEURISTICS, "logistic", "fm", "gbdt", "gbdt-lr")
+"""From simple to complex."""
 
 
 def trainer_named(name: str, threads: int = 1) -> Trainer:
@@ -18,6 +22,14 @@ def trainer_named(name: str, threads: int = 1) -> Trainer:
     Raises:
         TrainingError: there is no such learner.
     """
+    if name == "base-rate":
+        from models.trainers.base_rate import BaseRateTrainer
+
+        return BaseRateTrainer()
+    if name == "smoothed-ctr":
+        from models.trainers.smoothed_ctr import SmoothedCtrTrainer
+
+        return SmoothedCtrTrainer()
     if name == "gbdt":
         from models.trainers.gbdt import GbdtTrainer
 
