@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 HEURISTICS = ("base-rate", "smoothed-ctr")
 """What every model must beat: nobody's opinion, and that of one column."""
 
-LEARNERS = (*HEURISTICS, "logistic", "fm", "gbdt", "gbdt-lr")
+LEARNERS = (*HEURISTICS, "logistic", "ftrl", "fm", "gbdt", "gbdt-lr")
 """From simple to complex."""
 
 
@@ -38,6 +38,10 @@ def trainer_named(name: str, threads: int = 1) -> Trainer:
         from models.trainers.logistic import LogisticTrainer
 
         return LogisticTrainer()
+    if name == "ftrl":
+        from models.trainers.ftrl import FtrlTrainer
+
+        return FtrlTrainer()
     if name == "fm":
         from models.trainers.fm import FactorisationMachineTrainer
 
