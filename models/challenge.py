@@ -14,13 +14,13 @@ from models.errors import EncodingError, PlanError, RegistryError
 from models.evaluation.comparison import entropy_difference
 from models.evaluation.evaluate import check_columns, score_frame
 from models.evaluation.intervals import user_codes
-from models.logs.frame import TrainingFrame
+from models.logs.frame import Frame
 from models.registry.manifest import Challenge, Label, Manifest
 from models.registry.registry import Registry
 from models.training import MIN_CLICKS, TrainOutcome
 
 
-def challenge(registry: Registry, champion: str, frame: TrainingFrame, outcome: TrainOutcome) -> Challenge:
+def challenge(registry: Registry, champion: str, frame: Frame, outcome: TrainOutcome) -> Challenge:
     """How the model that `outcome` describes compares with the champion, or why it cannot be compared.
 
     Args:
@@ -51,13 +51,13 @@ def challenge(registry: Registry, champion: str, frame: TrainingFrame, outcome: 
             clicked,
             outcome.held_out_p[start - n :],
             score_frame(predictor, frame, slice(start, n)),
-            user_codes(frame.users.codes[start:]),
+            user_codes(frame.users_at(slice(start, n))),
             outcome.seed,
         ),
     )
 
 
-def _incomparable(champion: Manifest, frame: TrainingFrame) -> str | None:
+def _incomparable(champion: Manifest, frame: Frame) -> str | None:
     label = Label(frame.log.project.label.name, frame.log.project.label.window_ms)
     if champion.label != label:
         return "it predicts another label"

@@ -52,18 +52,20 @@ class EntityCount(NamedTuple):
 class OfflineStore:
     """The full history of a project's views. Use it as a context manager; belongs to one thread."""
 
-    def __init__(self, project: Project, log: Log | None, workdir: Path) -> None:
+    def __init__(self, project: Project, log: Log | None, workdir: Path, *, memory_mb: int | None = None) -> None:
         """Open the store.
 
         Args:
             project: which views exist and where their values come from.
             log: the click log; views that are made from files alone can do without.
             workdir: for temporary files.
+            memory_mb: what joins and sorts may take before they spill into `workdir`; see `Engine`.
         """
         self.rejects: dict[str, Rejects] = {}
         """By view: rows of its table that could not be used. Filled when the view is first asked."""
         self._project, self._log, self._workdir = project, log, workdir
-        self._engine = Engine(time_zone=project.schema.time_zone, spill_folder=workdir / "spill")
+        zone, spill_folder = project.schema.time_zone, workdir / "spill"
+        self._engine = Engine(time_zone=zone, spill_folder=spill_folder, memory_mb=memory_mb)
         self._made: set[str] = set()  # names of tables that stay valid while the store is open
 
     def __enter__(self) -> Self:
@@ -85,12 +87,7 @@ class OfflineStore:
             f"FROM {answered.answers} a JOIN {impressions} USING (q)"
         )
         event_time_ms = arrow.int64s(answers, "event_time_ms")
-        if (late := arrow.bools(answers, "late")).any():
-            at = int(late.argmax())
-            raise LogError(
-                f"view {view.name!r} leaks: impression {arrow.int64s(answers, 'q')[at]} would be answered by a row of "
-                f"{event_time_ms[at]}, which is later"
-            )
+        _refuse_leak(view, answers)
         floats, ids = self._decoded_history(view, answered.history)
         q = arrow.int64s(answers, "q")
         picked = np.full(self._log_of(view).n, len(floats) - 1)  # the last row holds the defaults
@@ -100,6 +97,27 @@ class OfflineStore:
         found = np.zeros(len(picked), dtype=np.bool_)
         found[q] = True
         return Rows(floats=floats[picked], ids=ids[picked], event_time_ms=times, found=found)
+
+    def batches_at_impressions(self, view: FeatureView) -> Iterator[Rows]:
+        """The same rows in the same order, some at a time: for logs whose rows do not fit into memory.
+
+        Dearer, because the database joins values to impressions and sorts them, where memory would gather.
+
+        Raises:
+            LogError: as `at_impressions`.
+        """
+        impressions = self._impressions(view)
+        answered = self._answered(view, impressions)
+        features = "".join(f", h.f{i}" for i in range(len(view.features)))
+        rows = (
+            f"SELECT q, a.i IS NOT NULL AS found, coalesce(a.event_time_ms, 0) AS event_time_ms, "
+            f"coalesce(a.event_time_ms > time_ms, false) AS late{features} FROM {impressions} "
+            f"LEFT JOIN {answered.answers} a USING (q) LEFT JOIN {answered.history} h ON h.i = a.i ORDER BY q"
+        )
+        for batch in self._engine.batches(rows):
+            _refuse_leak(view, batch)
+            floats, ids = _decoded(batch, view)
+            yield Rows(floats, ids, arrow.int64s(batch, "event_time_ms"), arrow.bools(batch, "found"))
 
     def as_of(self, view: FeatureView, time_ms: int, after: str = "") -> Iterator[RowBatch]:
         """The rows of all entities as they are known at a time, in batches; entities without a row are left out.
@@ -251,6 +269,16 @@ class _Answered(NamedTuple):
 
     history: str
     answers: str
+
+
+def _refuse_leak(view: FeatureView, answers: arrow.Table) -> None:
+    """Raises LogError where one of the answers (q, event_time_ms, late) is later than its question."""
+    if (late := arrow.bools(answers, "late")).any():
+        at = int(late.argmax())
+        raise LogError(
+            f"view {view.name!r} leaks: impression {arrow.int64s(answers, 'q')[at]} would be answered by a row of "
+            f"{arrow.int64s(answers, 'event_time_ms')[at]}, which is later"
+        )
 
 
 def _decoded(batch: arrow.Table, view: FeatureView) -> tuple[Floats, Ids]:

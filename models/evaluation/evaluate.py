@@ -12,7 +12,7 @@ from models.encoder import Encoder, ModelInputs
 from models.errors import EncodingError
 from models.evaluation.calibration import ReliabilityBin, reliability
 from models.evaluation.intervals import all_metrics, user_codes
-from models.logs.frame import TrainingFrame
+from models.logs.frame import Frame, TrainingFrame
 from models.registry.files import write_over
 from models.registry.manifest import Interval, TrainedOn
 from models.registry.predictor import Predictor
@@ -54,7 +54,7 @@ def evaluate(predictor: Predictor, frame: TrainingFrame, seed: int = 0) -> Evalu
     )
 
 
-def score_frame(predictor: Predictor, frame: TrainingFrame, rows: slice) -> npt.NDArray[np.float64]:
+def score_frame(predictor: Predictor, frame: Frame, rows: slice) -> npt.NDArray[np.float64]:
     """(m,) p_click of m neighbouring impressions of a frame whose columns are the model's."""
     edges = range(rows.start, rows.stop, CHUNK_ROWS)
     chunks = [slice(start, min(start + CHUNK_ROWS, rows.stop)) for start in edges]

@@ -97,6 +97,10 @@ class FrozenWeights:
         )
         return np.concatenate([np.empty(0), *each]) + self.shift
 
+    def margins_of(self, rows: DesignedRows) -> Float64s:
+        """The same of rows that are laid out already."""
+        return _margins(self.effective, rows) + self.shift
+
     @property
     def weights(self) -> Float64s:
         """(n_weights,) of the design."""

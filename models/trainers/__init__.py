@@ -15,6 +15,9 @@ HEURISTICS = ("base-rate", "smoothed-ctr")
 LEARNERS = (*HEURISTICS, "logistic", "ftrl", "fm", "gbdt", "gbdt-lr")
 """From simple to complex."""
 
+STREAMED_LEARNERS = frozenset({"ftrl"})
+"""Those that take rows as they come, so that a log need not fit into memory (`models/streaming.py`)."""
+
 
 def trainer_named(name: str, threads: int = 1) -> Trainer:
     """The learner of that name with its frozen defaults; loads its library.
