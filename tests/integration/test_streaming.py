@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -160,11 +161,15 @@ def test_a_stream_judges_as_training_in_memory_does(streamed: TrainOutcome, in_m
 def test_no_more_than_a_chunk_is_ever_held(stored: StoredFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which is what makes it independent of the size of the log."""
     asked: list[int] = []
+    held: list[int] = []
+    alive: list[weakref.ref[np.ndarray]] = []
     encode = StoredFrame.encode
 
     def counting(frame: StoredFrame, encoder: Encoder, rows: slice) -> Encoded:
         encoded = encode(frame, encoder, rows)
         asked.append(len(encoded.features))
+        held.append(sum(len(rows) for each in alive if (rows := each()) is not None))
+        alive.append(weakref.ref(encoded.features))
         return encoded
 
     monkeypatch.setattr(StoredFrame, "encode", counting)
@@ -172,6 +177,7 @@ def test_no_more_than_a_chunk_is_ever_held(stored: StoredFrame, monkeypatch: pyt
     streaming(stored)
 
     assert max(asked) <= CHUNK_ROWS
+    assert max(held) <= CHUNK_ROWS  # while the next one is read, the last may still be there
     assert sum(asked) == 2 * N  # the survey, and one look
 
 
