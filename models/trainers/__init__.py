@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 HEURISTICS = ("base-rate", "smoothed-ctr")
 """What every model must beat: nobody's opinion, and that of one column."""
 
-LEARNERS = (*HEURISTICS, "logistic", "ftrl", "fm", "gbdt", "gbdt-lr")
+LEARNERS = (*HEURISTICS, "logistic", "ftrl", "fm", "gbdt", "xgboost", "gbdt-lr")
 """From simple to complex."""
 
 STREAMED_LEARNERS = frozenset({"ftrl"})
@@ -49,6 +49,13 @@ def trainer_named(name: str, threads: int = 1) -> Trainer:
         from models.trainers.fm import FactorisationMachineTrainer
 
         return FactorisationMachineTrainer()
+    if name == "xgboost":
+        try:
+            from models.trainers.xgboost import XgboostTrainer
+        except ImportError as error:
+            raise TrainingError(f"the learner xgboost needs its library: pip install xgboost-cpu ({error})") from error
+
+        return XgboostTrainer(threads=threads)
     if name == "gbdt-lr":
         from models.trainers.leaf_logistic import LeafLogisticTrainer
 

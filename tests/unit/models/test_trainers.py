@@ -32,7 +32,7 @@ def able_trainer(request: pytest.FixtureRequest) -> Trainer:
 
 
 def middle_step(trainer: Trainer) -> int:
-    return 30 if trainer.name == "gbdt" else 3
+    return 30 if trainer.name in ("gbdt", "xgboost") else 3
 
 
 def test_a_model_orders_clicks_it_has_not_seen(able_trainer: Trainer) -> None:
