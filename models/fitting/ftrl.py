@@ -11,8 +11,9 @@ the click rate of the first rows and is not penalised.
 
 Rows are learnt in mini-batches: margins of all of them with the weights before, then the sums of their gradients and
 of the squares, each row's own, at once. A batch never holds more than `BATCH_ROOT * sqrt(rows so far)` rows: the rates
-fall like 1 / sqrt(rows), so the step of a whole batch stays as small as the step of one row was at the start, and the
-weights follow those of row-by-row learning within noise.
+fall like 1 / sqrt(rows), so the step of a whole batch stays as small as the step of one row was at the start.
+Progressive NE against row-by-row learning, 213 000 thinned rows of a simulated log: 0.9074 and 0.9047 over all, 0.8961
+and 0.8908 over the last fifth; smaller batches are nearer and slower.
 
 A row has d lines with their values, and d bins and k hashes that are there or not. What is there or not has one value
 for the whole column of the design (`scale`), so a row costs d products and d + k look-ups, whatever the size of the
