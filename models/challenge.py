@@ -15,13 +15,13 @@ from models.errors import EncodingError, PlanError, RegistryError
 from models.evaluation.comparison import entropy_difference
 from models.evaluation.evaluate import check_columns, score_frame
 from models.evaluation.intervals import user_codes
-from models.logs.frame import TrainingFrame
+from models.logs.frame import Frame
 from models.registry.manifest import Challenge, Label, Manifest
 from models.registry.registry import Registry
 from models.training import MIN_CLICKS
 
 
-def challenge(registry: Registry, champion: str, frame: TrainingFrame, held_out_p: Float64s, seed: int) -> Challenge:
+def challenge(registry: Registry, champion: str, frame: Frame, held_out_p: Float64s, seed: int) -> Challenge:
     """How a new model compares with the champion, or why it cannot be compared.
 
     Args:
@@ -54,13 +54,13 @@ def challenge(registry: Registry, champion: str, frame: TrainingFrame, held_out_
             clicked,
             held_out_p[start - n :],
             score_frame(predictor, frame, slice(start, n)).p_click,
-            user_codes(frame.users.codes[start:]),
+            user_codes(frame.users_at(slice(start, n))),
             seed,
         ),
     )
 
 
-def _incomparable(champion: Manifest, frame: TrainingFrame) -> str | None:
+def _incomparable(champion: Manifest, frame: Frame) -> str | None:
     label = Label(frame.log.project.label.name, frame.log.project.label.window_ms)
     if champion.label != label:
         return "it predicts another label"

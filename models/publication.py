@@ -21,10 +21,11 @@ from models.export.proof import prove, random_rows, stacked
 from models.plans.generic import GenericPlan
 from models.plans.jumps import jump_rows
 from models.random_streams import random_stream
-from models.registry.artifact import GOLDEN, GRAPH, Golden
+from models.registry.artifact import GOLDEN, GRAPH, LEARNER_STATE, Golden
 from models.registry.gate import Gate
 from models.registry.manifest import Calibrator, Challenge, ClickDelay, Label, Manifest, Segment, TrainedOn
 from models.registry.registry import Published, Registry
+from models.trainers.trainer import UpdatableModel
 from models.training import Progress, TrainOutcome
 
 GOLDEN_ROWS = 128
@@ -108,6 +109,8 @@ def publish(
         GOLDEN: _golden(graph, outcome).to_bytes(),
         "reference.json": msgspec.json.encode(outcome.reference),
     }
+    if isinstance(outcome.model, UpdatableModel):
+        files[LEARNER_STATE] = outcome.model.state()
 
     def card(named: Manifest) -> dict[str, bytes]:
         return render_card(

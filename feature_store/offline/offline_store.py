@@ -53,7 +53,15 @@ class EntityCount(NamedTuple):
 class OfflineStore:
     """The full history of a project's views. Use it as a context manager; belongs to one thread."""
 
-    def __init__(self, project: Project, log: Log | None, workdir: Path, engine: EngineName = "duckdb") -> None:
+    def __init__(
+        self,
+        project: Project,
+        log: Log | None,
+        workdir: Path,
+        engine: EngineName = "duckdb",
+        *,
+        memory_mb: int | None = None,
+    ) -> None:
         """Open the store.
 
         Args:
@@ -61,12 +69,13 @@ class OfflineStore:
             log: the click log; views that are made from files alone can do without.
             workdir: for temporary files.
             engine: who joins; files are opened and checked by DuckDB in any case.
+            memory_mb: what joins and sorts may take before they spill into `workdir`; see `Engine`.
         """
         self.rejects: dict[str, Rejects] = {}
         """By view: rows of its table that could not be used. Filled when the view is first asked."""
         self._project, self._log, self._workdir = project, log, workdir
         zone, spill = project.schema.time_zone, workdir / "spill"
-        self._files = Engine(time_zone=zone, spill_folder=spill)
+        self._files = Engine(time_zone=zone, spill_folder=spill, memory_mb=memory_mb)
         self._engine: SqlEngine = _spark(self._files, zone, spill) if engine == "spark" else self._files
         self._made: set[str] = set()  # names of tables that stay valid while the store is open
 
@@ -100,6 +109,27 @@ class OfflineStore:
         table = arrow.table_of({"q": np.arange(len(time_ms)), "entity": list(entity_ids), "time_ms": time_ms})
         self._engine.keep(asked, table)
         return self._gathered(view, asked, len(time_ms))
+
+    def batches_at_impressions(self, view: FeatureView) -> Iterator[Rows]:
+        """The same rows in the same order, some at a time: for logs whose rows do not fit into memory.
+
+        Dearer, because the database joins values to impressions and sorts them, where memory would gather.
+
+        Raises:
+            LogError: as `at_impressions`.
+        """
+        impressions = self._impressions(view)
+        answered = self._answered(view, impressions)
+        features = "".join(f", h.f{i}" for i in range(len(view.features)))
+        rows = (
+            f"SELECT q, a.i IS NOT NULL AS found, coalesce(a.event_time_ms, 0) AS event_time_ms, "
+            f"coalesce(a.event_time_ms > time_ms, false) AS late{features} FROM {impressions} "
+            f"LEFT JOIN {answered.answers} a USING (q) LEFT JOIN {answered.history} h ON h.i = a.i ORDER BY q"
+        )
+        for batch in self._engine.batches(rows):
+            _refuse_leak(view, batch)
+            floats, ids = _decoded(batch, view)
+            yield Rows(floats, ids, arrow.int64s(batch, "event_time_ms"), arrow.bools(batch, "found"))
 
     def as_of(self, view: FeatureView, time_ms: int, after: str = "") -> Iterator[RowBatch]:
         """The rows of all entities as they are known at a time, in batches; entities without a row are left out.
@@ -288,6 +318,16 @@ class _Answered(NamedTuple):
 
     history: str
     answers: str
+
+
+def _refuse_leak(view: FeatureView, answers: arrow.Table) -> None:
+    """Raises LogError where one of the answers (q, event_time_ms, late) is later than its question."""
+    if (late := arrow.bools(answers, "late")).any():
+        at = int(late.argmax())
+        raise LogError(
+            f"view {view.name!r} leaks: impression {arrow.int64s(answers, 'q')[at]} would be answered by a row of "
+            f"{arrow.int64s(answers, 'event_time_ms')[at]}, which is later"
+        )
 
 
 def _decoded(batch: arrow.Table, view: FeatureView) -> tuple[Floats, Ids]:

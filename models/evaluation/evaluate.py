@@ -14,7 +14,7 @@ from models.evaluation.calibration import ReliabilityBin, reliability
 from models.evaluation.comparison import Comparison, comparison
 from models.evaluation.intervals import all_metrics, user_codes
 from models.evaluation.user_auc import n_counting
-from models.logs.frame import TrainingFrame
+from models.logs.frame import Frame, TrainingFrame
 from models.plans.plan import Scores
 from models.registry.files import write_over
 from models.registry.manifest import Interval, Manifest
@@ -75,7 +75,7 @@ def compare_with(old: Predictor, frame: TrainingFrame, evaluation: Evaluation, s
     return comparison(old.manifest.version, frame.clicked, evaluation.p_click, p_old, users, seed)
 
 
-def score_frame(predictor: Predictor, frame: TrainingFrame, rows: slice) -> Scores:
+def score_frame(predictor: Predictor, frame: Frame, rows: slice) -> Scores:
     """Scores of m neighbouring impressions of a frame whose columns are the model's."""
     edges = range(rows.start, rows.stop, CHUNK_ROWS)
     chunks = [slice(start, min(start + CHUNK_ROWS, rows.stop)) for start in edges]

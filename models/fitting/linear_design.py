@@ -51,8 +51,12 @@ class LinearDesign:
     id_offsets: Int64s
 
     @classmethod
-    def of(cls, encoded: Encoded) -> LinearDesign:
-        """Spread, bins and table sizes from training rows."""
+    def of(cls, encoded: Encoded, distinct: Int64s | None = None) -> LinearDesign:
+        """Spread, bins and table sizes from training rows.
+
+        distinct: (k,) how many distinct hashes each id column has, where `encoded` is but a sample; None: as many as
+            it shows.
+        """
         d = encoded.features.shape[1]
         mean, spread = np.zeros(d), np.ones(d)
         edges = np.full((d, BINS - 1), np.inf)
@@ -67,7 +71,8 @@ class LinearDesign:
             quantiles = np.unique(np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1], method="lower"))
             quantiles = quantiles[quantiles < values.max()]
             edges[column, : len(quantiles)] = quantiles
-        id_sizes = np.array([_table_size(column) for column in encoded.ids.T], dtype=np.int64)
+        counts = [len(np.unique(column)) for column in encoded.ids.T] if distinct is None else distinct.tolist()
+        id_sizes = np.array([_table_size(count) for count in counts], dtype=np.int64)
         return cls(mean, spread, edges, id_sizes, np.cumsum(id_sizes) - id_sizes)
 
     @property
@@ -81,6 +86,11 @@ class LinearDesign:
         d = len(self.mean)
         return d + d * self.n_bins + int(self.id_sizes.sum())
 
+    def scale(self) -> Float64s:
+        """(n_weights,) value of each bin and hash in the rows that have it; a line's values are the row's own, so 1."""
+        bins = np.where(np.arange(self.n_bins) == 0, 1.0, BIN_SCALE)
+        return np.concatenate([np.ones(len(self.mean)), np.tile(bins, len(self.mean)), np.ones(self.id_sizes.sum())])
+
     def lines(self, features: npt.NDArray[np.float32]) -> Float64s:
         """(n, d) standardised signed logarithms, 0 where missing."""
         z = (signed_log(features.astype(np.float64)) - self.mean) / self.spread
@@ -89,10 +99,14 @@ class LinearDesign:
     def bins(self, features: npt.NDArray[np.float32]) -> Int64s:
         """(n, d) bin of each number: 0 missing, 1 + edges below it otherwise."""
         bins = np.empty(features.shape, dtype=np.int64)
-        for column, edges in enumerate(self.edges):
-            values = features[:, column].astype(np.float64)
-            bins[:, column] = np.where(np.isnan(values), 0, 1 + np.searchsorted(edges, values, side="left"))
+        for column in range(len(self.edges)):
+            bins[:, column] = self.bins_of(column, features[:, column])
         return bins
+
+    def bins_of(self, column: int, numbers: npt.NDArray[np.float32]) -> Int64s:
+        """(n,) bin of each number of one column."""
+        values = numbers.astype(np.float64)
+        return np.where(np.isnan(values), 0, 1 + np.searchsorted(self.edges[column], values, side="left"))
 
     def matrix(self, encoded: Encoded) -> sparse.csr_array:
         """The design of n rows, (n, n_weights) CSR."""
@@ -133,7 +147,7 @@ def signed_log(values: Float64s) -> Float64s:
     return np.sign(values) * np.log(1.0 + np.abs(values))
 
 
-def _table_size(ids: Int64s) -> int:
+def _table_size(distinct: int) -> int:
     """Power of two with room for the distinct hashes of a column."""
-    wanted = TABLE_ROOM * max(1, len(np.unique(ids)))
+    wanted = TABLE_ROOM * max(1, distinct)
     return min(MAX_TABLE, 1 << (wanted - 1).bit_length())

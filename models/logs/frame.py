@@ -13,12 +13,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.errors import LogError
 from feature_store.ids import MISSING_ID, hash_id, hash_ids
 from feature_store.offline import arrow
 from feature_store.offline.log import Factorised, Log
@@ -78,14 +77,16 @@ class TrainingFrame:
 
     def warnings(self) -> tuple[str, ...]:
         """What may be wrong with the joined rows, in words; see `MANY_SIMULTANEOUS`."""
-        if not np.any(self.time_ms % COARSE_MS):
-            return ()
-        return tuple(
-            f"view {view!r}: {100 * share:.0f} % of the joined rows carry the very time of their impression; rows "
-            "written when the outcome was known leak it, so date a row by when its values were known"
-            for view, share in self.simultaneous.items()
-            if share > MANY_SIMULTANEOUS
-        )
+        return leak_warnings(self.simultaneous, self.time_ms)
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether any impression says where it was shown."""
+        return bool(np.any(self.position >= 0))
+
+    def users_at(self, rows: slice) -> npt.NDArray[np.integer[Any]]:
+        """(m,) codes of some impressions' users, -1 where unknown."""
+        return self.users.codes[rows]
 
     def part(self, start: float, end: float) -> TrainingFrame:
         """The impressions between two fractions of the log, in order of time: `part(0.8, 1)` is the last fifth.
@@ -128,6 +129,34 @@ class TrainingFrame:
         return encoder.encode(user, ad, context)
 
 
+class Frame(Protocol):
+    """Impressions in order of time, wherever their features lie: in memory or on disk."""
+
+    @property
+    def log(self) -> Log: ...
+    @property
+    def inputs(self) -> ModelInputs: ...
+    @property
+    def time_ms(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def clicked(self) -> npt.NDArray[np.bool_]: ...
+    def __len__(self) -> int: ...
+    def encode(self, encoder: Encoder, rows: slice) -> Encoded: ...
+    def users_at(self, rows: slice) -> npt.NDArray[np.integer[Any]]: ...
+
+
+def leak_warnings(simultaneous: dict[str, float], time_ms: npt.NDArray[np.int64]) -> tuple[str, ...]:
+    """What may be wrong with joined rows, in words: by view, the share of them that carry their impression's time."""
+    suspected = {view: share for view, share in simultaneous.items() if share > MANY_SIMULTANEOUS}
+    if not suspected or not np.any(time_ms % COARSE_MS):
+        return ()
+    return tuple(
+        f"view {view!r}: {100 * share:.0f} % of the joined rows carry the very time of their impression; rows "
+        "written when the outcome was known leak it, so date a row by when its values were known"
+        for view, share in suspected.items()
+    )
+
+
 def build_frame(log: Log, project: Project | None = None, *, on_progress: Progress = silent) -> TrainingFrame:
     """Join and encode every impression of a log.
 
@@ -139,12 +168,7 @@ def build_frame(log: Log, project: Project | None = None, *, on_progress: Progre
         LogError: a table or column is missing, all labels are equal, or an answer would leak.
     """
     project = log.project if project is None else project
-    if log.clicks in (0, log.n):
-        every = "every" if log.clicks else "no"
-        raise LogError(
-            f"{every} impression of the {log.n} in the log was clicked, so there is nothing to learn; "
-            f"check log.clicked and label.window in {project.origin}"
-        )
+    log.refuse_equal_labels(project)
     inputs = ModelInputs.of(project.schema)
     Encoder(inputs)  # refuses impossible pairs before minutes are spent on joins
     with log.engine() as engine:
@@ -231,9 +255,9 @@ def _context_block(log: Log, inputs: ModelInputs) -> Block:
     ids = [feature for feature in inputs.context if feature.dtype == "id"]
     block = Block(np.empty((log.n, len(floats)), dtype=np.float32), np.empty((log.n, len(ids)), dtype=np.uint32))
     for i, feature in enumerate(floats):
-        block.floats[:, i] = _context_numbers(_column(log, feature), feature)
+        block.floats[:, i] = context_numbers(_column(log, feature), feature)
     for i, feature in enumerate(ids):
-        block.ids[:, i] = _context_hashes(_column(log, feature), feature, inputs.hash_seed)
+        block.ids[:, i] = context_hashes(_column(log, feature), feature, inputs.hash_seed)
     return block
 
 
@@ -242,13 +266,15 @@ def _column(log: Log, feature: ContextFeature) -> Factorised:
     return log.columns([name])[name]
 
 
-def _context_numbers(column: Factorised, feature: ContextFeature) -> npt.NDArray[np.float32]:
+def context_numbers(column: Factorised, feature: ContextFeature) -> npt.NDArray[np.float32]:
+    """(n,) numbers of a context feature, as `Encoder.encode_context` reads them."""
     default = math.nan if feature.default is None else float(feature.default)
     numbers = [default if (number := context_number(value)) is None else number for value in column.values]
     return np.array([*numbers, default], dtype=np.float32)[column.codes]  # code -1 picks the last
 
 
-def _context_hashes(column: Factorised, feature: ContextFeature, seed: int) -> npt.NDArray[np.uint32]:
+def context_hashes(column: Factorised, feature: ContextFeature, seed: int) -> npt.NDArray[np.uint32]:
+    """(n,) hashes of a context feature, as `Encoder.encode_context` makes them."""
     default = hash_id(feature.default, seed)
     hashes = np.append(hash_ids(column.values, seed), np.uint32(MISSING_ID))
     hashes[hashes == MISSING_ID] = default

@@ -58,6 +58,7 @@ def read_log(
     workdir: Path,
     clock: Clock = system_clock,
     on_progress: Progress = silent,
+    memory_mb: int | None = None,
 ) -> Log:
     """Read a log, check every row, and keep the good ones in canonical form in `workdir`.
 
@@ -67,6 +68,7 @@ def read_log(
         workdir: takes the canonical log; reading the same log again replaces it.
         clock: the present; what a log says to have happened more than a day after it is rejected.
         on_progress: told the stage and its share done.
+        memory_mb: what checking and sorting may take before they spill into `workdir`; see `Engine`.
     Raises:
         LogNameError: unknown kind, no path, no such file, or nobody said what the columns mean.
         SchemaError: the project names a column that the log does not have, or not of that type.
@@ -80,7 +82,8 @@ def read_log(
     project = own_project(kind) if project is None else project
     workdir.mkdir(parents=True, exist_ok=True)
     on_progress("opening the log", 0.0)
-    with Engine(time_zone=project.schema.time_zone, spill_folder=workdir / "spill") as engine, engine.about(spec):
+    zone, spill_folder = project.schema.time_zone, workdir / "spill"
+    with Engine(time_zone=zone, spill_folder=spill_folder, memory_mb=memory_mb) as engine, engine.about(spec):
         opened = _OPENERS[kind](source, project, engine, workdir)
         on_progress("opening the log", 1.0)
         digest = hashlib.sha256(f"{spec} {project.schema.project}".encode()).hexdigest()[:8]

@@ -28,6 +28,8 @@ from models.registry.manifest import LAYOUT, Manifest
 
 GRAPH = "model.onnx"
 GOLDEN = "golden.npz"
+LEARNER_STATE = "learner_state.npz"
+"""Of learners that can go on learning; serving has no use for it."""
 MANIFEST = "manifest.json"
 MANIFEST_SUM = "manifest.sha256"
 """Checksum of the manifest in the form of `sha256sum -c`."""

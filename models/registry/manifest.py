@@ -6,6 +6,7 @@ An artifact is a folder that never changes once published:
                      outputs `raw_logit` and `p_click`, float64 (n,)
     golden.npz       inputs and answers of a few hundred rows, replayed at load
     reference.json   histograms of columns and scores, for drift
+    learner_state.npz  where there is one: from where the learner goes on with newer rows
     card.md, card.html
     manifest.sha256  checksum of the manifest, for `sha256sum -c`
     manifest.json    this file, written last: an artifact without it does not exist

@@ -9,7 +9,14 @@ from models.errors import TrainingError
 if TYPE_CHECKING:
     from models.trainers.trainer import Trainer
 
-LEARNERS = ("gbdt", "logistic", "fm", "gbdt-lr")
+HEURISTICS = ("base-rate", "smoothed-ctr")
+"""What every model must beat: nobody's opinion, and that of one column."""
+
+LEARNERS = (*HEURISTICS, "logistic", "ftrl", "fm", "gbdt", "xgboost", "gbdt-lr")
+"""From simple to complex."""
+
+STREAMED_LEARNERS = frozenset({"ftrl"})
+"""Those that take rows as they come, so that a log need not fit into memory (`models/streaming.py`)."""
 
 
 def trainer_named(name: str, threads: int = 1) -> Trainer:
@@ -18,6 +25,14 @@ def trainer_named(name: str, threads: int = 1) -> Trainer:
     Raises:
         TrainingError: there is no such learner.
     """
+    if name == "base-rate":
+        from models.trainers.base_rate import BaseRateTrainer
+
+        return BaseRateTrainer()
+    if name == "smoothed-ctr":
+        from models.trainers.smoothed_ctr import SmoothedCtrTrainer
+
+        return SmoothedCtrTrainer()
     if name == "gbdt":
         from models.trainers.gbdt import GbdtTrainer
 
@@ -26,10 +41,21 @@ def trainer_named(name: str, threads: int = 1) -> Trainer:
         from models.trainers.logistic import LogisticTrainer
 
         return LogisticTrainer()
+    if name == "ftrl":
+        from models.trainers.ftrl import FtrlTrainer
+
+        return FtrlTrainer()
     if name == "fm":
         from models.trainers.fm import FactorisationMachineTrainer
 
         return FactorisationMachineTrainer()
+    if name == "xgboost":
+        try:
+            from models.trainers.xgboost import XgboostTrainer
+        except ImportError as error:
+            raise TrainingError(f"the learner xgboost needs its library: pip install xgboost-cpu ({error})") from error
+
+        return XgboostTrainer(threads=threads)
     if name == "gbdt-lr":
         from models.trainers.leaf_logistic import LeafLogisticTrainer
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
 from models.encoder import Encoded
 from models.evaluation.metrics import log_loss_of_logit
 from models.fitting.linear_design import LinearDesign
+from models.fitting.linear_importance import column_shares
 from models.fitting.penalised_logistic import LinearSolution, LogisticProblem
 from models.specs import LinearSpec
 from models.trainers.trainer import Float64s, TrainingSet
@@ -47,9 +47,8 @@ class LogisticTrainer:
     def fit(self, data: TrainingSet, step: int, growth: float, seed: int) -> LogisticModel:
         """Fits one strength; it does not depend on how many rows there are."""
         design = LinearDesign.of(data.encoded)
-        matrix = design.matrix(data.encoded)
-        solution = LogisticProblem(matrix, data.clicked).solve(self.strengths[step], start=None)
-        return LogisticModel(design, solution, matrix, data, self.strengths[step])
+        solution = LogisticProblem(design.matrix(data.encoded), data.clicked).solve(self.strengths[step], start=None)
+        return LogisticModel(design, solution, data, self.strengths[step])
 
 
 class LogisticPath:
@@ -71,26 +70,14 @@ class LogisticModel:
         self,
         design: LinearDesign,
         solution: LinearSolution,
-        matrix: sparse.csr_array,
         data: TrainingSet,
         strength: float,
     ) -> None:
         self._design, self._solution = design, solution
         self.spec: LinearSpec = design.spec(solution.weights, solution.intercept)
         self.parameters: dict[str, float | int | str | bool] = {"l2": strength, "weights": design.n_weights}
-        self.importance = _importance(solution.weights, matrix, data)
+        self.importance = column_shares(design, solution.weights, data.encoded, data.float_names + data.id_names)
 
     def raw_logit(self, encoded: Encoded) -> Float64s:
         """(n,) margins, summed in float64 over the sparse design."""
         return self._solution.margins(self._design.matrix(encoded))
-
-
-def _importance(weights: Float64s, matrix: sparse.csr_array, data: TrainingSet) -> dict[str, float]:
-    """Share of each column in the variance of the margins, columns taken one by one."""
-    d, k = len(data.float_names), len(data.id_names)
-    parts = (matrix.data * weights[matrix.indices]).reshape(len(data), 2 * d + k)
-    variances = np.concatenate([(parts[:, :d] + parts[:, d : 2 * d]).var(axis=0), parts[:, 2 * d :].var(axis=0)])
-    total = variances.sum() or 1.0
-    names = data.float_names + data.id_names
-    rounding = np.finfo(np.float64).eps * total  # what the variance of a constant comes to
-    return {name: float(v / total) for name, v in zip(names, variances, strict=True) if v > rounding}

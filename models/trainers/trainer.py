@@ -11,7 +11,7 @@ Learners see the model's own matrices (`Encoder.encode`): features float32 (n, d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +80,15 @@ class TrainedModel(Protocol):
 
     def raw_logit(self, encoded: Encoded) -> Float64s:
         """(n,) margins, summed in float64."""
+        ...
+
+
+@runtime_checkable
+class UpdatableModel(Protocol):
+    """A trained model that can go on learning from newer rows."""
+
+    def state(self) -> bytes:
+        """What its learner needs for that; published beside the model, and read by that learner alone."""
         ...
 
 

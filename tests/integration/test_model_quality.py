@@ -24,8 +24,9 @@ from models.registry.gate import Gate
 from models.registry.manifest import Label
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
-from models.trainers import LEARNERS, trainer_named
+from models.trainers import trainer_named
 from models.training import TrainOptions, train, training_set
+from tests.learning import ABLE_LEARNERS
 
 RealLog = Callable[[str], Path]
 
@@ -51,7 +52,7 @@ def lines_of(path: Path, first: int, end: int, folder: Path) -> Path:
     return part
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", ABLE_LEARNERS)
 def test_criteo_is_learnt_from_its_first_part(learner: str, real_log: RealLog, tmp_path: Path) -> None:
     """First 80 % train, last 20 % judge. Settings were tuned inside the first part, but with this figure in sight."""
     whole = real_log("criteo10k/train.tsv.gz")
@@ -83,11 +84,11 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
     simulate(SIM_V1, n_impressions=N_SIMULATED, seed=3, out_dir=folder / "log")
     frame = build_frame(read_log(f"simulated:{folder / 'log'}", workdir=folder / "work"))
     attainable = pq.read_table(folder / "log" / "truth.parquet")["attainable_p"].to_numpy()
-    models = {learner: model_of(frame.part(0, FIT), learner, folder / learner) for learner in LEARNERS}
+    models = {learner: model_of(frame.part(0, FIT), learner, folder / learner) for learner in ABLE_LEARNERS}
     return Simulated(frame, attainable, models)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", ABLE_LEARNERS)
 def test_probabilities_of_a_simulated_log_come_near_the_attainable(learner: str, simulated: Simulated) -> None:
     """Judged against the truth and not against clicks: 1 000 clicks of training teach at least a third of it."""
     evaluation = evaluate(simulated.models[learner], simulated.frame.part(FIT, 1))

@@ -29,6 +29,7 @@ from models.trainers import LEARNERS, trainer_named
 from models.trainers.trainer import TrainingSet
 from models.training import TrainOptions, TrainOutcome, train
 from service.candidates import GivenAds
+from tests.learning import ABLE_LEARNERS
 
 N_TRAINING, N_LATER = 60_000, 24_000
 SHIFTS = np.array([0.0, 0.9, -0.9, 0.3])
@@ -114,7 +115,7 @@ def covers_1(ratio: Interval) -> bool:
     return ratio.low <= 1.0 <= ratio.high
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", ABLE_LEARNERS)
 def test_every_placement_gets_true_probabilities(tmp_path: Path, learner: str) -> None:
     """Four later logs, each placement of about 6 000 impressions and 500 to 1 900 clicks.
 

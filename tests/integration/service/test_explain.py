@@ -74,7 +74,8 @@ async def test_every_learners_answers_are_explained(
         check_sums(explanation, result["p_click"], predictor)
         values = {entry["feature"]: entry["value"] for entry in explanation["contributions"]}
         price, ctr = project.ads.floats[int(result["ad_id"][1:])]
-        assert values["ad_profile.ctr_7d"] == pytest.approx(ctr, rel=1e-6)
+        assert values.get("ad_profile.ctr_7d", ctr) == pytest.approx(ctr, rel=1e-6)
+        assert ("ad_profile.ctr_7d" in values) == (learner != "base-rate")  # which looks at nothing
         assert values.get("ad_profile.price", price) == pytest.approx(price, rel=1e-6)
         assert values.get("context.device", "phone") == "phone"
     assert explanations[0]["contributions"][0]["contribution"] > 0

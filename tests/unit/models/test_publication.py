@@ -16,8 +16,9 @@ from models.calibrator import Float64s, p_click_of
 from models.encoder import Block, Encoded
 from models.errors import ArtifactDamaged, ProofMissing
 from models.evaluation.reference import Reference
+from models.fitting import ftrl_state
 from models.publication import Provenance, publish
-from models.registry.artifact import Golden, ModelArtifact
+from models.registry.artifact import LEARNER_STATE, Golden, ModelArtifact
 from models.registry.gate import Gate
 from models.registry.manifest import Label
 from models.registry.predictor import Predictor
@@ -67,7 +68,7 @@ def test_a_published_model_answers_as_it_was_trained(tmp_path: Path, learner: st
     np.testing.assert_allclose(
         scores.p_click, p_click_of(raw_logit, outcome.correction, outcome.calibrator), rtol=0, atol=1e-6
     )
-    assert published.is_champion
+    assert published.is_champion is outcome.better_than_base_rate is (learner != "base-rate")
     assert published.manifest.proof.holds
 
 
@@ -190,3 +191,16 @@ def test_serving_a_model_loads_no_training_library() -> None:
     loaded = json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=REPOSITORY))
 
     assert not {"onnx", "lightgbm", "sklearn", "scipy", "duckdb", "pyarrow", "jinja2"} & set(loaded)
+
+
+def test_a_learner_goes_on_from_its_published_state(tmp_path: Path) -> None:
+    """The state lies in the artifact, under a checksum, and answers as the model beside it but for its level."""
+    outcome = outcome_of("ftrl")
+    artifact = Registry(tmp_path).get(published_in(tmp_path, outcome).version)
+
+    learner = ftrl_state.from_bytes(artifact.files[LEARNER_STATE])
+
+    difference = learner.frozen().margins(LOG.encoded) - outcome.model.raw_logit(LOG.encoded)
+    assert np.ptp(difference) == pytest.approx(0.0, abs=1e-12)
+    assert LEARNER_STATE in artifact.manifest.files
+    assert learner.rows == outcome.model.parameters["rows"]

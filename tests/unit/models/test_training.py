@@ -25,7 +25,7 @@ def p_click(outcome: TrainOutcome, log: TrainingSet) -> np.ndarray:
     return p_click_of(outcome.model.raw_logit(log.encoded), outcome.correction, outcome.calibrator)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", [name for name in LEARNERS if name != "base-rate"])
 def test_probabilities_are_true_on_later_impressions(learner: str) -> None:
     """Promised and seen clicks agree within what 4 000 later clicks can tell."""
     outcome = trained(made_impressions(12_000, seed=1), learner)
