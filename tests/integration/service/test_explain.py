@@ -78,7 +78,7 @@ async def test_every_learners_answers_are_explained(
         assert ("ad_profile.ctr_7d" in values) == (learner != "base-rate")  # which looks at nothing
         assert values.get("ad_profile.price", price) == pytest.approx(price, rel=1e-6)
         assert values.get("context.device", "phone") == "phone"
-    assert explanations[0]["contributions"][0]["contribution"] > 0
+    assert learner == "base-rate" or explanations[0]["contributions"][0]["contribution"] > 0
 
 
 async def test_predictions_are_explained_each_with_its_own_context(worker: Worker, shop: ServedProject) -> None:
