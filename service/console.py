@@ -2,7 +2,8 @@
 
 A command builds one result (a plain dict) and hands it to `Console.result` with a function that shows it to a person.
 With `--json` the dict is printed instead, alone on stdout, and progress is silent. Progress goes to stderr, so that
-stdout stays clean in a pipe; where stderr is no terminal each stage prints one line when it begins.
+stdout stays clean in a pipe; where stderr is no terminal each stage prints one line when it begins. How long each took
+stands in the document, as `seconds`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class Console:
         if not self.out.is_terminal:
             self.out = RichConsole(highlight=False, width=WIDTH_OF_A_FILE)
         self.err = RichConsole(stderr=True, soft_wrap=True, highlight=False, quiet=json_only)
+        self.seconds: dict[str, float] = {}
+        """What each stage of the work took so far, in the order they began."""
 
     def say(self, text: str) -> None:
         """One line for a person; silent with `--json`."""
@@ -53,6 +56,13 @@ class Console:
     @contextmanager
     def progress(self) -> Iterator[OnProgress]:
         """A callback that draws one bar per stage, with elapsed and remaining time."""
+        with self._shown() as shown:
+            timed = _Timed(shown, self.seconds)
+            yield timed
+            timed.end()
+
+    @contextmanager
+    def _shown(self) -> Iterator[OnProgress]:
         if self.json_only:
             yield lambda text, fraction: None
             return
@@ -72,9 +82,33 @@ class Console:
     def result(self, result: Mapping[str, Any], show: Callable[[RichConsole], None]) -> None:
         """Ends a command: the JSON document, or what `show` draws on stdout."""
         if self.json_only:
+            if self.seconds:
+                result = {"seconds": {stage: round(took, 3) for stage, took in self.seconds.items()}, **result}
             print(json.dumps(_finite(result), indent=2, ensure_ascii=False))  # noqa: T201 - the machine's channel
         else:
             show(self.out)
+
+
+class _Timed:
+    """Adds up what each stage takes; a stage is over when the next begins."""
+
+    def __init__(self, shown: OnProgress, seconds: dict[str, float]) -> None:
+        self._shown, self._seconds = shown, seconds
+        self._stage: str | None = None
+        self._since = 0.0
+
+    def __call__(self, text: str, fraction: float) -> None:
+        if text != self._stage:
+            self.end()
+            self._stage, self._since = text, time.monotonic()
+            self._seconds.setdefault(text, 0.0)
+        self._shown(text, fraction)
+
+    def end(self) -> None:
+        """The last stage is over as well."""
+        if self._stage is not None:
+            self._seconds[self._stage] += time.monotonic() - self._since
+        self._stage = None
 
 
 class _Bars:

@@ -13,7 +13,11 @@ from feature_store.errors import FeatureStoreError
 from loadtest.errors import LoadTestError
 from tests.proofs.claim import REPOSITORY, Claim, Outcome, record
 
-PARTS = {"first-light": "tests.proofs.first_light", "hot-path": "tests.proofs.hot_path"}
+PARTS = {
+    "first-light": "tests.proofs.first_light",
+    "hot-path": "tests.proofs.hot_path",
+    "learning": "tests.proofs.learning",
+}
 
 
 def main() -> int:
