@@ -68,8 +68,8 @@ def recalibration_after_a_drop(scratch: Path) -> Outcome:
     for seed in (1, 2, 3):
         data, registry = scratch / f"sim-{seed}", scratch / f"registry-{seed}"
         clickserve(
-            "simulate", "--out", data, "--impressions", 2_000_000, "--seed", seed, "--no-drift", "--rate-shift", "8:0.6",
-            cwd=scratch,
+            "simulate", "--out", data, "--impressions", 2_000_000, "--seed", seed, "--no-drift",
+            "--rate-shift", "8:0.6", cwd=scratch,
         )  # fmt: skip
         log = ("--data", f"simulated:{data}", "--registry", registry)
         clickserve("train", *log, "--rows", "0:0.57", "--seed", seed, cwd=scratch)
