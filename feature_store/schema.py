@@ -3,7 +3,8 @@
 A *view* is a group of features of one entity with one writer and one rhythm. Its *fingerprint* is the identity of what
 a stored row means: the SHA-256 of the canonical JSON of name, entity, ordered features, definition and hash seed. Two
 rows with the same fingerprint may be compared; with another fingerprint they live under another key. Time-to-live and
-comments change no meaning and do not count.
+comments change no meaning and do not count. What a later version can say in addition is `UNSET` where it is not said,
+and then absent from that JSON: views that do not say it keep their fingerprint.
 
 Pure data: knows no TOML, no SQL dialect, no Redis. `definition.py` reads it from `features.toml`.
 Durations and times are int64 milliseconds. Categorical features have dtype `id` (uint32 hashes, see `ids.py`).
@@ -19,6 +20,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET, UnsetType
 
 from feature_store.ids import MISSING_ID, hash_id
 
@@ -26,6 +28,9 @@ Dtype = Literal["float32", "id"]
 PairOperator = Literal["equal", "product", "difference", "lookup", "cross_hash"]
 Measure = Literal["impressions", "clicks", "ctr"]
 EntityName = Literal["user", "ad"]
+
+DECAYED_HALF_LIVES = 64
+"""After so many an impression would weigh 5e-20: 2**40 of them would not move a float32 beside a single fresh one."""
 
 
 class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -66,6 +71,14 @@ class WindowMeasure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window_ms: int | None = None
     """Length of the trailing window; None is the whole history."""
     prior_impressions: float = 0.0
+    half_life_ms: int | UnsetType = UNSET
+    """Set for decayed counts: what happened in a step that began a half-life before as-of counts one half. There is no
+    window then, but what is older than `DECAYED_HALF_LIVES` half-lives counts nothing."""
+
+    @property
+    def counts_whole(self) -> bool:
+        """Whether it is a whole number, and so the same to the bit however it is added up."""
+        return self.measure != "ctr" and self.half_life_ms is UNSET
 
 
 class WindowSource(msgspec.Struct, frozen=True, tag="window", forbid_unknown_fields=True):

@@ -146,7 +146,7 @@ def _windows(table: TomlTable, features_table: TomlTable, ttl_ms: int) -> tuple[
 
 def _measure(table: TomlTable, step_ms: int) -> WindowMeasure:
     """What one windowed feature counts."""
-    table.expect((*_MEASURES, "prior_impressions", "default"))
+    table.expect((*_MEASURES, "half_life", "prior_impressions", "default"))
     asked = [key for key in table if key in _MEASURES]
     if len(asked) != 1:
         raise table.error("", 'counts exactly one thing, for example { clicks = "7d" } or { ctr = "all" }')
@@ -157,11 +157,28 @@ def _measure(table: TomlTable, step_ms: int) -> WindowMeasure:
     if prior_impressions < 0:
         raise table.error("prior_impressions", f"must be 0 or more, got {prior_impressions}")
     window = table.text(measure)
+    if window == "decayed":
+        half_life_ms = _half_life_ms(table, measure, step_ms)
+        return WindowMeasure(measure=measure, half_life_ms=half_life_ms, prior_impressions=prior_impressions)
+    if "half_life" in table:
+        raise table.error("half_life", f'is of decayed counts: {measure} = "decayed"; a window forgets by its length')
     window_ms = None if window == "all" else table.duration_ms(measure)
     if window_ms is not None and (window_ms == 0 or window_ms % step_ms):
         step = shown_duration(step_ms)
         raise table.error(measure, f"{window} is not a multiple of the view's step of {step}")
     return WindowMeasure(measure=measure, window_ms=window_ms, prior_impressions=prior_impressions)
+
+
+def _half_life_ms(table: TomlTable, measure: Measure, step_ms: int) -> int:
+    """After which time an event of a decayed count weighs one half."""
+    table.require("half_life", '"24h"')
+    half_life_ms = table.duration_ms("half_life")
+    if half_life_ms < step_ms:
+        step, half_life = shown_duration(step_ms), table.text("half_life")
+        raise table.error(
+            "half_life", f"is shorter than the view's step of {step}, got {half_life}; say {measure} in a window"
+        )
+    return half_life_ms
 
 
 def read_table_file(table: TomlTable, entity: EntityName) -> TableFile:

@@ -48,6 +48,8 @@ lag = "20m"
 [views.windows.features]
 seen = { impressions = "3h" }
 rate = { ctr = "all", prior_impressions = 2 }
+fresh = { clicks = "decayed", half_life = "45m" }
+fresh_rate = { ctr = "decayed", half_life = "5h", prior_impressions = 2 }
 
 [views.campaign]
 entity = "ad"

@@ -5,12 +5,17 @@ observer at time t sees whole tiles only, those before `floor((t - lag) / step)`
 therefore the sum over tiles s-k to s-1: exact, because a window is a whole number of steps. An impression lies in the
 tile of its own time, a click in the tile of its arrival: before it arrived, nobody knew.
 
+Decayed counts weigh the same tiles: `decayed.py`.
+
 The SQL uses `RANGE` frames, which say just that ("k preceding to 1 preceding") and mean the same in DuckDB and Spark.
-Cost: one sort of the tiles per key, then O(log tiles) per window and row.
+Cost: one sort of the tiles per key, then O(log tiles) per window and row in DuckDB, O(window) in Spark.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from feature_store.offline.decayed import block_steps, decayed_sum
 from feature_store.schema import WindowMeasure, WindowSource
 
 EVER = "ever"
@@ -38,16 +43,15 @@ def window_rows(source: WindowSource, *, events: str, asked: str) -> str:
         any has no row, as it has none in the online store.
     """
     step_ms = source.step_ms
-    frames = {_frame_name(measure, step_ms): _frame(measure, step_ms) for measure in source.measures}
-    frames[EVER] = "UNBOUNDED PRECEDING"
+    counts = {_Count.behind(measure, step_ms) for measure in source.measures} | {_Count(EVER, "UNBOUNDED PRECEDING")}
     sums = ", ".join(
-        f"coalesce(sum({what}) OVER {frame}, 0) AS {what}_{frame}"
-        for frame in frames
+        f"{count.sum_of(what, step_ms)} AS {what}_{count.name}"
+        for count in sorted(counts)
         for what in ("impressions", "clicks")
     )
     windows = ", ".join(
-        f"{name} AS (PARTITION BY key ORDER BY step RANGE BETWEEN {start} AND 1 PRECEDING)"
-        for name, start in frames.items()
+        f"{count.name} AS (PARTITION BY key ORDER BY step RANGE BETWEEN {count.start} AND 1 PRECEDING)"
+        for count in sorted(counts)
     )
     features = ", ".join(f"{_measured(measure, step_ms)} AS f{i}" for i, measure in enumerate(source.measures))
     return f"""
@@ -78,18 +82,35 @@ def window_rows(source: WindowSource, *, events: str, asked: str) -> str:
     """
 
 
+class _Count(NamedTuple):
+    """A way to add tiles up, shared by all features that count over the same time."""
+
+    name: str
+    start: str
+    """Where its frame begins."""
+    half_life_ms: int | None = None
+
+    @classmethod
+    def behind(cls, measure: WindowMeasure, step_ms: int) -> _Count:
+        """What a measure adds up."""
+        if isinstance(half_life_ms := measure.half_life_ms, int):
+            return cls(f"decayed_{half_life_ms}", f"{block_steps(half_life_ms, step_ms)} PRECEDING", half_life_ms)
+        if measure.window_ms is None:
+            return cls(EVER, "UNBOUNDED PRECEDING")
+        n = measure.window_ms // step_ms
+        return cls(f"last_{n}", f"{n} PRECEDING")
+
+    def sum_of(self, what: str, step_ms: int) -> str:
+        """SQL of impressions or clicks before each tile's step."""
+        if self.half_life_ms is not None:
+            return decayed_sum(what, self.name, self.half_life_ms, step_ms)
+        return f"coalesce(sum({what}) OVER {self.name}, 0)"
+
+
 def _measured(measure: WindowMeasure, step_ms: int) -> str:
     """SQL of one feature; null where a rate would divide by 0."""
-    frame = _frame_name(measure, step_ms)
+    count = _Count.behind(measure, step_ms).name
     if measure.measure != "ctr":
-        return f"CAST({measure.measure}_{frame} AS FLOAT)"
+        return f"CAST({measure.measure}_{count} AS FLOAT)"
     prior = repr(measure.prior_impressions)
-    return f"CAST((clicks_{frame} + {prior} * rate) / nullif(impressions_{frame} + {prior}, 0) AS FLOAT)"
-
-
-def _frame(measure: WindowMeasure, step_ms: int) -> str:
-    return "UNBOUNDED PRECEDING" if measure.window_ms is None else f"{measure.window_ms // step_ms} PRECEDING"
-
-
-def _frame_name(measure: WindowMeasure, step_ms: int) -> str:
-    return EVER if measure.window_ms is None else f"last_{measure.window_ms // step_ms}"
+    return f"CAST((clicks_{count} + {prior} * rate) / nullif(impressions_{count} + {prior}, 0) AS FLOAT)"

@@ -52,6 +52,7 @@ step = "10m"
 lag = "3m"
 [views.user_clicks.features]
 clicks_1h = { clicks = "1h" }
+clicks_decayed = { clicks = "decayed", half_life = "25m" }
 ctr = { ctr = "all", prior_impressions = 20 }
 [views.user_last]
 entity = "user"

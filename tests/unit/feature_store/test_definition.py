@@ -91,6 +91,17 @@ def test_a_step_makes_a_window_view() -> None:
     assert view.features[1].default == 0.01
 
 
+def test_a_decayed_count_has_a_half_life_instead_of_a_window() -> None:
+    """It never forgets at once, so it has no length."""
+    text = WINDOWS.replace('"7d" }', '"decayed", half_life = "36h" }')
+
+    view = parse_project(HEAD + AD_PROFILE + text, origin="features.toml").schema.view("clicks")
+
+    assert view is not None
+    assert isinstance(view.source, WindowSource)
+    assert view.source.measures[0] == WindowMeasure(measure="impressions", half_life_ms=36 * 3_600_000)
+
+
 def test_layout_and_comments_of_sql_do_not_change_the_fingerprint() -> None:
     """Reformatting a query must not throw away every stored row."""
     view = '[views.v]\nentity = "user"\nttl = "1d"\nsql = """{}"""\n[views.v.features]\nn = {{}}\n'
@@ -156,6 +167,15 @@ def test_an_id_default_is_its_canonical_text() -> None:
         (
             AD_PROFILE + WINDOWS.replace('"7d" }', '"7d", prior_impressions = 3 }'),
             "prior_impressions: smooths a ctr; impressions are counted as they are",
+        ),
+        (AD_PROFILE + WINDOWS.replace("7d", "decayed"), 'half_life: is missing; give for example half_life = "24h"'),
+        (
+            AD_PROFILE + WINDOWS.replace('"7d" }', '"decayed", half_life = "30m" }'),
+            "seen.half_life: is shorter than the view's step of 1h, got 30m",
+        ),
+        (
+            AD_PROFILE + WINDOWS.replace('"7d" }', '"7d", half_life = "2h" }'),
+            'seen.half_life: is of decayed counts: impressions = "decayed"',
         ),
         (
             AD_PROFILE + '[pairs.p]\nop = "cross_hash"\nleft = "user.segment"\nright = "ad_profile.campaign"',
