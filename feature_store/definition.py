@@ -17,6 +17,7 @@ from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 from feature_store.errors import SchemaError
+from feature_store.hierarchy import with_levels
 from feature_store.project import Clicked, Label, LogNames, Project, TableFile
 from feature_store.schema import (
     ContextFeature,
@@ -95,7 +96,7 @@ def parse_project(text: str, *, origin: str, folder: Path | None = None) -> Proj
             tables[view_name] = read_table_file(table, view.entity)
     schema = Schema(
         project=name,
-        views=tuple(views),
+        views=with_levels(tuple(views), top.table("views")),
         context=tuple(_context(key, table, log) for key, table in top.table("context").tables()),
         pairs=tuple(_pair(key, table) for key, table in top.table("pairs").tables()),
         hash_seed=hash_seed,

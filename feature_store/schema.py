@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -60,11 +60,21 @@ class LogSource(msgspec.Struct, frozen=True, tag="log", forbid_unknown_fields=Tr
     columns: tuple[str, ...]
 
 
+class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The next level up of a hierarchy, such as the campaign of an ad."""
+
+    feature: str
+    """`view.feature`: a rate of the same entity, counted by group with the same step and lag."""
+    fingerprint: str = ""
+    """Of that view: a rate is another one when the rate that it is pulled towards is. Filled by `hierarchy.py`."""
+
+
 class WindowMeasure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one windowed feature counts.
 
-    `ctr` is smoothed: (clicks + prior_impressions * r) / (impressions + prior_impressions), r being the rate of all
-    entities over their whole history at the same as-of time.
+    `ctr` is smoothed: (clicks + prior_impressions * r) / (impressions + prior_impressions), r being the rate that it is
+    pulled `towards`; without one, or where no level above has a row, that of all entities over their whole history. All
+    are of the same as-of time.
     """
 
     measure: Measure
@@ -74,6 +84,8 @@ class WindowMeasure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     half_life_ms: int | UnsetType = UNSET
     """Set for decayed counts: what happened in a step that began a half-life before as-of counts one half. There is no
     window then, but what is older than `DECAYED_HALF_LIVES` half-lives counts nothing."""
+
+    towards: Level | UnsetType = UNSET
 
     @property
     def counts_whole(self) -> bool:
@@ -198,6 +210,14 @@ class PairFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Column names: `view.feature` or `context.name`."""
 
 
+class Rate(NamedTuple):
+    """One rate of a window view."""
+
+    view: FeatureView
+    number: int
+    """Of the feature in the view."""
+
+
 class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All a project knows about its features: the content of one `features.toml`."""
 
@@ -215,6 +235,22 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def view(self, name: str) -> FeatureView | None:
         """The view of that name, or None."""
         return next((view for view in self.views if view.name == name), None)
+
+    def rates_above(self, measure: WindowMeasure) -> tuple[Rate, ...]:
+        """The rates that a rate is pulled towards, near to far."""
+        if not isinstance(measure.towards, Level):
+            return ()
+        view_name, feature_name = measure.towards.feature.split(".")
+        view = self.view(view_name)
+        assert view is not None  # the definition was checked
+        assert isinstance(view.source, WindowSource)
+        number = [feature.name for feature in view.features].index(feature_name)
+        return (Rate(view, number), *self.rates_above(view.source.measures[number]))
+
+    def levels_above(self, view: FeatureView) -> tuple[FeatureView, ...]:
+        """The views whose rates those of `view` are pulled towards, each once."""
+        measures = view.source.measures if isinstance(view.source, WindowSource) else ()
+        return tuple({rate.view.name: rate.view for measure in measures for rate in self.rates_above(measure)}.values())
 
 
 def _default_number(feature: Feature) -> float:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
+from msgspec import UNSET, UnsetType
+
 from feature_store.errors import SchemaError
 from feature_store.ids import canonical_text
 from feature_store.project import LogNames, TableFile, TimeColumn, TimeUnit
@@ -16,6 +18,7 @@ from feature_store.schema import (
     EntityName,
     Feature,
     FeatureView,
+    Level,
     LogSource,
     Measure,
     Source,
@@ -146,27 +149,37 @@ def _windows(table: TomlTable, features_table: TomlTable, ttl_ms: int) -> tuple[
 
 def _measure(table: TomlTable, step_ms: int) -> WindowMeasure:
     """What one windowed feature counts."""
-    table.expect((*_MEASURES, "half_life", "prior_impressions", "default"))
+    table.expect((*_MEASURES, "half_life", "prior_impressions", "towards", "default"))
     asked = [key for key in table if key in _MEASURES]
     if len(asked) != 1:
         raise table.error("", 'counts exactly one thing, for example { clicks = "7d" } or { ctr = "all" }')
     measure = _MEASURES[asked[0]]
-    if measure != "ctr" and "prior_impressions" in table:
-        raise table.error("prior_impressions", f"smooths a ctr; {measure} are counted as they are")
+    for key in ("prior_impressions", "towards"):
+        if measure != "ctr" and key in table:
+            raise table.error(key, f"smooths a ctr; {measure} are counted as they are")
     prior_impressions = table.number("prior_impressions", 0.0)
     if prior_impressions < 0:
         raise table.error("prior_impressions", f"must be 0 or more, got {prior_impressions}")
+    towards: Level | UnsetType = UNSET
+    if "towards" in table:
+        if prior_impressions == 0:
+            raise table.error("towards", "pulls by prior_impressions, which must be above 0")
+        towards = Level(feature=table.text("towards"))
     window = table.text(measure)
     if window == "decayed":
-        half_life_ms = _half_life_ms(table, measure, step_ms)
-        return WindowMeasure(measure=measure, half_life_ms=half_life_ms, prior_impressions=prior_impressions)
+        return WindowMeasure(
+            measure=measure,
+            prior_impressions=prior_impressions,
+            half_life_ms=_half_life_ms(table, measure, step_ms),
+            towards=towards,
+        )
     if "half_life" in table:
         raise table.error("half_life", f'is of decayed counts: {measure} = "decayed"; a window forgets by its length')
     window_ms = None if window == "all" else table.duration_ms(measure)
     if window_ms is not None and (window_ms == 0 or window_ms % step_ms):
         step = shown_duration(step_ms)
         raise table.error(measure, f"{window} is not a multiple of the view's step of {step}")
-    return WindowMeasure(measure=measure, window_ms=window_ms, prior_impressions=prior_impressions)
+    return WindowMeasure(measure=measure, window_ms=window_ms, prior_impressions=prior_impressions, towards=towards)
 
 
 def _half_life_ms(table: TomlTable, measure: Measure, step_ms: int) -> int:

@@ -70,6 +70,8 @@ def source_mark(view: FeatureView, project: Project, log: Log | None) -> str:
         group_view = project.schema.view(view.source.by.partition(".")[0])
         assert group_view is not None  # the definition was checked
         mark += f" {source_mark(group_view, project, log)}"
+    for level in project.schema.levels_above(view):
+        mark += f" {source_mark(level, project, log)}"
     return mark
 
 

@@ -26,6 +26,7 @@ from feature_store.ids import MISSING_ID, hash_id
 from feature_store.offline import arrow
 from feature_store.offline.engine import Engine, EngineName, SqlEngine, text
 from feature_store.offline.histories import SINCE_EVER, make_history
+from feature_store.offline.levels import Answered, with_levels_above
 from feature_store.offline.log import Log
 from feature_store.offline.rejects import Rejects, take_rejects
 from feature_store.offline.windows import seen_ms, window_rows
@@ -165,7 +166,7 @@ class OfflineStore:
         found[q] = True
         return Rows(floats=floats[picked], ids=ids[picked], event_time_ms=times, found=found)
 
-    def _answered(self, view: FeatureView, questions: str) -> _Answered:
+    def _answered(self, view: FeatureView, questions: str) -> Answered:
         """Answer every question (q, entity, time_ms) of a table; questions without an answer are left out.
 
         The answers are a table (q, i, event_time_ms): row i of the history, and since when it holds.
@@ -174,16 +175,18 @@ class OfflineStore:
         if isinstance(view.source, WindowSource):
             history = f"{answers}_rows"
             if answers in self._made:
-                return _Answered(history, answers)
-            keyed = self._keyed(view, view.source, questions)
+                return Answered(history, answers)
+            keyed = self._asked(view, view.source, questions)
             rows = window_rows(view.source, events=self._keyed(view, view.source, self._impressions(view)), asked=keyed)
             self._engine.run(
                 f"CREATE OR REPLACE TEMP TABLE {history} AS SELECT row_number() OVER () - 1 AS i, * FROM ({rows})"
             )
+            if self._project.schema.levels_above(view):
+                keyed = f"(SELECT q, row_key AS key, time_ms, seen_ms FROM {keyed})"
         else:
             history = self._history(view)
             if answers in self._made:
-                return _Answered(history, answers)
+                return Answered(history, answers)
             keyed = f"(SELECT q, entity AS key, time_ms, time_ms AS seen_ms FROM {questions})"
         self._engine.run(f"""
             CREATE OR REPLACE TEMP TABLE {answers} AS
@@ -193,7 +196,7 @@ class OfflineStore:
         """)
         if questions in (_IMPRESSIONS["user"], _IMPRESSIONS["ad"]):
             self._made.add(answers)
-        return _Answered(history, answers)
+        return Answered(history, answers)
 
     def _keyed(self, view: FeatureView, source: WindowSource, questions: str) -> str:
         """Questions about a windowed view with the key it counts by: the entity, or its group at that time."""
@@ -206,6 +209,16 @@ class OfflineStore:
             f"(SELECT asked.*, CAST(h.{column} AS VARCHAR) AS key, {seen} FROM {questions} asked "
             f"JOIN {groups.answers} USING (q) JOIN {groups.history} h USING (i))"
         )
+
+    def _asked(self, view: FeatureView, source: WindowSource, questions: str) -> str:
+        """Questions as `window_rows` wants them: with key, and with the rates of the levels above."""
+        keyed, schema = self._keyed(view, source, questions), self._project.schema
+        levels = {level.name: self._answered(level, questions) for level in schema.levels_above(view)}
+        if not levels:
+            return keyed
+        table = f"{view.name}_levels_at_{questions}"
+        self._engine.run(f"CREATE OR REPLACE TEMP TABLE {table} AS {with_levels_above(keyed, source, schema, levels)}")
+        return table
 
     def _group(self, by: str) -> tuple[FeatureView, str]:
         """The view whose attribute groups entities, and the attribute's column in that view's history."""
@@ -269,13 +282,6 @@ def _spark(files: Engine, time_zone: str, folder: Path) -> SqlEngine:
 
 
 _IMPRESSIONS: dict[EntityName, str] = {"user": "impressions_of_users", "ad": "impressions_of_ads"}
-
-
-class _Answered(NamedTuple):
-    """Names of two tables: the history of a view, and the answers (q, i, event_time_ms) that point into it."""
-
-    history: str
-    answers: str
 
 
 def _decoded(batch: arrow.Table, view: FeatureView) -> tuple[Floats, Ids]:

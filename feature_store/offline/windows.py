@@ -5,6 +5,9 @@ observer at time t sees whole tiles only, those before `floor((t - lag) / step)`
 therefore the sum over tiles s-k to s-1: exact, because a window is a whole number of steps. An impression lies in the
 tile of its own time, a click in the tile of its arrival: before it arrived, nobody knew.
 
+A rate may be pulled towards that of another view, a level above (`hierarchy.py`), whose value comes with the question.
+Two questions about one key may then belong to two groups, so each has a row of its own, under a `row_key`.
+
 Decayed counts weigh the same tiles: `decayed.py`.
 
 The SQL uses `RANGE` frames, which say just that ("k preceding to 1 preceding") and mean the same in DuckDB and Spark.
@@ -16,7 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from feature_store.offline.decayed import block_steps, decayed_sum
-from feature_store.schema import WindowMeasure, WindowSource
+from feature_store.schema import Level, WindowMeasure, WindowSource
 
 EVER = "ever"
 
@@ -37,10 +40,12 @@ def window_rows(source: WindowSource, *, events: str, asked: str) -> str:
     Args:
         source: what is counted.
         events: relation (key, time_ms, click_time_ms); one row an impression, click_time_ms null where not clicked.
-        asked: relation (key, seen_ms) of as-of times; duplicates do no harm.
+        asked: relation (key, seen_ms) of as-of times; duplicates do no harm. Where measure i is pulled towards a level,
+            it has prior_i (the level's rate, or null), and row_key, which tells apart what differs in any of them.
     Returns:
-        A query (key, event_time_ms, f0, f1, …) with one row per asked key that had an impression before. A key without
-        any has no row, as it has none in the online store.
+        A query (key, event_time_ms, f0, f1, …) with one row per asked key that had an impression before; the key is the
+        row_key where there is one. A key without any has no row, as it has none in the online store. Rates of groups
+        are there in full precision as well: r0, r1, …, for the levels below.
     """
     step_ms = source.step_ms
     counts = {_Count.behind(measure, step_ms) for measure in source.measures} | {_Count(EVER, "UNBOUNDED PRECEDING")}
@@ -53,7 +58,21 @@ def window_rows(source: WindowSource, *, events: str, asked: str) -> str:
         f"{count.name} AS (PARTITION BY key ORDER BY step RANGE BETWEEN {count.start} AND 1 PRECEDING)"
         for count in sorted(counts)
     )
-    features = ", ".join(f"{_measured(measure, step_ms)} AS f{i}" for i, measure in enumerate(source.measures))
+    features = [f"CAST({_measured(i, measure, step_ms)} AS FLOAT) AS f{i}" for i, measure in enumerate(source.measures)]
+    if source.by is not None:
+        features += [
+            f"{_measured(i, measure, step_ms)} AS r{i}"
+            for i, measure in enumerate(source.measures)
+            if measure.measure == "ctr"
+        ]
+    key, priors = "key", ""
+    if levels := [f"prior_{i}" for i, measure in enumerate(source.measures) if isinstance(measure.towards, Level)]:
+        key, priors = (
+            "row_key AS key",
+            f"""JOIN (
+            SELECT DISTINCT row_key, key, {step_of("seen_ms", step_ms)} AS step, {", ".join(levels)} FROM {asked}
+        ) USING (key, step)""",
+        )
     return f"""
         WITH tiles AS (
             SELECT key, step, sum(impression) AS impressions, sum(click) AS clicks, max(asked) AS asked
@@ -76,8 +95,8 @@ def window_rows(source: WindowSource, *, events: str, asked: str) -> str:
             WINDOW earlier AS (ORDER BY step RANGE BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
         ),
         counted AS (SELECT key, step, asked, {sums} FROM tiles WINDOW {windows})
-        SELECT key, step * {step_ms} AS event_time_ms, {features}
-        FROM counted JOIN everyone USING (step)
+        SELECT {key}, step * {step_ms} AS event_time_ms, {", ".join(features)}
+        FROM counted JOIN everyone USING (step) {priors}
         WHERE asked = 1 AND impressions_{EVER} > 0
     """
 
@@ -107,10 +126,11 @@ class _Count(NamedTuple):
         return f"coalesce(sum({what}) OVER {self.name}, 0)"
 
 
-def _measured(measure: WindowMeasure, step_ms: int) -> str:
-    """SQL of one feature; null where a rate would divide by 0."""
+def _measured(i: int, measure: WindowMeasure, step_ms: int) -> str:
+    """SQL of measure i; null where a rate would divide by 0."""
     count = _Count.behind(measure, step_ms).name
     if measure.measure != "ctr":
-        return f"CAST({measure.measure}_{count} AS FLOAT)"
+        return f"{measure.measure}_{count}"
     prior = repr(measure.prior_impressions)
-    return f"CAST((clicks_{count} + {prior} * rate) / nullif(impressions_{count} + {prior}, 0) AS FLOAT)"
+    towards = f"coalesce(prior_{i}, rate)" if isinstance(measure.towards, Level) else "rate"
+    return f"(clicks_{count} + {prior} * {towards}) / nullif(impressions_{count} + {prior}, 0)"

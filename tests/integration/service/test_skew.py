@@ -82,6 +82,14 @@ step = "20m"
 by = "ad_profile.campaign"
 [views.campaign_clicks.features]
 ctr = { ctr = "all", prior_impressions = 10 }
+ctr_decayed = { ctr = "decayed", half_life = "3h", prior_impressions = 10 }
+[views.ad_smoothed]
+entity = "ad"
+ttl = "7d"
+step = "20m"
+[views.ad_smoothed.features]
+ctr_6h = { ctr = "6h", prior_impressions = 30, towards = "campaign_clicks.ctr" }
+ctr_1h = { ctr = "1h", prior_impressions = 30, towards = "campaign_clicks.ctr_decayed" }
 [views.ad_first]
 entity = "ad"
 ttl = "7d"

@@ -47,6 +47,8 @@ by = "ad_profile.campaign"
 seen = { impressions = "7d" }
 rate = { ctr = "all", prior_impressions = 20, default = 0.01 }
 """
+CAMPAIGN = WINDOWS.replace("views.clicks", "views.campaign")
+TOWARDS = WINDOWS.replace("prior_impressions = 20", 'prior_impressions = 20, towards = "campaign.rate"')
 
 
 def complaint(text: str) -> str:
@@ -176,6 +178,38 @@ def test_an_id_default_is_its_canonical_text() -> None:
         (
             AD_PROFILE + WINDOWS.replace('"7d" }', '"7d", half_life = "2h" }'),
             'seen.half_life: is of decayed counts: impressions = "decayed"',
+        ),
+        (
+            AD_PROFILE + TOWARDS,
+            'rate.towards: there is no "campaign.rate" to pull towards; known rates of groups of ads are clicks.rate',
+        ),
+        (
+            AD_PROFILE + CAMPAIGN + TOWARDS.replace("campaign.rate", "campaign.seen"),
+            'there is no "campaign.seen" to pull',
+        ),
+        (
+            AD_PROFILE + CAMPAIGN.replace('by = "ad_profile.campaign"', "") + TOWARDS,
+            'there is no "campaign.rate" to pull',
+        ),
+        (AD_PROFILE + CAMPAIGN.replace('"1h"', '"2h"') + TOWARDS, 'the step of view "campaign" is 2h, here it is 1h'),
+        (AD_PROFILE + CAMPAIGN.replace('"10m"', '"5m"') + TOWARDS, 'the lag of view "campaign" is 5m, here it is 10m'),
+        (
+            AD_PROFILE + TOWARDS.replace("campaign.rate", "clicks.rate"),
+            '"clicks.rate" is itself pulled towards view "clicks"',
+        ),
+        (
+            AD_PROFILE
+            + TOWARDS
+            + TOWARDS.replace("views.clicks", "views.campaign").replace("campaign.rate", "clicks.rate"),
+            'campaign.features.rate.towards: "clicks.rate" is itself pulled towards view "campaign"',
+        ),
+        (
+            AD_PROFILE + CAMPAIGN + TOWARDS.replace("prior_impressions = 20, ", ""),
+            "rate.towards: pulls by prior_impressions, which must be above 0",
+        ),
+        (
+            AD_PROFILE + CAMPAIGN + WINDOWS.replace('"7d" }', '"7d", towards = "campaign.rate" }'),
+            "seen.towards: smooths a ctr; impressions are counted as they are",
         ),
         (
             AD_PROFILE + '[pairs.p]\nop = "cross_hash"\nleft = "user.segment"\nright = "ad_profile.campaign"',
