@@ -42,6 +42,13 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many numbers it has; an embedding of 64 is `float32[64]`."""
     default: float | str | None = None
     """What stands for a missing value; None leaves it missing (NaN, or hash 0)."""
+    ngrams: tuple[int, ...] | UnsetType = UNSET
+    """Set where the numbers are made from a text: how many words its n-grams have (`ngrams.py`)."""
+
+    @property
+    def read_as(self) -> Dtype:
+        """What its column holds: a number or numbers, or a text, as under a category."""
+        return self.dtype if self.ngrams is UNSET else "id"
 
 
 class TableSource(msgspec.Struct, frozen=True, tag="table", forbid_unknown_fields=True):
@@ -138,7 +145,9 @@ class FeatureView(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
         meaning = {
             "name": view.name,
             "entity": view.entity,
-            "features": [[f.name, f.dtype, f.width, f.default] for f in view.features],
+            "features": [
+                [f.name, f.dtype, f.width, f.default, *([] if f.ngrams is UNSET else [f.ngrams])] for f in view.features
+            ],
             "source": msgspec.to_builtins(view.source),
             "hash_seed": view.hash_seed,
         }

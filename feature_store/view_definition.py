@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from feature_store.errors import SchemaError
 from feature_store.ids import canonical_text
+from feature_store.ngrams import MAX_WORDS
 from feature_store.project import LogNames, TableFile, TimeColumn, TimeUnit
 from feature_store.schema import (
     EntityName,
@@ -94,8 +96,11 @@ def _plain_features(table: TomlTable, *, reads_columns: bool) -> tuple[tuple[Fea
     features, columns = [], []
     for name, described in table.tables():
         check_name(name, described, _RESERVED_FEATURES)
-        described.expect(("dtype", "default", "column") if reads_columns else ("dtype", "default"))
-        features.append(read_feature(name, described))
+        described.expect(("dtype", "ngrams", "default", *(["column"] if reads_columns else [])))
+        feature = read_feature(name, described)
+        if "ngrams" in described:
+            feature = msgspec.structs.replace(feature, ngrams=_ngrams(feature, described))
+        features.append(feature)
         columns.append(described.text("column", name))
     return tuple(features), tuple(columns)
 
@@ -111,6 +116,16 @@ def read_feature(name: str, table: TomlTable) -> Feature:
         raise table.error("dtype", f"an embedding has 1 to {MAX_WIDTH} numbers, got {width}")
     kind: Literal["id", "float32"] = "id" if dtype == "id" else "float32"
     return Feature(name=name, dtype=kind, width=width, default=_default(table, kind))
+
+
+def _ngrams(feature: Feature, table: TomlTable) -> tuple[int, ...]:
+    """How many words the n-grams of a text feature have."""
+    sizes = table.wholes("ngrams")
+    if not sizes or len(set(sizes)) < len(sizes) or not all(1 <= size <= MAX_WORDS for size in sizes):
+        raise table.error("ngrams", f"expected different numbers of words from 1 to {MAX_WORDS}, got {list(sizes)}")
+    if feature.dtype == "id" or feature.width == 1:
+        raise table.error("dtype", 'n-grams are hashed into a vector, for example dtype = "float32[16]"')
+    return tuple(sorted(sizes))
 
 
 def _default(table: TomlTable, dtype: Literal["id", "float32"]) -> float | str | None:

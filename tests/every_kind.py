@@ -35,6 +35,7 @@ key = "id"
 [views.timeless.features]
 campaign = { dtype = "id" }
 price = {}
+title = { dtype = "float32[4]", ngrams = [1, 2] }
 
 [views.seen_place]
 entity = "user"
@@ -42,6 +43,7 @@ ttl = "5h"
 from = "log"
 [views.seen_place.features]
 place = { dtype = "id" }
+place_words = { dtype = "float32[3]", ngrams = [1], column = "place", default = 0.5 }
 
 [views.chained]
 entity = "ad"
@@ -142,6 +144,9 @@ def write_dated_ads(folder: Path) -> None:
 def every_kind_log(folder: Path, seed: int = 3) -> Log:
     """300 impressions with late clicks and shared milliseconds; a table as Parquet, one as CSV."""
     write_users(folder)
-    (folder / "ads.csv").write_text("id,campaign,price\na0,c0,1.5\na1,c0,\na2,c1,3\na3,,4\n", encoding="utf-8")
+    (folder / "ads.csv").write_text(
+        "id,campaign,price,title\na0,c0,1.5,Red shoes\na1,c0,,\na2,c1,3,2 for 1\na3,,4,red SHOES for men\n",
+        encoding="utf-8",
+    )
     write_dated_ads(folder)
     return shop_log(folder, EVERY_KIND, random_columns(seed, 300))

@@ -140,7 +140,7 @@ def _own_columns(
             Check(f"{position} IS NOT NULL AND coalesce(_position, -1) < 0", f"{log.position} is no position", shown)
         )
     for path, column, feature in _features_read(project):
-        checks += columns.feature_checks(column, feature.dtype, feature.width, f"{origin}: {path}")
+        checks += columns.feature_checks(column, feature.read_as, feature.width, f"{origin}: {path}")
     return ", ".join(select), checks
 
 

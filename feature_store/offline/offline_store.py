@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+from msgspec import UNSET
 
 from feature_store.errors import LogError
 from feature_store.ids import MISSING_ID, hash_id
@@ -295,7 +296,10 @@ def _decoded(batch: arrow.Table, view: FeatureView) -> tuple[Floats, Ids]:
                 hashed[hashed == MISSING_ID] = hash_id(feature.default, view.hash_seed)
             ids.append(hashed.reshape(-1, 1))
         else:
-            numbers = arrow.numbers(batch, f"f{i}", feature.width)
+            if feature.ngrams is UNSET:
+                numbers = arrow.numbers(batch, f"f{i}", feature.width)
+            else:
+                numbers = arrow.text_vectors(batch, f"f{i}", feature.ngrams, feature.width, view.hash_seed)
             if feature.default is not None:
                 numbers = np.where(np.isnan(numbers), np.float32(feature.default), numbers)
             floats.append(numbers)

@@ -68,6 +68,7 @@ key = "ad"
 [views.ad_profile.features]
 price = { default = 1.5 }
 campaign = { dtype = "id" }
+title = { dtype = "float32[4]", ngrams = [1, 2] }
 [views.ad_clicks]
 entity = "ad"
 ttl = "7d"
@@ -154,7 +155,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     price = pa.array(random.normal(5, 1, N_ADS), mask=np.arange(N_ADS) == 4)
     parquet(
         folder / "ads.parquet",
-        {"ad": [f"a{i}" for i in range(N_ADS)], "price": price, "campaign": [f"c{i % 4}" for i in range(N_ADS)]},
+        {
+            "ad": [f"a{i}" for i in range(N_ADS)],
+            "price": price,
+            "campaign": [f"c{i % 4}" for i in range(N_ADS)],
+            "title": [f"{('Red', 'blue')[i % 2]} shoes, size {i}" for i in range(N_ADS)],
+        },
     )
     features = folder / "features.toml"
     features.write_text(FEATURES)

@@ -170,6 +170,23 @@ def test_an_id_default_is_its_canonical_text() -> None:
             AD_PROFILE + WINDOWS.replace('"7d" }', '"7d", prior_impressions = 3 }'),
             "prior_impressions: smooths a ctr; impressions are counted as they are",
         ),
+        (
+            AD_PROFILE + "title = { ngrams = [1, 2] }",
+            "title.dtype: n-grams are hashed into a vector, for example dtype",
+        ),
+        (
+            AD_PROFILE + 'title = { dtype = "float32[8]", ngrams = [0] }',
+            "title.ngrams: expected different numbers of words from 1 to 5, got [0]",
+        ),
+        (
+            AD_PROFILE + 'title = { dtype = "float32[8]", ngrams = [2, 2] }',
+            "title.ngrams: expected different numbers of words from 1 to 5, got [2, 2]",
+        ),
+        (
+            AD_PROFILE + 'title = { dtype = "float32[8]", ngrams = ["a"] }',
+            "title.ngrams: expected a list of whole numbers such as [1, 2], got ['a']",
+        ),
+        ("[context.c]\nngrams = [1]", "context.c.ngrams: unknown key"),
         (AD_PROFILE + WINDOWS.replace("7d", "decayed"), 'half_life: is missing; give for example half_life = "24h"'),
         (
             AD_PROFILE + WINDOWS.replace('"7d" }', '"decayed", half_life = "30m" }'),

@@ -54,6 +54,8 @@ def test_the_fingerprint_of_windows_never_changes() -> None:
         {"features": VIEW.features[::-1]},
         {"features": (*VIEW.features[:3], Feature(name="tags", dtype="id", width=3))},
         {"features": (Feature(name="price", default=0.25), *VIEW.features[1:])},
+        {"features": (*VIEW.features[:2], Feature(name="embedding", width=3, ngrams=(1,)), VIEW.features[3])},
+        {"features": (*VIEW.features[:2], Feature(name="embedding", width=3, ngrams=(1, 2)), VIEW.features[3])},
         {"source": TableSource(columns=("price_usd", "category", "emb", "tags"))},
         {"source": SqlSource(sql="SELECT 1")},
     ],
