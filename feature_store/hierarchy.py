@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+from msgspec import UNSET
 
 from feature_store.schema import FeatureView, Level, WindowSource
 from feature_store.toml_table import TomlTable, shown_duration
@@ -56,7 +57,8 @@ def _parent(view: FeatureView, level: Level, declared: Mapping[str, FeatureView]
     rates = {
         f"{other.name}.{feature.name}": other
         for other in declared.values()
-        if isinstance(other.source, WindowSource) and other.source.by is not None and other.entity == view.entity
+        if isinstance(other.source, WindowSource) and other.source.by is not None and other.source.across is UNSET
+        if other.entity == view.entity
         for feature, measure in zip(other.features, other.source.measures, strict=True)
         if measure.measure == "ctr"
     }

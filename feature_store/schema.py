@@ -112,6 +112,9 @@ class WindowSource(msgspec.Struct, frozen=True, tag="window", forbid_unknown_fie
     by: str | None = None
     """`view.feature` of the same entity: every member then carries the counts of its whole group, so that a new ad
     starts from what its campaign earned. None counts the entity alone."""
+    across: str | UnsetType = UNSET
+    """`view.feature`, a whole number that ads have: number i of each feature then counts only impressions of ads that
+    had an i there when they were shown. The pair operator `lookup` picks the number of the candidate's own i."""
 
     def as_of_ms(self, time_ms: int) -> int:
         """The as-of time whose counts an observer at `time_ms` sees."""

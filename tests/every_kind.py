@@ -100,6 +100,18 @@ by = "timeless.campaign"
 [views.campaign.features]
 hits = { clicks = "all" }
 
+[views.taste]
+entity = "user"
+ttl = "4h"
+step = "1h"
+by = "profile.city"
+across = "timeless.price"
+width = 5
+[views.taste.features]
+seen = { impressions = "6h" }
+rate = { ctr = "all", prior_impressions = 3 }
+plain_rate = { ctr = "decayed", half_life = "2h" }
+
 [views.query]
 entity = "user"
 ttl = "7h"
@@ -110,6 +122,11 @@ sql = '''
 '''
 [views.query.features]
 n = {}
+
+[pairs.taste_of_price]
+op = "lookup"
+left = "taste.rate"
+right = "timeless.price"
 """
 )
 

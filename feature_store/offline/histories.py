@@ -66,10 +66,12 @@ def source_mark(view: FeatureView, project: Project, log: Log | None) -> str:
         status = path.stat()
         return f"{path.name} {status.st_size} {status.st_mtime_ns}"
     mark = "no log" if log is None else f"{log.n} {log.clicks} {log.first_ms} {log.last_ms}"
-    if isinstance(view.source, WindowSource) and view.source.by is not None:
-        group_view = project.schema.view(view.source.by.partition(".")[0])
-        assert group_view is not None  # the definition was checked
-        mark += f" {source_mark(group_view, project, log)}"
+    attributes = (view.source.by, view.source.across) if isinstance(view.source, WindowSource) else ()
+    for attribute in attributes:
+        if isinstance(attribute, str):
+            attribute_view = project.schema.view(attribute.partition(".")[0])
+            assert attribute_view is not None  # the definition was checked
+            mark += f" {source_mark(attribute_view, project, log)}"
     for level in project.schema.levels_above(view):
         mark += f" {source_mark(level, project, log)}"
     return mark

@@ -178,7 +178,8 @@ class OfflineStore:
             if answers in self._made:
                 return Answered(history, answers)
             keyed = self._asked(view, view.source, questions)
-            rows = window_rows(view.source, events=self._keyed(view, view.source, self._impressions(view)), asked=keyed)
+            events = self._events(view, view.source)
+            rows = window_rows(view.source, width=view.features[0].width, events=events, asked=keyed)
             self._engine.run(
                 f"CREATE OR REPLACE TEMP TABLE {history} AS SELECT row_number() OVER () - 1 AS i, * FROM ({rows})"
             )
@@ -209,6 +210,21 @@ class OfflineStore:
         return (
             f"(SELECT asked.*, CAST(h.{column} AS VARCHAR) AS key, {seen} FROM {questions} asked "
             f"JOIN {groups.answers} USING (q) JOIN {groups.history} h USING (i))"
+        )
+
+    def _events(self, view: FeatureView, source: WindowSource) -> str:
+        """The impressions that a windowed view counts, with key, and with part where it counts across an attribute."""
+        keyed = self._keyed(view, source, self._impressions(view))
+        if not isinstance(source.across, str):
+            return keyed
+        ad_view, column = self._group(source.across)
+        ads = self._answered(ad_view, self._impressions(ad_view))
+        default = ad_view.features[int(column[1:])].default
+        index = f"h.{column}" if default is None else f"coalesce(h.{column}, {default})"
+        return (
+            f"(SELECT *, CAST(number AS BIGINT) AS part FROM (SELECT keyed.*, {index} AS number FROM {keyed} keyed "
+            f"LEFT JOIN {ads.answers} a ON a.q = keyed.q LEFT JOIN {ads.history} h ON h.i = a.i) "
+            f"WHERE number = floor(number) AND number BETWEEN 0 AND {view.features[0].width - 1})"
         )
 
     def _asked(self, view: FeatureView, source: WindowSource, questions: str) -> str:

@@ -54,6 +54,16 @@ lag = "3m"
 clicks_1h = { clicks = "1h" }
 clicks_decayed = { clicks = "decayed", half_life = "25m" }
 ctr = { ctr = "all", prior_impressions = 20 }
+[views.user_taste]
+entity = "user"
+ttl = "7d"
+step = "10m"
+lag = "3m"
+across = "ad_profile.kind"
+width = 3
+[views.user_taste.features]
+seen = { impressions = "6h" }
+ctr = { ctr = "decayed", half_life = "2h", prior_impressions = 5 }
 [views.user_last]
 entity = "user"
 ttl = "7d"
@@ -68,6 +78,7 @@ key = "ad"
 [views.ad_profile.features]
 price = { default = 1.5 }
 campaign = { dtype = "id" }
+kind = {}
 title = { dtype = "float32[4]", ngrams = [1, 2] }
 [views.ad_clicks]
 entity = "ad"
@@ -107,6 +118,10 @@ dtype = "id"
 op = "product"
 left = "context.hour"
 right = "ad_profile.price"
+[pairs.taste]
+op = "lookup"
+left = "user_taste.ctr"
+right = "ad_profile.kind"
 [pairs.place_campaign]
 op = "cross_hash"
 left = "user_last.place"
@@ -159,6 +174,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
             "ad": [f"a{i}" for i in range(N_ADS)],
             "price": price,
             "campaign": [f"c{i % 4}" for i in range(N_ADS)],
+            "kind": [i % 4 for i in range(N_ADS)],
             "title": [f"{('Red', 'blue')[i % 2]} shoes, size {i}" for i in range(N_ADS)],
         },
     )

@@ -48,6 +48,16 @@ seen = { impressions = "7d" }
 rate = { ctr = "all", prior_impressions = 20, default = 0.01 }
 """
 CAMPAIGN = WINDOWS.replace("views.clicks", "views.campaign")
+ACROSS = """
+[views.taste]
+entity = "user"
+ttl = "2d"
+step = "1h"
+across = "ad_profile.price"
+width = 4
+[views.taste.features]
+rate = { ctr = "all", prior_impressions = 20 }
+"""
 TOWARDS = WINDOWS.replace("prior_impressions = 20", 'prior_impressions = 20, towards = "campaign.rate"')
 
 
@@ -170,6 +180,20 @@ def test_an_id_default_is_its_canonical_text() -> None:
             AD_PROFILE + WINDOWS.replace('"7d" }', '"7d", prior_impressions = 3 }'),
             "prior_impressions: smooths a ctr; impressions are counted as they are",
         ),
+        (ACROSS, 'views.taste.across: there is no "ad_profile.price" to read; known are none'),
+        (
+            AD_PROFILE + ACROSS.replace("ad_profile.price", "ad_profile.campaign"),
+            'taste.across: there is no "ad_profile.campaign" to read; known are ad_profile.price',
+        ),
+        (AD_PROFILE + ACROSS.replace('"user"', '"ad"'), "taste.across: splits what users did by an attribute of ads"),
+        (AD_PROFILE + ACROSS.replace("width = 4", ""), "taste.width: is missing; give for example width = 12"),
+        (AD_PROFILE + ACROSS.replace("width = 4", "width = 1"), "taste.width: must be 2 to 256"),
+        (AD_PROFILE + WINDOWS.replace("lag =", "width = 3\nlag ="), "clicks.width: says how many numbers across has"),
+        (
+            AD_PROFILE + ACROSS.replace("prior_impressions = 20", 'prior_impressions = 20, towards = "a.b"'),
+            "rate.towards: is for one rate; a view across has a vector of them",
+        ),
+        (AD_PROFILE.replace("from =", "width = 3\nfrom ="), 'width: means nothing in a view made by "from"'),
         (
             AD_PROFILE + "title = { ngrams = [1, 2] }",
             "title.dtype: n-grams are hashed into a vector, for example dtype",

@@ -90,6 +90,17 @@ def test_the_group_of_a_window_is_part_of_its_meaning() -> None:
     assert views[0].fingerprint != views[1].fingerprint
 
 
+def test_what_counts_are_split_across_is_part_of_their_meaning() -> None:
+    """Number 3 of a vector by category is not number 3 of a vector by price class."""
+    measures = (WindowMeasure(measure="clicks"),)
+    sources = [
+        WindowSource(step_ms=1, lag_ms=0, measures=measures, across=across)
+        for across in (msgspec.UNSET, "ads.category", "ads.price_class")
+    ]
+
+    assert len({msgspec.structs.replace(VIEW, source=source).fingerprint for source in sources}) == 3
+
+
 def test_the_half_life_is_part_of_the_meaning() -> None:
     """A count that forgets within an hour is not one that forgets within a day, nor one that never does."""
     sources = [
