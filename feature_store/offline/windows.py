@@ -15,6 +15,7 @@ Decayed counts weigh the same tiles: `decayed.py`.
 
 The SQL uses `RANGE` frames, which say just that ("k preceding to 1 preceding") and mean the same in DuckDB and Spark.
 Cost: one sort of the tiles per key, then O(log tiles) per window and row in DuckDB, O(window) in Spark.
+A vector of `width` numbers costs as much as so many features of views of their own.
 """
 
 from __future__ import annotations
