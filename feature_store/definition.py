@@ -17,6 +17,8 @@ from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 from feature_store.errors import SchemaError
+from feature_store.feature_definition import check_name, read_feature
+from feature_store.hierarchy import with_levels
 from feature_store.project import Clicked, Label, LogNames, Project, TableFile
 from feature_store.schema import (
     ContextFeature,
@@ -31,8 +33,6 @@ from feature_store.schema import (
 from feature_store.sql_text import columns_read, normalised
 from feature_store.toml_table import TomlTable
 from feature_store.view_definition import (
-    check_name,
-    read_feature,
     read_table_file,
     read_time_column,
     read_view,
@@ -95,14 +95,14 @@ def parse_project(text: str, *, origin: str, folder: Path | None = None) -> Proj
             tables[view_name] = read_table_file(table, view.entity)
     schema = Schema(
         project=name,
-        views=tuple(views),
+        views=with_levels(tuple(views), top.table("views")),
         context=tuple(_context(key, table, log) for key, table in top.table("context").tables()),
         pairs=tuple(_pair(key, table) for key, table in top.table("pairs").tables()),
         hash_seed=hash_seed,
         time_zone=time_zone,
     )
     for view in schema.views:
-        _check_group(view, schema, top.table("views").table(view.name))
+        _check_attributes(view, schema, top.table("views").table(view.name))
     for pair in schema.pairs:
         _check_pair(pair, schema, top.table("pairs").table(pair.name))
     _check_needs_of_the_log(schema, tables, log, top)
@@ -212,19 +212,23 @@ def _check_pair(pair: PairFeature, schema: Schema, table: TomlTable) -> None:
             raise table.error(key, f'"{side}" has {feature.width} numbers; only the left side of lookup is a vector')
 
 
-def _check_group(view: FeatureView, schema: Schema, table: TomlTable) -> None:
-    """A group is a categorical attribute that a table gives to the same entity."""
-    if not isinstance(view.source, WindowSource) or view.source.by is None:
+def _check_attributes(view: FeatureView, schema: Schema, table: TomlTable) -> None:
+    """A group is a category that a table gives to the same entity; what counts are split across, a number of ads."""
+    if not isinstance(view.source, WindowSource):
         return
-    known = {
-        f"{other.name}.{feature.name}": feature
-        for other in schema.views_of(view.entity)
-        if isinstance(other.source, TableSource)
-        for feature in other.features
-        if feature.dtype == "id"
-    }
-    if view.source.by not in known:
-        _refuse_unknown_column(view.source.by, known, table, "by")
+    for key, name, entity, dtype in (
+        ("by", view.source.by, view.entity, "id"),
+        ("across", view.source.across, "ad", "float32"),
+    ):
+        known = {
+            f"{other.name}.{feature.name}": feature
+            for other in schema.views
+            if other.entity == entity and isinstance(other.source, TableSource)
+            for feature in other.features
+            if feature.dtype == dtype and feature.width == 1
+        }
+        if isinstance(name, str) and name not in known:
+            _refuse_unknown_column(name, known, table, key)
 
 
 def _refuse_unknown_column(name: str, known: Mapping[str, Feature], table: TomlTable, key: str) -> NoReturn:

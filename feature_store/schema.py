@@ -3,7 +3,8 @@
 A *view* is a group of features of one entity with one writer and one rhythm. Its *fingerprint* is the identity of what
 a stored row means: the SHA-256 of the canonical JSON of name, entity, ordered features, definition and hash seed. Two
 rows with the same fingerprint may be compared; with another fingerprint they live under another key. Time-to-live and
-comments change no meaning and do not count.
+comments change no meaning and do not count. What a later version can say in addition is `UNSET` where it is not said,
+and then absent from that JSON: views that do not say it keep their fingerprint.
 
 Pure data: knows no TOML, no SQL dialect, no Redis. `definition.py` reads it from `features.toml`.
 Durations and times are int64 milliseconds. Categorical features have dtype `id` (uint32 hashes, see `ids.py`).
@@ -14,11 +15,12 @@ from __future__ import annotations
 import hashlib
 import math
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import UNSET, UnsetType
 
 from feature_store.ids import MISSING_ID, hash_id
 
@@ -26,6 +28,9 @@ Dtype = Literal["float32", "id"]
 PairOperator = Literal["equal", "product", "difference", "lookup", "cross_hash"]
 Measure = Literal["impressions", "clicks", "ctr"]
 EntityName = Literal["user", "ad"]
+
+DECAYED_HALF_LIVES = 64
+"""After so many an impression would weigh 5e-20: 2**40 of them would not move a float32 beside a single fresh one."""
 
 
 class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,6 +42,13 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many numbers it has; an embedding of 64 is `float32[64]`."""
     default: float | str | None = None
     """What stands for a missing value; None leaves it missing (NaN, or hash 0)."""
+    ngrams: tuple[int, ...] | UnsetType = UNSET
+    """Set where the numbers are made from a text: how many words its n-grams have (`ngrams.py`)."""
+
+    @property
+    def read_as(self) -> Dtype:
+        """What its column holds: a number or numbers, or a text, as under a category."""
+        return self.dtype if self.ngrams is UNSET else "id"
 
 
 class TableSource(msgspec.Struct, frozen=True, tag="table", forbid_unknown_fields=True):
@@ -55,17 +67,37 @@ class LogSource(msgspec.Struct, frozen=True, tag="log", forbid_unknown_fields=Tr
     columns: tuple[str, ...]
 
 
+class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The next level up of a hierarchy, such as the campaign of an ad."""
+
+    feature: str
+    """`view.feature`: a rate of the same entity, counted by group with the same step and lag."""
+    fingerprint: str = ""
+    """Of that view: a rate is another one when the rate that it is pulled towards is. Filled by `hierarchy.py`."""
+
+
 class WindowMeasure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one windowed feature counts.
 
-    `ctr` is smoothed: (clicks + prior_impressions * r) / (impressions + prior_impressions), r being the rate of all
-    entities over their whole history at the same as-of time.
+    `ctr` is smoothed: (clicks + prior_impressions * r) / (impressions + prior_impressions), r being the rate that it is
+    pulled `towards`; without one, or where no level above has a row, that of all entities over their whole history. All
+    are of the same as-of time.
     """
 
     measure: Measure
     window_ms: int | None = None
     """Length of the trailing window; None is the whole history."""
     prior_impressions: float = 0.0
+    half_life_ms: int | UnsetType = UNSET
+    """Set for decayed counts: what happened in a step that began a half-life before as-of counts one half. There is no
+    window then, but what is older than `DECAYED_HALF_LIVES` half-lives counts nothing."""
+
+    towards: Level | UnsetType = UNSET
+
+    @property
+    def counts_whole(self) -> bool:
+        """Whether it is a whole number, and so the same to the bit however it is added up."""
+        return self.measure != "ctr" and self.half_life_ms is UNSET
 
 
 class WindowSource(msgspec.Struct, frozen=True, tag="window", forbid_unknown_fields=True):
@@ -80,6 +112,9 @@ class WindowSource(msgspec.Struct, frozen=True, tag="window", forbid_unknown_fie
     by: str | None = None
     """`view.feature` of the same entity: every member then carries the counts of its whole group, so that a new ad
     starts from what its campaign earned. None counts the entity alone."""
+    across: str | UnsetType = UNSET
+    """`view.feature`, a whole number that ads have: number i of each feature then counts only impressions of ads that
+    had an i there when they were shown. The pair operator `lookup` picks the number of the candidate's own i."""
 
     def as_of_ms(self, time_ms: int) -> int:
         """The as-of time whose counts an observer at `time_ms` sees."""
@@ -113,7 +148,9 @@ class FeatureView(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=
         meaning = {
             "name": view.name,
             "entity": view.entity,
-            "features": [[f.name, f.dtype, f.width, f.default] for f in view.features],
+            "features": [
+                [f.name, f.dtype, f.width, f.default, *([] if f.ngrams is UNSET else [f.ngrams])] for f in view.features
+            ],
             "source": msgspec.to_builtins(view.source),
             "hash_seed": view.hash_seed,
         }
@@ -185,6 +222,14 @@ class PairFeature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Column names: `view.feature` or `context.name`."""
 
 
+class Rate(NamedTuple):
+    """One rate of a window view."""
+
+    view: FeatureView
+    number: int
+    """Of the feature in the view."""
+
+
 class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All a project knows about its features: the content of one `features.toml`."""
 
@@ -202,6 +247,22 @@ class Schema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def view(self, name: str) -> FeatureView | None:
         """The view of that name, or None."""
         return next((view for view in self.views if view.name == name), None)
+
+    def rates_above(self, measure: WindowMeasure) -> tuple[Rate, ...]:
+        """The rates that a rate is pulled towards, near to far."""
+        if not isinstance(measure.towards, Level):
+            return ()
+        view_name, feature_name = measure.towards.feature.split(".")
+        view = self.view(view_name)
+        assert view is not None  # the definition was checked
+        assert isinstance(view.source, WindowSource)
+        number = [feature.name for feature in view.features].index(feature_name)
+        return (Rate(view, number), *self.rates_above(view.source.measures[number]))
+
+    def levels_above(self, view: FeatureView) -> tuple[FeatureView, ...]:
+        """The views whose rates those of `view` are pulled towards, each once."""
+        measures = view.source.measures if isinstance(view.source, WindowSource) else ()
+        return tuple({rate.view.name: rate.view for measure in measures for rate in self.rates_above(measure)}.values())
 
 
 def _default_number(feature: Feature) -> float:

@@ -95,6 +95,13 @@ class TomlTable:
             raise self.error(key, f"must be 0 or more, got {value}")
         return value
 
+    def wholes(self, key: str) -> tuple[int, ...]:
+        """Whole numbers that are 0 or more, such as [1, 2]."""
+        values = self._typed(key, list, [])
+        if not all(isinstance(value, int) and not isinstance(value, bool) and value >= 0 for value in values):
+            raise self.error(key, f"expected a list of whole numbers such as [1, 2], got {values!r}")
+        return tuple(values)
+
     def number(self, key: str, default: float) -> float:
         """A finite number."""
         value = self._values.get(key, default)

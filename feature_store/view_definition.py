@@ -6,43 +6,31 @@ The source follows from the one key that is there: `step` makes trailing windows
 
 from __future__ import annotations
 
-import re
-from typing import Final, Literal
+from typing import Final
 
 from feature_store.errors import SchemaError
-from feature_store.ids import canonical_text
+from feature_store.feature_definition import RESERVED_FEATURES, check_name, read_feature
 from feature_store.project import LogNames, TableFile, TimeColumn, TimeUnit
 from feature_store.schema import (
     EntityName,
     Feature,
     FeatureView,
     LogSource,
-    Measure,
     Source,
     SqlSource,
     TableSource,
-    WindowMeasure,
-    WindowSource,
 )
 from feature_store.sql_text import normalised
-from feature_store.toml_table import TomlTable, shown_duration
+from feature_store.toml_table import TomlTable
+from feature_store.window_definition import read_windows
 
 FROM_LOG: Final = "log"
 FROM_ELSEWHERE: Final = "external"
-MAX_WIDTH: Final = 4096
-"""Of an embedding; a row must stay small enough for one Redis answer."""
 
-MIN_STEP_MS: Final = 1_000
-"""A window is summed step by step, so a shorter step makes more sums than the log has impressions."""
-
-_KEYS = ("entity", "ttl", "features", "from", "key", "event_time", "step", "lag", "by", "sql")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
-_DTYPE = re.compile(r"float32(?:\[(\d{1,6})\])?|id")
+_KEYS = ("entity", "ttl", "features", "from", "key", "event_time", "step", "lag", "by", "across", "width", "sql")
 _RESERVED_VIEWS = frozenset({"context", "pair", "log"})
-_RESERVED_FEATURES = frozenset({"entity_id", "event_time_ms"})
 _TIME_UNITS: dict[str, TimeUnit] = {"s": "s", "ms": "ms", "us": "us", "timestamp": "timestamp"}
 _ENTITIES: dict[str, EntityName] = {"user": "user", "ad": "ad"}
-_MEASURES: dict[str, Measure] = {"impressions": "impressions", "clicks": "clicks", "ctr": "ctr"}
 
 
 def read_view(name: str, table: TomlTable, log: LogNames, hash_seed: int) -> FeatureView:
@@ -68,8 +56,8 @@ def read_view(name: str, table: TomlTable, log: LogNames, hash_seed: int) -> Fea
     features: tuple[Feature, ...]
     source: Source
     if kinds == ["step"]:
-        _only_with("step", table, ("lag", "by"))
-        features, source = _windows(table, features_table, ttl_ms)
+        _only_with("step", table, ("lag", "by", "across", "width"))
+        features, source = read_windows(table, entity, ttl_ms)
     else:
         _only_with(kinds[0], table, ("key", "event_time") if kinds == ["from"] else ())
         features, columns = _plain_features(features_table, reads_columns=kinds == ["from"])
@@ -81,7 +69,7 @@ def read_view(name: str, table: TomlTable, log: LogNames, hash_seed: int) -> Fea
 
 def _only_with(kind: str, table: TomlTable, allowed: tuple[str, ...]) -> None:
     """Refuse keys that mean something only for another kind of view."""
-    for key in ("lag", "by", "key", "event_time"):
+    for key in ("lag", "by", "across", "width", "key", "event_time"):
         if key in table and key not in allowed:
             raise table.error(key, f'means nothing in a view made by "{kind}"')
 
@@ -90,30 +78,11 @@ def _plain_features(table: TomlTable, *, reads_columns: bool) -> tuple[tuple[Fea
     """Features that each read one column, and those columns; a query names its columns itself."""
     features, columns = [], []
     for name, described in table.tables():
-        check_name(name, described, _RESERVED_FEATURES)
-        described.expect(("dtype", "default", "column") if reads_columns else ("dtype", "default"))
+        check_name(name, described, RESERVED_FEATURES)
+        described.expect(("dtype", "ngrams", "default", *(["column"] if reads_columns else [])))
         features.append(read_feature(name, described))
         columns.append(described.text("column", name))
     return tuple(features), tuple(columns)
-
-
-def read_feature(name: str, table: TomlTable) -> Feature:
-    """A feature with `dtype` and `default`, both optional."""
-    dtype = table.text("dtype", "float32")
-    match = _DTYPE.fullmatch(dtype)
-    if match is None:
-        raise table.error("dtype", f'expected "float32", "float32[64]" (an embedding) or "id", got "{dtype}"')
-    width = int(match[1] or 1)
-    if not 1 <= width <= MAX_WIDTH:
-        raise table.error("dtype", f"an embedding has 1 to {MAX_WIDTH} numbers, got {width}")
-    kind: Literal["id", "float32"] = "id" if dtype == "id" else "float32"
-    return Feature(name=name, dtype=kind, width=width, default=_default(table, kind))
-
-
-def _default(table: TomlTable, dtype: Literal["id", "float32"]) -> float | str | None:
-    if "default" not in table:
-        return None
-    return canonical_text(table.plain("default")) if dtype == "id" else table.number("default", 0.0)
 
 
 def _plain_source(table: TomlTable, columns: tuple[str, ...], log: LogNames) -> Source:
@@ -127,41 +96,6 @@ def _plain_source(table: TomlTable, columns: tuple[str, ...], log: LogNames) -> 
     for name, column in zip(table.table("features"), columns, strict=True):
         refuse_label(column, log, table.table("features").table(name))
     return LogSource(columns=columns)
-
-
-def _windows(table: TomlTable, features_table: TomlTable, ttl_ms: int) -> tuple[tuple[Feature, ...], WindowSource]:
-    step_ms, lag_ms = table.duration_ms("step"), table.duration_ms("lag")
-    if step_ms < MIN_STEP_MS:
-        raise table.error("step", f'is shorter than 1s: "{table.text("step")}"; windows are counted in whole steps')
-    if ttl_ms < step_ms + lag_ms:
-        raise table.error("ttl", "is shorter than step + lag, so a row would expire before the next one is made")
-    features, measures = [], []
-    for name, described in features_table.tables():
-        check_name(name, described, _RESERVED_FEATURES)
-        measures.append(_measure(described, step_ms))
-        features.append(Feature(name=name, default=_default(described, "float32")))
-    source = WindowSource(step_ms=step_ms, lag_ms=lag_ms, measures=tuple(measures), by=table.optional_text("by"))
-    return tuple(features), source
-
-
-def _measure(table: TomlTable, step_ms: int) -> WindowMeasure:
-    """What one windowed feature counts."""
-    table.expect((*_MEASURES, "prior_impressions", "default"))
-    asked = [key for key in table if key in _MEASURES]
-    if len(asked) != 1:
-        raise table.error("", 'counts exactly one thing, for example { clicks = "7d" } or { ctr = "all" }')
-    measure = _MEASURES[asked[0]]
-    if measure != "ctr" and "prior_impressions" in table:
-        raise table.error("prior_impressions", f"smooths a ctr; {measure} are counted as they are")
-    prior_impressions = table.number("prior_impressions", 0.0)
-    if prior_impressions < 0:
-        raise table.error("prior_impressions", f"must be 0 or more, got {prior_impressions}")
-    window = table.text(measure)
-    window_ms = None if window == "all" else table.duration_ms(measure)
-    if window_ms is not None and (window_ms == 0 or window_ms % step_ms):
-        step = shown_duration(step_ms)
-        raise table.error(measure, f"{window} is not a multiple of the view's step of {step}")
-    return WindowMeasure(measure=measure, window_ms=window_ms, prior_impressions=prior_impressions)
 
 
 def read_table_file(table: TomlTable, entity: EntityName) -> TableFile:
@@ -197,11 +131,3 @@ def refuse_label(column: str, log: LogNames, table: TomlTable) -> None:
         raise table.error("column", f'reads "{column}", the position, which is unknown until the ranking is done')
     if column == log.propensity:
         raise table.error("column", f'reads "{column}", the propensity, which tells of the policy and not of the ad')
-
-
-def check_name(name: str, table: TomlTable, reserved: frozenset[str]) -> None:
-    """Refuse names that cannot be part of a column's name, or mean something else there."""
-    if not _NAME.fullmatch(name):
-        raise table.error("", "a name has up to 64 letters, digits and underscores, and starts with a letter")
-    if name in reserved:
-        raise table.error("", f'the name "{name}" is reserved')

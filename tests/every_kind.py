@@ -7,7 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from feature_store.offline.log import Log
-from tests.logs import HOUR_MS, parquet, random_columns, shop_log
+from tests.logs import HOUR_MS, MINUTE_MS, parquet, random_columns, shop_log
+
+MOVED_MS = 21 * HOUR_MS + 25 * MINUTE_MS
+"""When an ad changes its campaign: within a step."""
 
 DATED = """
 [views.profile]
@@ -32,6 +35,7 @@ key = "id"
 [views.timeless.features]
 campaign = { dtype = "id" }
 price = {}
+title = { dtype = "float32[4]", ngrams = [1, 2] }
 
 [views.seen_place]
 entity = "user"
@@ -39,6 +43,43 @@ ttl = "5h"
 from = "log"
 [views.seen_place.features]
 place = { dtype = "id" }
+place_words = { dtype = "float32[3]", ngrams = [1], column = "place", default = 0.5 }
+
+[views.chained]
+entity = "ad"
+ttl = "4h"
+step = "1h"
+[views.chained.features]
+seen = { impressions = "3h" }
+rate = { ctr = "3h", prior_impressions = 4, towards = "chained_campaign.rate" }
+own_rate = { ctr = "3h", prior_impressions = 4 }
+far_rate = { ctr = "decayed", half_life = "2h", prior_impressions = 4, towards = "chained_brand.rate" }
+
+[views.chained_campaign]
+entity = "ad"
+ttl = "4h"
+step = "1h"
+by = "dated_ads.campaign"
+[views.chained_campaign.features]
+rate = { ctr = "all", prior_impressions = 10, towards = "chained_brand.rate" }
+
+[views.chained_brand]
+entity = "ad"
+ttl = "4h"
+step = "1h"
+by = "dated_ads.brand"
+[views.chained_brand.features]
+rate = { ctr = "all", prior_impressions = 20 }
+
+[views.dated_ads]
+entity = "ad"
+ttl = "90d"
+from = "dated_ads.parquet"
+key = "id"
+event_time = { column = "since", unit = "ms" }
+[views.dated_ads.features]
+campaign = { dtype = "id" }
+brand = { dtype = "id" }
 
 [views.windows]
 entity = "user"
@@ -48,6 +89,8 @@ lag = "20m"
 [views.windows.features]
 seen = { impressions = "3h" }
 rate = { ctr = "all", prior_impressions = 2 }
+fresh = { clicks = "decayed", half_life = "45m" }
+fresh_rate = { ctr = "decayed", half_life = "5h", prior_impressions = 2 }
 
 [views.campaign]
 entity = "ad"
@@ -56,6 +99,18 @@ step = "1h"
 by = "timeless.campaign"
 [views.campaign.features]
 hits = { clicks = "all" }
+
+[views.taste]
+entity = "user"
+ttl = "4h"
+step = "1h"
+by = "profile.city"
+across = "timeless.price"
+width = 5
+[views.taste.features]
+seen = { impressions = "6h" }
+rate = { ctr = "all", prior_impressions = 3 }
+plain_rate = { ctr = "decayed", half_life = "2h" }
 
 [views.query]
 entity = "user"
@@ -67,6 +122,11 @@ sql = '''
 '''
 [views.query.features]
 n = {}
+
+[pairs.taste_of_price]
+op = "lookup"
+left = "taste.rate"
+right = "timeless.price"
 """
 )
 
@@ -85,8 +145,25 @@ def write_users(folder: Path) -> None:
     )
 
 
+def write_dated_ads(folder: Path) -> None:
+    """a0 moves to a new campaign in the middle of a step; a2 has no campaign, a3 no brand either, others no row."""
+    parquet(
+        folder / "dated_ads.parquet",
+        {
+            "id": ["a0", "a0", "a1", "a2", "a3"],
+            "since": [0, MOVED_MS, 0, 0, 0],
+            "campaign": ["c0", "c9", "c0", None, None],
+            "brand": ["b0", "b0", "b0", "b0", None],
+        },
+    )
+
+
 def every_kind_log(folder: Path, seed: int = 3) -> Log:
     """300 impressions with late clicks and shared milliseconds; a table as Parquet, one as CSV."""
     write_users(folder)
-    (folder / "ads.csv").write_text("id,campaign,price\na0,c0,1.5\na1,c0,\na2,c1,3\na3,,4\n", encoding="utf-8")
+    (folder / "ads.csv").write_text(
+        "id,campaign,price,title\na0,c0,1.5,Red shoes\na1,c0,,\na2,c1,3,2 for 1\na3,,4,red SHOES for men\n",
+        encoding="utf-8",
+    )
+    write_dated_ads(folder)
     return shop_log(folder, EVERY_KIND, random_columns(seed, 300))

@@ -5,6 +5,7 @@ Categorical columns are factorised first, so that a value is hashed once per bat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from feature_store.errors import LogError
 from feature_store.ids import MISSING_ID, hash_ids
+from feature_store.ngrams import ngram_vectors
 
 Table = Any
 """A `pyarrow.Table` or `pyarrow.RecordBatch`."""
@@ -63,6 +65,12 @@ def hashes(table: Table, name: str, seed: int) -> npt.NDArray[np.uint32]:
     """(n,) uint32 hashes of a categorical column; null is 0."""
     codes, values = factorised(table, name)
     return np.append(hash_ids(values, seed), np.uint32(MISSING_ID))[codes]  # code -1 picks the last
+
+
+def text_vectors(table: Table, name: str, sizes: Sequence[int], width: int, seed: int) -> npt.NDArray[np.float32]:
+    """(n, width) float32: the hashed n-grams of a text column; null is NaN."""
+    codes, values = factorised(table, name)
+    return ngram_vectors([*values, None], sizes, width, seed)[codes]  # code -1 picks the last
 
 
 def factorised(table: Table, name: str) -> tuple[npt.NDArray[np.int32], list[Any]]:

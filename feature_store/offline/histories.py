@@ -66,10 +66,14 @@ def source_mark(view: FeatureView, project: Project, log: Log | None) -> str:
         status = path.stat()
         return f"{path.name} {status.st_size} {status.st_mtime_ns}"
     mark = "no log" if log is None else f"{log.n} {log.clicks} {log.first_ms} {log.last_ms}"
-    if isinstance(view.source, WindowSource) and view.source.by is not None:
-        group_view = project.schema.view(view.source.by.partition(".")[0])
-        assert group_view is not None  # the definition was checked
-        mark += f" {source_mark(group_view, project, log)}"
+    attributes = (view.source.by, view.source.across) if isinstance(view.source, WindowSource) else ()
+    for attribute in attributes:
+        if isinstance(attribute, str):
+            attribute_view = project.schema.view(attribute.partition(".")[0])
+            assert attribute_view is not None  # the definition was checked
+            mark += f" {source_mark(attribute_view, project, log)}"
+    for level in project.schema.levels_above(view):
+        mark += f" {source_mark(level, project, log)}"
     return mark
 
 
@@ -85,7 +89,7 @@ def _from_table(
     else:
         unit = "line"
         types = {
-            column: _text_type(feature.dtype) for feature, column in zip(view.features, source.columns, strict=True)
+            column: _text_type(feature.read_as) for feature, column in zip(view.features, source.columns, strict=True)
         }
         types[file.key] = "VARCHAR"
         if file.event_time is not None:
@@ -101,8 +105,8 @@ def _from_table(
     values = []
     for i, (feature, column) in enumerate(zip(view.features, source.columns, strict=True)):
         named_by = f"{project.origin}: {column_key(f'views.{view.name}.features', feature.name, column)}"
-        checks += columns.feature_checks(column, feature.dtype, feature.width, named_by)
-        values.append(f"{columns.feature_value(column, feature.dtype, feature.width)} AS f{i}")
+        checks += columns.feature_checks(column, feature.read_as, feature.width, named_by)
+        values.append(f"{columns.feature_value(column, feature.read_as, feature.width)} AS f{i}")
     rows = judged(f"(SELECT {entity} AS _key, {time} AS _since_ms, * FROM {relation})", checks)
     reject_failed(engine, rows, checks)
     engine.run(
@@ -156,7 +160,7 @@ def _text_type(dtype: str) -> str:
 def _from_log(engine: SqlEngine, name: str, view: FeatureView, source: LogSource, log: Log) -> None:
     columns = Columns(log.path.name, engine.columns(log.sql))
     values = ", ".join(
-        f"{columns.feature_value(column, feature.dtype, feature.width)} AS f{i}"
+        f"{columns.feature_value(column, feature.read_as, feature.width)} AS f{i}"
         for i, (feature, column) in enumerate(zip(view.features, source.columns, strict=True))
     )
     engine.run(
@@ -179,8 +183,8 @@ def _from_sql(engine: SqlEngine, name: str, view: FeatureView, source: SqlSource
     checks = id_checks("_key", "entity_id") + time_checks("_since_ms", "event_time_ms", "event_time_ms")
     values = []
     for i, feature in enumerate(view.features):
-        checks += columns.feature_checks(feature.name, feature.dtype, feature.width, at)
-        values.append(f"{columns.feature_value(feature.name, feature.dtype, feature.width)} AS f{i}")
+        checks += columns.feature_checks(feature.name, feature.read_as, feature.width, at)
+        values.append(f"{columns.feature_value(feature.name, feature.read_as, feature.width)} AS f{i}")
     numbered = (
         f"(SELECT *, row_number() OVER (ORDER BY _since_ms, _key) AS _line "
         f"FROM (SELECT DISTINCT {entity} AS _key, {time} AS _since_ms, * FROM {answered}))"

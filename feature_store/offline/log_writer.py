@@ -163,7 +163,7 @@ def _own_columns(
         reason = f"{log.propensity} is no probability above 0 and at most 1"
         checks.append(Check(f"{propensity} IS NOT NULL AND NOT {usable}", reason, f"CAST({propensity} AS VARCHAR)"))
     for path, column, feature in _features_read(project):
-        checks += columns.feature_checks(column, feature.dtype, feature.width, f"{origin}: {path}")
+        checks += columns.feature_checks(column, feature.read_as, feature.width, f"{origin}: {path}")
     return ", ".join(select), checks
 
 

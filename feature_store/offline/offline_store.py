@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
+from msgspec import UNSET
 
 from feature_store.errors import LogError
 from feature_store.ids import MISSING_ID, hash_id
 from feature_store.offline import arrow
 from feature_store.offline.engine import Engine, EngineName, SqlEngine, text
 from feature_store.offline.histories import SINCE_EVER, make_history
+from feature_store.offline.levels import Answered, with_levels_above
 from feature_store.offline.log import Log
 from feature_store.offline.rejects import Rejects, take_rejects
 from feature_store.offline.windows import seen_ms, window_rows
@@ -207,7 +209,7 @@ class OfflineStore:
         found[q] = True
         return Rows(floats=floats[picked], ids=ids[picked], event_time_ms=times, found=found)
 
-    def _answered(self, view: FeatureView, questions: str) -> _Answered:
+    def _answered(self, view: FeatureView, questions: str) -> Answered:
         """Answer every question (q, entity, time_ms) of a table; questions without an answer are left out.
 
         The answers are a table (q, i, event_time_ms): row i of the history, and since when it holds.
@@ -216,16 +218,19 @@ class OfflineStore:
         if isinstance(view.source, WindowSource):
             history = f"{answers}_rows"
             if answers in self._made:
-                return _Answered(history, answers)
-            keyed = self._keyed(view, view.source, questions)
-            rows = window_rows(view.source, events=self._keyed(view, view.source, self._impressions(view)), asked=keyed)
+                return Answered(history, answers)
+            keyed = self._asked(view, view.source, questions)
+            events = self._events(view, view.source)
+            rows = window_rows(view.source, width=view.features[0].width, events=events, asked=keyed)
             self._engine.run(
                 f"CREATE OR REPLACE TEMP TABLE {history} AS SELECT row_number() OVER () - 1 AS i, * FROM ({rows})"
             )
+            if self._project.schema.levels_above(view):
+                keyed = f"(SELECT q, row_key AS key, time_ms, seen_ms FROM {keyed})"
         else:
             history = self._history(view)
             if answers in self._made:
-                return _Answered(history, answers)
+                return Answered(history, answers)
             keyed = f"(SELECT q, entity AS key, time_ms, time_ms AS seen_ms FROM {questions})"
         self._engine.run(f"""
             CREATE OR REPLACE TEMP TABLE {answers} AS
@@ -235,7 +240,7 @@ class OfflineStore:
         """)
         if questions in (_IMPRESSIONS["user"], _IMPRESSIONS["ad"]):
             self._made.add(answers)
-        return _Answered(history, answers)
+        return Answered(history, answers)
 
     def _keyed(self, view: FeatureView, source: WindowSource, questions: str) -> str:
         """Questions about a windowed view with the key it counts by: the entity, or its group at that time."""
@@ -248,6 +253,31 @@ class OfflineStore:
             f"(SELECT asked.*, CAST(h.{column} AS VARCHAR) AS key, {seen} FROM {questions} asked "
             f"JOIN {groups.answers} USING (q) JOIN {groups.history} h USING (i))"
         )
+
+    def _events(self, view: FeatureView, source: WindowSource) -> str:
+        """The impressions that a windowed view counts, with key, and with part where it counts across an attribute."""
+        keyed = self._keyed(view, source, self._impressions(view))
+        if not isinstance(source.across, str):
+            return keyed
+        ad_view, column = self._group(source.across)
+        ads = self._answered(ad_view, self._impressions(ad_view))
+        default = ad_view.features[int(column[1:])].default
+        index = f"h.{column}" if default is None else f"coalesce(h.{column}, {default})"
+        return (
+            f"(SELECT *, CAST(number AS BIGINT) AS part FROM (SELECT keyed.*, {index} AS number FROM {keyed} keyed "
+            f"LEFT JOIN {ads.answers} a ON a.q = keyed.q LEFT JOIN {ads.history} h ON h.i = a.i) "
+            f"WHERE number = floor(number) AND number BETWEEN 0 AND {view.features[0].width - 1})"
+        )
+
+    def _asked(self, view: FeatureView, source: WindowSource, questions: str) -> str:
+        """Questions as `window_rows` wants them: with key, and with the rates of the levels above."""
+        keyed, schema = self._keyed(view, source, questions), self._project.schema
+        levels = {level.name: self._answered(level, questions) for level in schema.levels_above(view)}
+        if not levels:
+            return keyed
+        table = f"{view.name}_levels_at_{questions}"
+        self._engine.run(f"CREATE OR REPLACE TEMP TABLE {table} AS {with_levels_above(keyed, source, schema, levels)}")
+        return table
 
     def _group(self, by: str) -> tuple[FeatureView, str]:
         """The view whose attribute groups entities, and the attribute's column in that view's history."""
@@ -313,13 +343,6 @@ def _spark(files: Engine, time_zone: str, folder: Path) -> SqlEngine:
 _IMPRESSIONS: dict[EntityName, str] = {"user": "impressions_of_users", "ad": "impressions_of_ads"}
 
 
-class _Answered(NamedTuple):
-    """Names of two tables: the history of a view, and the answers (q, i, event_time_ms) that point into it."""
-
-    history: str
-    answers: str
-
-
 def _refuse_leak(view: FeatureView, answers: arrow.Table) -> None:
     """Raises LogError where one of the answers (q, event_time_ms, late) is later than its question."""
     if (late := arrow.bools(answers, "late")).any():
@@ -341,7 +364,10 @@ def _decoded(batch: arrow.Table, view: FeatureView) -> tuple[Floats, Ids]:
                 hashed[hashed == MISSING_ID] = hash_id(feature.default, view.hash_seed)
             ids.append(hashed.reshape(-1, 1))
         else:
-            numbers = arrow.numbers(batch, f"f{i}", feature.width)
+            if feature.ngrams is UNSET:
+                numbers = arrow.numbers(batch, f"f{i}", feature.width)
+            else:
+                numbers = arrow.text_vectors(batch, f"f{i}", feature.ngrams, feature.width, view.hash_seed)
             if feature.default is not None:
                 numbers = np.where(np.isnan(numbers), np.float32(feature.default), numbers)
             floats.append(numbers)

@@ -5,7 +5,8 @@ of the request: a store that was materialized an hour ago serves an hour-old row
 below. What remains is skew: another value for the same entity and the same as-of.
 
 - Counts, attributes, hashes, context and pairs must be equal bit by bit (NaN equals NaN).
-- Rates and what SQL computes may differ by one step of float32 (1 ulp): a division may be rounded either way.
+- Rates, decayed counts and what SQL computes may differ by one step of float32 (1 ulp): a division or a sum of
+  fractions may be rounded either way.
 - A row that was missing must hold the view's defaults. A row whose as-of the offline history does not know counts as
   differing: it was made from other data.
 - Pairs are made again from the *served* columns, so that a wrong column is named once and not again in its products.
@@ -27,7 +28,6 @@ EXACT, ROUNDED = 0, 1
 """Steps of float32 that a column may be away."""
 NOT_A_NUMBER = 2**32
 """Steps between a number and NaN: more than between any two numbers."""
-_COUNTS = ("impressions", "clicks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def allowed_ulps(view: FeatureView) -> list[int]:
     if isinstance(view.source, WindowSource):
         measures = dict(zip(view.features, view.source.measures, strict=True))
         return [
-            EXACT if measures[feature].measure in _COUNTS else ROUNDED
+            EXACT if measures[feature].counts_whole else ROUNDED
             for feature in view.features
             if feature.dtype == "float32"
             for _ in range(feature.width)

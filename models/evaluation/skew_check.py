@@ -156,7 +156,7 @@ def _offline(store: OfflineStore, project: Project, served: ServedVectors, numbe
     as_of_ms = served.as_of_ms[:, number]
     there = as_of_ms != 0
     entity_ids = served.entity_ids[view.entity]
-    then = _ask(store, view, entity_ids, _question_times(served, number))
+    then = _ask(store, view, entity_ids, _question_times(project, served, number))
     now = _ask(store, view, entity_ids, served.time_ms)
     unknown = there & (then.event_time_ms != as_of_ms)
     is_dated = not isinstance(view.source, TableSource) or project.tables[view.name].event_time is not None
@@ -182,7 +182,7 @@ def _offline(store: OfflineStore, project: Project, served: ServedVectors, numbe
     return rows, unknown, ages
 
 
-def _question_times(served: ServedVectors, number: int) -> Times:
+def _question_times(project: Project, served: ServedVectors, number: int) -> Times:
     """(n,) a time at which whoever asked was answered by the row that was served."""
     views = served.encoder.inputs.views
     view, as_of_ms = views[number], served.as_of_ms[:, number]
@@ -190,11 +190,16 @@ def _question_times(served: ServedVectors, number: int) -> Times:
         return as_of_ms
     first_ms = as_of_ms + view.source.lag_ms
     names = [other.name for other in views]
-    by = view.source.by
-    if by is None or (group_view := by.partition(".")[0]) not in names:
+    groups = {
+        at.source.by.partition(".")[0]
+        for at in (view, *project.schema.levels_above(view))
+        if isinstance(at.source, WindowSource) and at.source.by is not None
+    }
+    grouped_ms = [served.as_of_ms[:, names.index(group)] for group in groups if group in names]
+    if not grouped_ms:
         return first_ms
-    grouped_ms = served.as_of_ms[:, names.index(group_view)]
-    return np.clip(grouped_ms, first_ms, first_ms + view.source.step_ms - 1)
+    newest_ms: Times = np.max(grouped_ms, axis=0)
+    return np.clip(newest_ms, first_ms, first_ms + view.source.step_ms - 1)
 
 
 def _ask(store: OfflineStore, view: FeatureView, entity_ids: Sequence[str], time_ms: Times) -> Rows:

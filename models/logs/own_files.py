@@ -61,7 +61,7 @@ def _text_types(project: Project) -> tuple[dict[str, str], set[str]]:
     for view in project.schema.views:
         if isinstance(view.source, LogSource):
             for feature, column in zip(view.features, view.source.columns, strict=True):
-                types[column] = "VARCHAR" if feature.dtype == "id" else "DOUBLE"
+                types[column] = "VARCHAR" if feature.read_as == "id" else "DOUBLE"
         elif isinstance(view.source, SqlSource):
             sniffed |= set(columns_read(view.source.sql))
     for time in (log.time, log.click_time):

@@ -52,7 +52,18 @@ step = "10m"
 lag = "3m"
 [views.user_clicks.features]
 clicks_1h = { clicks = "1h" }
+clicks_decayed = { clicks = "decayed", half_life = "25m" }
 ctr = { ctr = "all", prior_impressions = 20 }
+[views.user_taste]
+entity = "user"
+ttl = "7d"
+step = "10m"
+lag = "3m"
+across = "ad_profile.kind"
+width = 3
+[views.user_taste.features]
+seen = { impressions = "6h" }
+ctr = { ctr = "decayed", half_life = "2h", prior_impressions = 5 }
 [views.user_last]
 entity = "user"
 ttl = "7d"
@@ -67,6 +78,8 @@ key = "ad"
 [views.ad_profile.features]
 price = { default = 1.5 }
 campaign = { dtype = "id" }
+kind = {}
+title = { dtype = "float32[4]", ngrams = [1, 2] }
 [views.ad_clicks]
 entity = "ad"
 ttl = "7d"
@@ -81,6 +94,14 @@ step = "20m"
 by = "ad_profile.campaign"
 [views.campaign_clicks.features]
 ctr = { ctr = "all", prior_impressions = 10 }
+ctr_decayed = { ctr = "decayed", half_life = "3h", prior_impressions = 10 }
+[views.ad_smoothed]
+entity = "ad"
+ttl = "7d"
+step = "20m"
+[views.ad_smoothed.features]
+ctr_6h = { ctr = "6h", prior_impressions = 30, towards = "campaign_clicks.ctr" }
+ctr_1h = { ctr = "1h", prior_impressions = 30, towards = "campaign_clicks.ctr_decayed" }
 [views.ad_first]
 entity = "ad"
 ttl = "7d"
@@ -97,6 +118,10 @@ dtype = "id"
 op = "product"
 left = "context.hour"
 right = "ad_profile.price"
+[pairs.taste]
+op = "lookup"
+left = "user_taste.ctr"
+right = "ad_profile.kind"
 [pairs.place_campaign]
 op = "cross_hash"
 left = "user_last.place"
@@ -145,7 +170,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     price = pa.array(random.normal(5, 1, N_ADS), mask=np.arange(N_ADS) == 4)
     parquet(
         folder / "ads.parquet",
-        {"ad": [f"a{i}" for i in range(N_ADS)], "price": price, "campaign": [f"c{i % 4}" for i in range(N_ADS)]},
+        {
+            "ad": [f"a{i}" for i in range(N_ADS)],
+            "price": price,
+            "campaign": [f"c{i % 4}" for i in range(N_ADS)],
+            "kind": [i % 4 for i in range(N_ADS)],
+            "title": [f"{('Red', 'blue')[i % 2]} shoes, size {i}" for i in range(N_ADS)],
+        },
     )
     features = folder / "features.toml"
     features.write_text(FEATURES)

@@ -48,6 +48,18 @@ by = "ad_profile.campaign"
 seen = { impressions = "7d" }
 rate = { ctr = "all", prior_impressions = 20, default = 0.01 }
 """
+CAMPAIGN = WINDOWS.replace("views.clicks", "views.campaign")
+ACROSS = """
+[views.taste]
+entity = "user"
+ttl = "2d"
+step = "1h"
+across = "ad_profile.price"
+width = 4
+[views.taste.features]
+rate = { ctr = "all", prior_impressions = 20 }
+"""
+TOWARDS = WINDOWS.replace("prior_impressions = 20", 'prior_impressions = 20, towards = "campaign.rate"')
 
 
 def complaint(text: str) -> str:
@@ -90,6 +102,17 @@ def test_a_step_makes_a_window_view() -> None:
         ),
     )
     assert view.features[1].default == 0.01
+
+
+def test_a_decayed_count_has_a_half_life_instead_of_a_window() -> None:
+    """It never forgets at once, so it has no length."""
+    text = WINDOWS.replace('"7d" }', '"decayed", half_life = "36h" }')
+
+    view = parse_project(HEAD + AD_PROFILE + text, origin="features.toml").schema.view("clicks")
+
+    assert view is not None
+    assert isinstance(view.source, WindowSource)
+    assert view.source.measures[0] == WindowMeasure(measure="impressions", half_life_ms=36 * 3_600_000)
 
 
 def test_layout_and_comments_of_sql_do_not_change_the_fingerprint() -> None:
@@ -157,6 +180,78 @@ def test_an_id_default_is_its_canonical_text() -> None:
         (
             AD_PROFILE + WINDOWS.replace('"7d" }', '"7d", prior_impressions = 3 }'),
             "prior_impressions: smooths a ctr; impressions are counted as they are",
+        ),
+        (ACROSS, 'views.taste.across: there is no "ad_profile.price" to read; known are none'),
+        (
+            AD_PROFILE + ACROSS.replace("ad_profile.price", "ad_profile.campaign"),
+            'taste.across: there is no "ad_profile.campaign" to read; known are ad_profile.price',
+        ),
+        (AD_PROFILE + ACROSS.replace('"user"', '"ad"'), "taste.across: splits what users did by an attribute of ads"),
+        (AD_PROFILE + ACROSS.replace("width = 4", ""), "taste.width: is missing; give for example width = 12"),
+        (AD_PROFILE + ACROSS.replace("width = 4", "width = 1"), "taste.width: must be 2 to 256"),
+        (AD_PROFILE + WINDOWS.replace("lag =", "width = 3\nlag ="), "clicks.width: says how many numbers across has"),
+        (
+            AD_PROFILE + ACROSS.replace("prior_impressions = 20", 'prior_impressions = 20, towards = "a.b"'),
+            "rate.towards: is for one rate; a view across has a vector of them",
+        ),
+        (AD_PROFILE.replace("from =", "width = 3\nfrom ="), 'width: means nothing in a view made by "from"'),
+        (
+            AD_PROFILE + "title = { ngrams = [1, 2] }",
+            "title.dtype: n-grams are hashed into a vector, for example dtype",
+        ),
+        (
+            AD_PROFILE + 'title = { dtype = "float32[8]", ngrams = [0] }',
+            "title.ngrams: expected different numbers of words from 1 to 5, got [0]",
+        ),
+        (
+            AD_PROFILE + 'title = { dtype = "float32[8]", ngrams = [2, 2] }',
+            "title.ngrams: expected different numbers of words from 1 to 5, got [2, 2]",
+        ),
+        (
+            AD_PROFILE + 'title = { dtype = "float32[8]", ngrams = ["a"] }',
+            "title.ngrams: expected a list of whole numbers such as [1, 2], got ['a']",
+        ),
+        ("[context.c]\nngrams = [1]", "context.c.ngrams: unknown key"),
+        (AD_PROFILE + WINDOWS.replace("7d", "decayed"), 'half_life: is missing; give for example half_life = "24h"'),
+        (
+            AD_PROFILE + WINDOWS.replace('"7d" }', '"decayed", half_life = "30m" }'),
+            "seen.half_life: is shorter than the view's step of 1h, got 30m",
+        ),
+        (
+            AD_PROFILE + WINDOWS.replace('"7d" }', '"7d", half_life = "2h" }'),
+            'seen.half_life: is of decayed counts: impressions = "decayed"',
+        ),
+        (
+            AD_PROFILE + TOWARDS,
+            'rate.towards: there is no "campaign.rate" to pull towards; known rates of groups of ads are clicks.rate',
+        ),
+        (
+            AD_PROFILE + CAMPAIGN + TOWARDS.replace("campaign.rate", "campaign.seen"),
+            'there is no "campaign.seen" to pull',
+        ),
+        (
+            AD_PROFILE + CAMPAIGN.replace('by = "ad_profile.campaign"', "") + TOWARDS,
+            'there is no "campaign.rate" to pull',
+        ),
+        (AD_PROFILE + CAMPAIGN.replace('"1h"', '"2h"') + TOWARDS, 'the step of view "campaign" is 2h, here it is 1h'),
+        (AD_PROFILE + CAMPAIGN.replace('"10m"', '"5m"') + TOWARDS, 'the lag of view "campaign" is 5m, here it is 10m'),
+        (
+            AD_PROFILE + TOWARDS.replace("campaign.rate", "clicks.rate"),
+            '"clicks.rate" is itself pulled towards view "clicks"',
+        ),
+        (
+            AD_PROFILE
+            + TOWARDS
+            + TOWARDS.replace("views.clicks", "views.campaign").replace("campaign.rate", "clicks.rate"),
+            'campaign.features.rate.towards: "clicks.rate" is itself pulled towards view "campaign"',
+        ),
+        (
+            AD_PROFILE + CAMPAIGN + TOWARDS.replace("prior_impressions = 20, ", ""),
+            "rate.towards: pulls by prior_impressions, which must be above 0",
+        ),
+        (
+            AD_PROFILE + CAMPAIGN + WINDOWS.replace('"7d" }', '"7d", towards = "campaign.rate" }'),
+            "seen.towards: smooths a ctr; impressions are counted as they are",
         ),
         (
             AD_PROFILE + '[pairs.p]\nop = "cross_hash"\nleft = "user.segment"\nright = "ad_profile.campaign"',

@@ -32,6 +32,19 @@ def test_the_fingerprint_never_changes() -> None:
     assert VIEW.fingerprint == "3d4636740d94b577e2e468ca5035622d434db334c295405cdb5451a52f9c978d"
 
 
+def test_the_fingerprint_of_windows_never_changes() -> None:
+    """What later versions can say of a window must not rename what earlier ones stored."""
+    measures = (
+        WindowMeasure(measure="impressions", window_ms=604_800_000),
+        WindowMeasure(measure="ctr", prior_impressions=20.0),
+    )
+    source = WindowSource(step_ms=3_600_000, lag_ms=600_000, by="ad_profile.campaign", measures=measures)
+    features = (Feature(name="seen"), Feature(name="rate", default=0.01))
+    view = msgspec.structs.replace(VIEW, name="ad_clicks", features=features, source=source)
+
+    assert view.fingerprint == "4e104616fb2043087449d7afb398597c2e3f908df469283c0075dcda2f4a3667"
+
+
 @pytest.mark.parametrize(
     "changed",
     [
@@ -41,6 +54,8 @@ def test_the_fingerprint_never_changes() -> None:
         {"features": VIEW.features[::-1]},
         {"features": (*VIEW.features[:3], Feature(name="tags", dtype="id", width=3))},
         {"features": (Feature(name="price", default=0.25), *VIEW.features[1:])},
+        {"features": (*VIEW.features[:2], Feature(name="embedding", width=3, ngrams=(1,)), VIEW.features[3])},
+        {"features": (*VIEW.features[:2], Feature(name="embedding", width=3, ngrams=(1, 2)), VIEW.features[3])},
         {"source": TableSource(columns=("price_usd", "category", "emb", "tags"))},
         {"source": SqlSource(sql="SELECT 1")},
     ],
@@ -73,6 +88,29 @@ def test_the_group_of_a_window_is_part_of_its_meaning() -> None:
     views = [msgspec.structs.replace(VIEW, source=source) for source in (alone, grouped)]
 
     assert views[0].fingerprint != views[1].fingerprint
+
+
+def test_what_counts_are_split_across_is_part_of_their_meaning() -> None:
+    """Number 3 of a vector by category is not number 3 of a vector by price class."""
+    measures = (WindowMeasure(measure="clicks"),)
+    sources = [
+        WindowSource(step_ms=1, lag_ms=0, measures=measures, across=across)
+        for across in (msgspec.UNSET, "ads.category", "ads.price_class")
+    ]
+
+    assert len({msgspec.structs.replace(VIEW, source=source).fingerprint for source in sources}) == 3
+
+
+def test_the_half_life_is_part_of_the_meaning() -> None:
+    """A count that forgets within an hour is not one that forgets within a day, nor one that never does."""
+    sources = [
+        WindowSource(step_ms=1, lag_ms=0, measures=(WindowMeasure(measure="clicks", half_life_ms=half_life),))
+        for half_life in (msgspec.UNSET, 3_600_000, 86_400_000)
+    ]
+
+    fingerprints = {msgspec.structs.replace(VIEW, source=source).fingerprint for source in sources}
+
+    assert len(fingerprints) == 3
 
 
 def test_columns_follow_the_order_of_features_by_kind() -> None:

@@ -12,8 +12,8 @@ from feature_store.errors import LogError, SchemaError
 from feature_store.ids import hash_id
 from feature_store.offline.log import Log
 from feature_store.offline.offline_store import OfflineStore
-from tests.every_kind import DATED, every_kind_log, write_users
-from tests.logs import HOUR_MS, parquet, shop_log
+from tests.every_kind import DATED, EVERY_KIND, every_kind_log, write_users
+from tests.logs import HOUR_MS, parquet, shop_log, shop_project
 
 
 def one_a_hour(folder: Path, views: str, user: str, hours: list[int]) -> Log:
@@ -75,7 +75,7 @@ def test_a_table_without_times_holds_since_ever(tmp_path: Path) -> None:
     assert rows.event_time_ms.tolist() == [HOUR_MS, 100 * HOUR_MS]
 
 
-@pytest.mark.parametrize("view_name", ["profile", "timeless", "seen_place", "windows", "campaign", "query"])
+@pytest.mark.parametrize("view_name", [view.name for view in shop_project(EVERY_KIND, Path()).schema.views])
 def test_what_is_materialized_at_a_time_is_what_an_impression_at_that_time_was_joined_with(
     tmp_path: Path, view_name: str
 ) -> None:
@@ -206,7 +206,7 @@ def test_a_table_that_is_not_there_is_named_with_the_places_searched(tmp_path: P
         store.at_impressions(log.project.schema.views[0])
 
 
-@pytest.mark.parametrize("view_name", ["profile", "timeless", "seen_place", "windows", "campaign", "query"])
+@pytest.mark.parametrize("view_name", [view.name for view in shop_project(EVERY_KIND, Path()).schema.views])
 def test_questions_of_ones_own_are_answered_as_impressions_are(tmp_path: Path, view_name: str) -> None:
     """The check of served vectors asks about anybody at any time; the rows of training are the measure."""
     log = every_kind_log(tmp_path, seed=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -170,3 +171,66 @@ def test_the_rate_of_everybody_is_of_the_same_moment() -> None:
     assert source.as_of_ms(31 * MINUTE_MS) == 30 * MINUTE_MS
     assert source.as_of_ms(30 * MINUTE_MS) == 20 * MINUTE_MS
     assert source.as_of_ms(0) == -10 * MINUTE_MS
+
+
+DECAYED = """
+[views.counts]
+entity = "ad"
+ttl = "2000d"
+step = "{step}"
+lag = "10m"
+[views.counts.features]
+seen = {{ impressions = "decayed", half_life = "{half_life}" }}
+hits = {{ clicks = "decayed", half_life = "{half_life}" }}
+rate = {{ ctr = "decayed", half_life = "{half_life}", prior_impressions = 3 }}
+plain_rate = {{ ctr = "decayed", half_life = "{half_life}" }}
+"""
+
+
+def decayed_by_hand(events: Events, source: WindowSource, at: int) -> list[float] | None:
+    """Impressions, clicks and both rates, each event weighed on its own by the age of the step it happened in."""
+    half_life_ms, as_of_ms, key = source.measures[0].half_life_ms, source.as_of_ms(events.times[at]), events.keys[at]
+    assert isinstance(half_life_ms, int)
+
+    def decayed(moments: Sequence[int | None]) -> float:
+        ages = [
+            as_of_ms - moment // source.step_ms * source.step_ms
+            for moment, other in zip(moments, events.keys, strict=True)
+            if other == key and moment is not None and moment < as_of_ms
+        ]
+        return math.fsum(2.0 ** (-age / half_life_ms) for age in ages if age <= 64 * half_life_ms)
+
+    def before(moments: Sequence[int | None], wanted: str | None = None) -> int:
+        pairs = zip(moments, events.keys, strict=True)
+        return sum(moment is not None and moment < as_of_ms and wanted in (None, other) for moment, other in pairs)
+
+    if not before(events.times, key):
+        return None
+    seen, hits = decayed(events.times), decayed(events.arrivals)
+    everyone = before(events.arrivals) / before(events.times)
+    return [seen, hits, (hits + 3 * everyone) / (seen + 3), hits / seen if seen else math.nan]
+
+
+@pytest.mark.parametrize(
+    ("step", "half_life", "days"),
+    [("1h", "1h", 400), ("1h", "7h", 1), ("30m", "45m", 30), ("1h", "24h", 3_000), ("7m", "1w", 20)],
+    ids=["many thousand half-lives", "few", "no whole steps", "three thousand days", "an odd step"],
+)
+def test_decayed_counts_are_the_weighed_sum_of_what_had_arrived(
+    tmp_path: Path, step: str, half_life: str, days: int
+) -> None:
+    """However long the log is in half-lives: no weight may overflow, and none may be lost at the edge of a block."""
+    columns = random_columns(days, 300, n_ads=3, hours=24 * days)
+    log = shop_log(tmp_path, DECAYED.format(step=step, half_life=half_life), columns)
+    view = log.project.schema.views[0]
+    assert isinstance(view.source, WindowSource)
+
+    with OfflineStore(log.project, log, tmp_path) as store:
+        rows = store.at_impressions(view)
+
+    events = events_of(log)
+    for at in range(0, log.n, 3):
+        expected = decayed_by_hand(events, view.source, at)
+        assert rows.found[at] == (expected is not None)
+        if expected is not None:
+            np.testing.assert_array_max_ulp(rows.floats[at], np.array(expected, dtype=np.float32), maxulp=1)
