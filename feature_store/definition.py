@@ -121,7 +121,7 @@ def _time_zone(head: TomlTable) -> str:
 
 
 def _log_names(table: TomlTable) -> LogNames:
-    table.expect(("user_id", "ad_id", "time", "clicked", "click_time", "position"))
+    table.expect(("user_id", "ad_id", "time", "clicked", "click_time", "position", "propensity"))
     names = LogNames(
         user_id=table.optional_text("user_id"),
         ad_id=table.optional_text("ad_id"),
@@ -129,6 +129,7 @@ def _log_names(table: TomlTable) -> LogNames:
         clicked=_clicked(table),
         click_time=read_time_column(table, "click_time"),
         position=table.optional_text("position"),
+        propensity=table.optional_text("propensity"),
     )
     _refuse_shared_columns(names, table)
     return names
@@ -143,6 +144,7 @@ def _refuse_shared_columns(names: LogNames, table: TomlTable) -> None:
         "time": names.time.column if names.time else None,
         "click_time": names.click_time.column if names.click_time else None,
         "position": names.position,
+        "propensity": names.propensity,
     }
     for key, column in columns.items():
         if column is None or (key == "click_time" and names.clicked.sql is not None):

@@ -195,6 +195,8 @@ def refuse_label(column: str, log: LogNames, table: TomlTable) -> None:
         raise table.error("column", f'reads "{column}", the time of the click: a leak')
     if column == log.position:
         raise table.error("column", f'reads "{column}", the position, which is unknown until the ranking is done')
+    if column == log.propensity:
+        raise table.error("column", f'reads "{column}", the propensity, which tells of the policy and not of the ad')
 
 
 def check_name(name: str, table: TomlTable, reserved: frozenset[str]) -> None:

@@ -237,13 +237,15 @@ def _show_log(engine: SqlEngine, log: Log, until_ms: int | None) -> None:
     """The table `log` that SQL views read: as it was at a time, or all of it.
 
     The log's own columns keep their names, but the label's raw columns are left out: the canonical ones know when a
-    click arrived.
+    click arrived. The propensity is left out, too.
     """
     names = log.project.log
     own = {"user_id", "ad_id", "time_ms", "clicked", "click_time_ms", "position"}
     hidden = own | {name.lower() for name in names.clicked.reads}
     if names.click_time is not None:
         hidden.add(names.click_time.column.lower())
+    if names.propensity is not None:
+        hidden.add(names.propensity.lower())  # it tells of the policy that chose, which serving is about to be
     raw = [quoted(name) for name in engine.columns(log.sql) if not name.startswith("_") and name.lower() not in hidden]
     known = "_clicked" if until_ms is None else f"(_clicked AND _click_time_ms < {until_ms})"
     select = [

@@ -8,6 +8,7 @@
     _clicked       bool    within the label's window
     _click_time_ms int64   arrival of the click; null where there is none
     _position      int16   null where unknown
+    _propensity    float64 in (0, 1], with which the logging policy showed the ad there; null where unknown
     …              then the log's own columns, unchanged
 
 `log_writer.py` makes it. Reading it costs no check: whatever is in here has passed them.
@@ -29,7 +30,17 @@ from feature_store.offline.engine import Engine, quoted, text
 from feature_store.offline.rejects import Rejects
 from feature_store.project import Project
 
-OWN_COLUMNS = ("_row", "_line", "_time_ms", "_user_id", "_ad_id", "_clicked", "_click_time_ms", "_position")
+OWN_COLUMNS = (
+    "_row",
+    "_line",
+    "_time_ms",
+    "_user_id",
+    "_ad_id",
+    "_clicked",
+    "_click_time_ms",
+    "_position",
+    "_propensity",
+)
 
 
 class Factorised(NamedTuple):

@@ -139,6 +139,16 @@ def _own_columns(
         checks.append(
             Check(f"{position} IS NOT NULL AND coalesce(_position, -1) < 0", f"{log.position} is no position", shown)
         )
+    if log.propensity is None:
+        select.append("CAST(NULL AS DOUBLE) AS _propensity")
+    else:
+        columns.kind(log.propensity, f"{origin}: log.propensity")
+        propensity = quoted(log.propensity)
+        select.append(f"TRY_CAST({propensity} AS DOUBLE) AS _propensity")
+        # NaN stands above every number, and is refused with them.
+        usable = "coalesce(_propensity > 0 AND _propensity <= 1, false)"
+        reason = f"{log.propensity} is no probability above 0 and at most 1"
+        checks.append(Check(f"{propensity} IS NOT NULL AND NOT {usable}", reason, f"CAST({propensity} AS VARCHAR)"))
     for path, column, feature in _features_read(project):
         checks += columns.feature_checks(column, feature.dtype, feature.width, f"{origin}: {path}")
     return ", ".join(select), checks

@@ -43,6 +43,8 @@ class TrainingFrame:
     time_ms: (n,) int64, non-decreasing; the order of the file where the log has no time.
     clicked: (n,) bool, within the label's window.
     position: (n,) int16, -1 where unknown. Not a feature: serving does not know it.
+    propensity: (n,) float64 in (0, 1], NaN where unknown: with which probability the logging policy showed this ad at
+        this place. Never a feature: it tells of the policy that chose.
     line: (n,) int64, line or row of the input, to answer in the order of the input.
     users, ads: who and what, factorised; code -1 everywhere where the log has none.
     user, ad, context: blocks of n rows.
@@ -53,6 +55,7 @@ class TrainingFrame:
     time_ms: npt.NDArray[np.int64]
     clicked: npt.NDArray[np.bool_]
     position: npt.NDArray[np.int16]
+    propensity: npt.NDArray[np.float64]
     line: npt.NDArray[np.int64]
     users: Factorised
     ads: Factorised
@@ -92,6 +95,7 @@ class TrainingFrame:
             time_ms=self.time_ms[rows],
             clicked=self.clicked[rows],
             position=self.position[rows],
+            propensity=self.propensity[rows],
             line=self.line[rows],
             users=Factorised(self.users.codes[rows], self.users.values),
             ads=Factorised(self.ads.codes[rows], self.ads.values),
@@ -127,8 +131,8 @@ def build_frame(log: Log, project: Project | None = None, *, on_progress: Progre
     Encoder(inputs)  # refuses impossible pairs before minutes are spent on joins
     with log.engine() as engine:
         own = engine.table(
-            f"SELECT _time_ms, _clicked, coalesce(_position, -1) AS _position, _line, _user_id, _ad_id "
-            f"FROM {log.sql} ORDER BY _row"
+            f"SELECT _time_ms, _clicked, coalesce(_position, -1) AS _position, "
+            f"coalesce(_propensity, 'nan'::DOUBLE) AS _propensity, _line, _user_id, _ad_id FROM {log.sql} ORDER BY _row"
         )
     time_ms = arrow.int64s(own, "_time_ms")
     with OfflineStore(project, log, log.path.parent) as store:
@@ -146,6 +150,7 @@ def build_frame(log: Log, project: Project | None = None, *, on_progress: Progre
         time_ms=time_ms,
         clicked=arrow.bools(own, "_clicked"),
         position=arrow.int64s(own, "_position").astype(np.int16),
+        propensity=arrow.float64s(own, "_propensity"),
         line=arrow.int64s(own, "_line"),
         users=Factorised(*arrow.factorised(own, "_user_id")),
         ads=Factorised(*arrow.factorised(own, "_ad_id")),

@@ -53,7 +53,9 @@ def _text_types(project: Project) -> tuple[dict[str, str], set[str]]:
     """
     log = project.log
     sniffed = set() if log.clicked.sql is None else set(log.clicked.reads)
-    types = {name: "VARCHAR" for name in (log.user_id, log.ad_id, log.position, log.clicked.column) if name}
+    types = {
+        name: "VARCHAR" for name in (log.user_id, log.ad_id, log.position, log.propensity, log.clicked.column) if name
+    }
     for context in project.schema.context:
         types[context.column or context.name] = "VARCHAR" if context.dtype == "id" else "DOUBLE"
     for view in project.schema.views:

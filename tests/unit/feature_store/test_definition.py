@@ -25,6 +25,7 @@ ad_id = "ad_id"
 time = { column = "ts", unit = "s" }
 clicked = { sql = "rating = 5" }
 position = "slot"
+propensity = "chance"
 """
 AD_PROFILE = """
 [views.ad_profile]
@@ -142,7 +143,7 @@ def test_an_id_default_is_its_canonical_text() -> None:
         (AD_PROFILE.replace("price =", "event_time_ms ="), 'the name "event_time_ms" is reserved'),
         (AD_PROFILE.replace("price =", '"my price" ='), "a name has up to 64 letters, digits and underscores"),
         (AD_PROFILE + AD_PROFILE, "not valid TOML"),
-        (AD_PROFILE + "price = {}\n", "(at line 19"),
+        (AD_PROFILE + "price = {}\n", "(at line 20"),
         (AD_PROFILE + '[views.ad_profile.x]\ny = "z"', "views.ad_profile.x: unknown key"),
         (AD_PROFILE.replace("from =", "by ="), "exactly one of step (windows), sql and from; got none of them"),
         (AD_PROFILE.replace("from =", 'step = "1h"\nfrom ='), "got step and from"),
@@ -176,6 +177,7 @@ def test_an_id_default_is_its_canonical_text() -> None:
         ),
         ("[context.rating]\n", 'context.rating.column: reads "rating", which says whether the impression was clicked'),
         ("[context.slot]\n", 'context.slot.column: reads "slot", the position, which is unknown'),
+        ("[context.chance]\n", 'context.chance.column: reads "chance", the propensity, which tells of the policy'),
         ('[context.c]\ndtype = "float32[3]"', "context.c.dtype: a context value is one number or one category"),
         (
             '[views.v]\nentity="user"\nttl="1d"\nsql="SELECT 1; SELECT 2"\n[views.v.features]\nn={}',

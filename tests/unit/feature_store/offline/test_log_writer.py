@@ -271,6 +271,20 @@ def test_a_column_without_a_single_value_is_missing_in_every_row(tmp_path: Path)
     assert values(log, "price") == [None, None]
 
 
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_propensity_is_a_probability_above_0(tmp_path: Path, as_text: bool) -> None:
+    """A round with propensity 0 cannot have happened, and 1 / propensity is what it will weigh; missing is unknown."""
+    chance = [0.25, 1.0, 1e-9, None, 0.0, -0.1, 1.0001, float("nan"), float("inf")]
+    texts = [None if value is None else str(value) for value in chance]
+    columns: dict[str, object] = {"u": ["x"] * 9, "a": ["a"] * 9, "t": list(range(9)), "c": [0, 1] + [0] * 7}
+
+    log = read(tmp_path, columns | {"chance": texts if as_text else chance}, NAMES + 'propensity = "chance"\n')
+
+    assert values(log, "_propensity") == chance[:4]
+    assert log.rejects.counts == {"chance is no probability above 0 and at most 1": 5}
+    assert [(row.line, row.shown) for row in log.rejects.first[:2]] == [(5, "0.0"), (6, "-0.1")]
+
+
 def test_a_parquet_file_that_names_a_column_twice_is_refused(tmp_path: Path) -> None:
     """One of the two would be read, and nobody would know which."""
     path = tmp_path / "log.parquet"

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 from msgspec.structs import replace
 
-from feature_store.errors import LogError
+from feature_store.definition import parse_project
+from feature_store.errors import LogError, SchemaError
 from feature_store.schema import PairFeature
 from models.encoder import Encoder
 from models.errors import EncodingError
@@ -17,7 +18,7 @@ from models.logs.frame import TrainingFrame, build_frame
 from models.logs.reader import read_log
 from models.logs.simulation_preset import SIM_V1
 from models.logs.simulator import simulate
-from tests.logs import parquet, random_columns, shop_log
+from tests.logs import SHOP, parquet, random_columns, shop_log
 
 VIEWS = """
 [views.profile]
@@ -165,3 +166,31 @@ def test_rows_that_carry_the_time_of_their_impression_are_warned_of(
 def test_views_that_only_know_earlier_clicks_are_not_suspected(tmp_path: Path) -> None:
     """Rows without a time hold since ever, and windows end by themselves before the impression."""
     assert shop_frame(tmp_path).simultaneous == {}
+
+
+def test_a_frame_keeps_propensities_and_no_sql_view_sees_them(tmp_path: Path) -> None:
+    """What shows which policy chose is for judging policies alone."""
+    columns = random_columns(0, 100)
+    chance = np.random.default_rng(0).uniform(0.1, 1.0, size=100)
+    known = parse_project(SHOP + 'propensity = "chance"\n', origin="features.toml", folder=tmp_path)
+    peeking = parse_project(
+        SHOP + 'propensity = "chance"\n[views.peek]\nentity = "ad"\nttl = "9d"\n'
+        'sql = "SELECT ad_id AS entity_id, time_ms AS event_time_ms, min(chance) AS c FROM log GROUP BY ALL"\n'
+        "[views.peek.features]\nc = {}\n",
+        origin="features.toml",
+        folder=tmp_path,
+    )
+    path = parquet(tmp_path / "log.parquet", columns | {"chance": chance, "kind": ["x", "y"] * 50})
+
+    log = read_log(f"parquet:{path}", known, workdir=tmp_path / "work")
+    frame = build_frame(log)
+
+    assert frame.propensity.tolist() == chance[frame.line - 1].tolist()
+    assert frame.part(0.5, 1).propensity.tolist() == frame.propensity[50:].tolist()
+    with pytest.raises(SchemaError, match="chance"):
+        build_frame(log, peeking)
+
+
+def test_without_propensities_a_frame_says_so(tmp_path: Path) -> None:
+    """NaN, as nothing may be weighed by it."""
+    assert np.isnan(build_frame(shop_log(tmp_path, '[context.place]\ndtype = "id"\n')).propensity).all()

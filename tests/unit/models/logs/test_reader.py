@@ -124,11 +124,11 @@ def test_the_open_bandit_dataset_is_read_in_the_format_of_the_wheel(tmp_path: Pa
 
     log = read_log(f"obd:{tmp_path}", workdir=tmp_path / "work")
 
-    columns = log.columns(["_ad_id", "_position", "propensity_score", "policy"])
+    columns = log.columns(["_ad_id", "_position", "_propensity", "policy"])
     assert (log.n, log.clicks) == (6, 1)
     assert set(columns["_ad_id"].values) == {"all:3", "men:3", "women:3"}
     assert columns["_position"].values == [2]
-    assert columns["propensity_score"].values == [0.25]
+    assert columns["_propensity"].values == [0.25]
     assert set(columns["policy"].values) == {"random", "bts"}
     assert build_frame(log).ad.ids.shape == (6, 5)
 
