@@ -23,7 +23,7 @@ from models.plans.jumps import jump_rows
 from models.random_streams import random_stream
 from models.registry.artifact import GOLDEN, GRAPH, Golden
 from models.registry.gate import Gate
-from models.registry.manifest import Calibrator, Challenge, Label, Manifest, Segment, TrainedOn
+from models.registry.manifest import Calibrator, Challenge, ClickDelay, Label, Manifest, Segment, TrainedOn
 from models.registry.registry import Published, Registry
 from models.training import Progress, TrainOutcome
 
@@ -43,6 +43,7 @@ class Provenance:
     reference_position: str
     """The position that `p_click` speaks of."""
     created_ms: int
+    click_delay: ClickDelay | None = None
 
 
 def publish(
@@ -100,6 +101,7 @@ def publish(
         suspicion=outcome.suspicion,
         challenge=challenge,
         importance=outcome.model.importance,
+        click_delay=provenance.click_delay,
     )
     files = {
         GRAPH: graph,

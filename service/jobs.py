@@ -33,7 +33,7 @@ from models.logs.truth import truth_of
 from models.publication import Provenance, publish
 from models.recalibration import publish_recalibrated, recalibrate
 from models.registry.gate import Gate
-from models.registry.manifest import Interval, Label
+from models.registry.manifest import ClickDelay, Interval, Label
 from models.registry.predictor import Predictor
 from models.registry.registry import Published, Registry
 from models.trainers import trainer_named
@@ -85,6 +85,7 @@ def train_and_publish(
         label=Label(label.name, label.window_ms),
         reference_position=REFERENCE_POSITION if np.any(frame.position >= 0) else NO_POSITION,
         created_ms=system_clock(),
+        click_delay=click_delay(frame.log),
     )
     return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress, compared)
 
@@ -109,6 +110,11 @@ def recalibrate_and_publish(
     )
     on_progress("recalibrating", 1.0)
     return published
+
+
+def click_delay(log: Log) -> ClickDelay | None:
+    """What the log knows of its clicks' delays, as a manifest tells it."""
+    return None if log.delays is None else ClickDelay(**log.delays._asdict())
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@
     _ad_id         text    null where the log has no ads
     _clicked       bool    within the label's window
     _click_time_ms int64   arrival of the click; null where there is none
+    _delay_ms      int64   from the impression to its click, also where the click came too late to count; null without
     _position      int16   null where unknown
     _propensity    float64 in (0, 1], with which the logging policy showed the ad there; null where unknown
     …              then the log's own columns, unchanged
@@ -38,9 +39,26 @@ OWN_COLUMNS = (
     "_ad_id",
     "_clicked",
     "_click_time_ms",
+    "_delay_ms",
     "_position",
     "_propensity",
 )
+
+
+class ClickDelays(NamedTuple):
+    """How long clicks took to arrive, measured on all of a log's clicks, also those that came too late to count.
+
+    Clicks that had not arrived when the log was taken are not among them, so the true delays are longer rather than
+    shorter.
+    """
+
+    clicks: int
+    """In time and late ones."""
+    late: int
+    """Arrived after the label's window; their impressions count as not clicked."""
+    median_ms: int
+    p90_ms: int
+    p99_ms: int
 
 
 class Factorised(NamedTuple):
@@ -65,6 +83,8 @@ class Log:
     first_ms: int
     last_ms: int
     rejects: Rejects
+    delays: ClickDelays | None = None
+    """None where the log has no click times, or no clicks."""
 
     @property
     def has_time(self) -> bool:

@@ -16,7 +16,7 @@ from feature_store.errors import LogError, SchemaError
 from feature_store.offline.checks import FAILED, Check, future_check, id_checks, judged, reject_failed, time_checks
 from feature_store.offline.columns import Columns, column_key
 from feature_store.offline.engine import Engine, quoted, text
-from feature_store.offline.log import OWN_COLUMNS, Log
+from feature_store.offline.log import OWN_COLUMNS, ClickDelays, Log
 from feature_store.offline.progress import Progress, silent
 from feature_store.offline.rejects import create_reject_table, take_rejects
 from feature_store.project import Clicked, Project
@@ -82,9 +82,21 @@ def write_log(
     if n == 0:
         unfinished.unlink()
         raise LogError(f"{what} holds no usable row; {rejects.described() or 'it is empty'}")
+    delays = None if project.log.click_time is None else _delays(engine, unfinished)
     unfinished.replace(path)
     on_progress("sorting the log", 1.0)
-    return Log(path, folder, project, n, clicks, first_ms, last_ms, rejects)
+    return Log(path, folder, project, n, clicks, first_ms, last_ms, rejects, delays)
+
+
+def _delays(engine: Engine, path: Path) -> ClickDelays | None:
+    ((n, late, quantiles),) = engine.rows(
+        "SELECT count(_delay_ms), count(*) FILTER (_delay_ms IS NOT NULL AND NOT _clicked), "
+        f"quantile_disc(_delay_ms, [0.5, 0.9, 0.99]) FROM read_parquet({text(str(path))})"
+    )
+    if not n:
+        return None
+    assert isinstance(quantiles, list)
+    return ClickDelays(int(str(n)), int(str(late)), *(int(delay) for delay in quantiles))
 
 
 def _own_columns(
@@ -115,6 +127,7 @@ def _own_columns(
     select += [f"{label} AS _labelled", f"CASE WHEN _labelled THEN {click_time} END AS _arrival_ms"]
     in_time = "" if project.label.window_ms is None else f" AND _arrival_ms - _time_ms <= {project.label.window_ms}"
     select += [f"(_labelled{in_time}) AS _clicked", "CASE WHEN _clicked THEN _arrival_ms END AS _click_time_ms"]
+    select.append("_arrival_ms - _time_ms AS _delay_ms")
     clicked_by = log.clicked.column or str(log.clicked.sql)
     checks.append(Check("_labelled IS NULL", f"{clicked_by} is neither 0/1 nor true/false", _shown_label(log.clicked)))
     if log.click_time is not None:

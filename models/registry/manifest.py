@@ -40,6 +40,31 @@ class Label(msgspec.Struct, frozen=True):
     window_ms: int | None = None
     """Attribution window: a click later than this after its impression did not count; None: any click counts."""
 
+    def described(self) -> str:
+        """What counts, in words."""
+        if self.window_ms is None:
+            return f"{self.name}, counted whenever it came"
+        return f"{self.name}, counted if it came within {_span(self.window_ms)} of the impression"
+
+
+class ClickDelay(msgspec.Struct, frozen=True):
+    """How long the log's clicks took to arrive, also those that came too late to count."""
+
+    clicks: int
+    late: int
+    """After the attribution window; their impressions count as not clicked."""
+    median_ms: int
+    p90_ms: int
+    p99_ms: int
+
+    def described(self) -> str:
+        """One line: how many came too late, and how long the others took."""
+        median, p90, p99 = (_span(ms) for ms in (self.median_ms, self.p90_ms, self.p99_ms))
+        return (
+            f"of {self.clicks:,} clicks in the log half arrived within {median}, 90 % within {p90}, 99 % within {p99}; "
+            f"{self.late:,} came too late to count"
+        )
+
 
 class Segment(msgspec.Struct, frozen=True):
     """A kind of impressions with a calibrator line of its own."""
@@ -63,6 +88,13 @@ class Calibrator(msgspec.Struct, frozen=True):
     """The column that names a row's segment (see `models/segments.py`); empty where there is none."""
     segments: tuple[Segment, ...] = ()
     """Those with enough clicks for a line; rows of any other are calibrated by the map of all rows alone."""
+
+
+def _span(duration_ms: int) -> str:
+    for unit, size_ms in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)):
+        if duration_ms >= size_ms:
+            return f"{duration_ms / size_ms:.3g} {unit}"
+    return f"{duration_ms} ms"
 
 
 class Proof(msgspec.Struct, frozen=True):
@@ -201,3 +233,5 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Share of each column in the model's decisions; empty where nobody knows."""
     recalibrated: Recalibrated | None = None
     """None where the calibrator is the training's own; otherwise `metrics` speak of later impressions."""
+    click_delay: ClickDelay | None = None
+    """Of the whole log behind the model; None where it has no click times."""

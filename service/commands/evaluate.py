@@ -80,7 +80,7 @@ def command(
         return _skew(served_dir, data, features_file, name, version, workdir, Console(json_only=as_json))
     from models.evaluation.evaluate import seen_in_training, write_predictions
     from models.registry.registry import Registry
-    from service.jobs import measure, read_frame
+    from service.jobs import click_delay, measure, read_frame
 
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise click.UsageError(f"--predictions {predictions}: there is no folder {predictions.parent}")
@@ -94,6 +94,7 @@ def command(
         part = frame.part(*rows)
         measured = measure(predictor, part)
         on_progress("scoring", 1.0)
+    delay = click_delay(frame.log)
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
     if predictions is not None:
@@ -106,14 +107,18 @@ def command(
             "newest": newest,
             "champion": champion,
             "impressions_in_training_period": n_seen,
+            "label": msgspec.to_builtins(predictor.manifest.label),
+            "click_delay": msgspec.to_builtins(delay),
             "trained_on": msgspec.to_builtins(trained_on),
         }
         | rejects_document(rejected)
     )
+    label = f"label: {predictor.manifest.label.described()}" + ("" if delay is None else f"; {delay.described()}")
     role = _role(predictor.manifest.version, newest, champion)
 
     def show(screen: RichConsole) -> None:
         _show(screen, measured, role)
+        screen.print(escape(label), soft_wrap=True)
         screen.print(escape(_honesty(len(part), n_seen, trained_on.source)))
 
     console.result(document, show)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from service import cli, exit_codes
@@ -116,6 +117,29 @@ def test_evaluation_says_which_version_it_judged_and_what_it_had_seen(
     assert whole["impressions_in_training_period"] == N_IMPRESSIONS * 4 // 5
     assert f"(the newest; there is no champion) on {N_IMPRESSIONS:,} impressions" in said
     assert f"warning: of {N_IMPRESSIONS:,} impressions, {N_IMPRESSIONS * 4 // 5:,} lie in the period" in said
+
+
+def test_the_label_and_its_delays_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the screen, in the document and on the card, all from one measurement."""
+    registry = ["--registry", str(folder / "registry")]
+
+    seen = document(capsys, ["evaluate", *log(folder), "--rows", "0.8:1", *registry])
+    assert cli.run(["evaluate", *log(folder), "--rows", "0.8:1", *registry]) == 0
+    said = capsys.readouterr().out
+    (card,) = (folder / "registry").glob("*/v*/card.md")
+
+    delay = seen["click_delay"]
+    assert seen["label"] == {"name": "click", "window_ms": None}
+    assert (delay["clicks"], delay["late"]) == (clicks_in_file(folder), 0)
+    assert 0 < delay["median_ms"] < delay["p90_ms"] < delay["p99_ms"]
+    told = f"of {delay['clicks']:,} clicks in the log half arrived within"
+    assert told in card.read_text()
+    assert f"label: click, counted whenever it came; {told}" in said
+
+
+def clicks_in_file(folder: Path) -> int:
+    """Clicks of the simulated log, counted in its file."""
+    return int(np.sum(pq.read_table(folder / "log" / "impressions.parquet").column("clicked").to_numpy()))
 
 
 def test_predictions_without_a_folder_are_refused_at_once(

@@ -271,6 +271,27 @@ def test_a_column_without_a_single_value_is_missing_in_every_row(tmp_path: Path)
     assert values(log, "price") == [None, None]
 
 
+def test_delays_are_those_of_all_clicks_and_late_ones_are_counted(tmp_path: Path) -> None:
+    """Clicks of 1 to 1 000 ms under a window of 800: what the window cuts off is part of what is measured."""
+    columns: dict[str, object] = {
+        "u": ["x"] * 1_200,
+        "a": ["a"] * 1_200,
+        "t": [5_000] * 1_200,
+        "c": [1] * 1_000 + [0] * 200,
+        "ct": [5_000 + i for i in range(1, 1_001)] + [None] * 200,
+    }
+
+    log = read(tmp_path, columns, NAMES + 'click_time = "ct"\n[label]\nwindow = "800ms"\n')
+
+    assert log.delays == (1_000, 200, 500, 900, 990)
+    assert log.clicks == 800
+
+
+def test_without_click_times_no_delay_is_made_up(tmp_path: Path) -> None:
+    """The millisecond after which a click is taken to arrive is no measurement."""
+    assert read(tmp_path, ROWS).delays is None
+
+
 @pytest.mark.parametrize("as_text", [False, True])
 def test_a_propensity_is_a_probability_above_0(tmp_path: Path, as_text: bool) -> None:
     """A round with propensity 0 cannot have happened, and 1 / propensity is what it will weigh; missing is unknown."""
