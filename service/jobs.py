@@ -16,6 +16,7 @@ import numpy as np
 
 from feature_store.clock import system_clock
 from feature_store.definition import Project, load_project
+from feature_store.offline.engine import EngineName
 from feature_store.offline.log import Log
 from feature_store.offline.materialize import MaterializeReport, materialize
 from feature_store.offline.offline_store import OfflineStore
@@ -55,9 +56,16 @@ def open_log(data: str, features_file: Path | None, workdir: Path, on_progress: 
     return read_log(data, project, workdir=workdir, on_progress=on_progress)
 
 
-def read_frame(data: str, features_file: Path | None, workdir: Path, on_progress: OnProgress) -> TrainingFrame:
-    """Every impression of a log with what was known of it at its time."""
-    return build_frame(open_log(data, features_file, workdir, on_progress), on_progress=on_progress)
+def read_frame(
+    data: str, features_file: Path | None, workdir: Path, on_progress: OnProgress, engine: EngineName = "duckdb"
+) -> TrainingFrame:
+    """Every impression of a log with what was known of it at its time.
+
+    Raises:
+        EngineError: the engine is not to be had here.
+        LogError, SchemaError: as `read_log` and `build_frame`.
+    """
+    return build_frame(open_log(data, features_file, workdir, on_progress), engine=engine, on_progress=on_progress)
 
 
 def train_and_publish(
@@ -176,7 +184,14 @@ def measure(predictor: Predictor, frame: TrainingFrame) -> Measured:
 
 
 def skew_of(
-    served_dir: Path, log: Log, *, name: str, version: str | None, workdir: Path, on_progress: OnProgress
+    served_dir: Path,
+    log: Log,
+    *,
+    name: str,
+    version: str | None,
+    workdir: Path,
+    on_progress: OnProgress,
+    engine: EngineName = "duckdb",
 ) -> SkewReport:
     """Vectors that a live service logged, held against what the offline store says of the same rows.
 
@@ -192,7 +207,7 @@ def skew_of(
     on_progress("reading what was served", 1.0)
     on_progress("asking the offline store", 0.0)
     workdir.mkdir(parents=True, exist_ok=True)
-    with OfflineStore(log.project, log, workdir) as store:
+    with OfflineStore(log.project, log, workdir, engine) as store:
         report = check_skew(store, log.project, served)
     on_progress("asking the offline store", 1.0)
     return report
@@ -250,10 +265,12 @@ def materialize_views(
     time: AsOf,
     workdir: Path,
     on_progress: OnProgress,
+    engine: EngineName = "duckdb",
 ) -> MaterializeReport:
     """Writes the views' rows into the configured store, or into the embedded one where no Redis is named.
 
     Raises:
+        EngineError: the engine is not to be had here.
         MaterializeError: the time is in the future.
         NoRowLeft: a view has no row at that time that can be used.
         SettingsError: the log's end is asked for, and there is no log.
@@ -273,6 +290,7 @@ def materialize_views(
                 workdir=workdir,
                 clock=system_clock,
                 as_of_ms=moment,
+                engine=engine,
                 on_progress=on_progress,
             )
         finally:

@@ -23,6 +23,7 @@ import msgspec
 
 from feature_store.clock import Clock
 from feature_store.errors import MaterializeError, NoRowLeft
+from feature_store.offline.engine import EngineName
 from feature_store.offline.histories import source_mark
 from feature_store.offline.log import Log
 from feature_store.offline.offline_store import EntityCount, OfflineStore
@@ -114,6 +115,7 @@ def materialize(
     workdir: Path,
     clock: Clock,
     as_of_ms: int | None = None,
+    engine: EngineName = "duckdb",
     on_progress: Progress = silent,
 ) -> MaterializeReport:
     """Write the rows of `views` as they are known at `as_of_ms`.
@@ -126,8 +128,10 @@ def materialize(
         workdir: for temporary files.
         clock: the present, which is the as-of time where none is given, and measures the seconds.
         as_of_ms: milliseconds since 1970 UTC.
+        engine: who joins.
         on_progress: told the view and its share done.
     Raises:
+        EngineError: the engine is not to be had here.
         LogError: a source cannot be read.
         MaterializeError: the time is in the future.
         NoRowLeft: all rows of a view were rejected, are later than the time, or have expired.
@@ -139,7 +143,7 @@ def materialize(
             "then; where it is the log's end, an impression in the log has a wrong time"
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    with OfflineStore(project, log, workdir) as store:
+    with OfflineStore(project, log, workdir, engine) as store:
         sources = [_read_source(store, project, view, log, clock, on_progress) for view in views]
         return MaterializeReport(
             tuple(

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from feature_store.errors import LogError
 from feature_store.ids import MISSING_ID, hash_id, hash_ids
 from feature_store.offline import arrow
+from feature_store.offline.engine import EngineName
 from feature_store.offline.log import Factorised, Log
 from feature_store.offline.offline_store import OfflineStore
 from feature_store.offline.progress import Progress, silent
@@ -110,14 +111,18 @@ class TrainingFrame:
         return encoder.encode(user, ad, context)
 
 
-def build_frame(log: Log, project: Project | None = None, *, on_progress: Progress = silent) -> TrainingFrame:
+def build_frame(
+    log: Log, project: Project | None = None, *, engine: EngineName = "duckdb", on_progress: Progress = silent
+) -> TrainingFrame:
     """Join and encode every impression of a log.
 
     Args:
         log: in canonical form.
         project: which features; the log's own project where None. It must name the log's columns alike.
+        engine: who joins.
         on_progress: told the stage and its share done.
     Raises:
+        EngineError: the engine is not to be had here.
         LogError: a table or column is missing, all labels are equal, or an answer would leak.
     """
     project = log.project if project is None else project
@@ -129,13 +134,13 @@ def build_frame(log: Log, project: Project | None = None, *, on_progress: Progre
         )
     inputs = ModelInputs.of(project.schema)
     Encoder(inputs)  # refuses impossible pairs before minutes are spent on joins
-    with log.engine() as engine:
-        own = engine.table(
+    with log.engine() as reading:
+        own = reading.table(
             f"SELECT _time_ms, _clicked, coalesce(_position, -1) AS _position, "
             f"coalesce(_propensity, 'nan'::DOUBLE) AS _propensity, _line, _user_id, _ad_id FROM {log.sql} ORDER BY _row"
         )
     time_ms = arrow.int64s(own, "_time_ms")
-    with OfflineStore(project, log, log.path.parent) as store:
+    with OfflineStore(project, log, log.path.parent, engine) as store:
         user = _joined(store, inputs.user_views, time_ms, on_progress)
         ad = _joined(store, inputs.ad_views, time_ms, on_progress)
         table_rejects = dict(store.rejects)

@@ -14,13 +14,21 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.table import Table
 
-from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
+from service.commands.options import (
+    data_option,
+    engine_option,
+    features_option,
+    json_option,
+    registry_option,
+    rows_option,
+)
 from service.console import Console
 from service.exit_codes import GATE
 from service.rejected_rows import rejects_document, say_rejects
 from service.skew_report import show_skew, skew_document
 
 if TYPE_CHECKING:
+    from feature_store.offline.engine import EngineName
     from models.registry.manifest import Interval
     from service.jobs import Measured
 
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
 @click.command("evaluate")
 @data_option
 @features_option
+@engine_option
 @rows_option
 @registry_option
 @click.option("--name", default="default", show_default=True, help="Name of the model.")
@@ -55,6 +64,7 @@ if TYPE_CHECKING:
 def command(
     data: str,
     features_file: Path | None,
+    engine: EngineName,
     rows: tuple[float, float],
     registry_dir: Path,
     name: str,
@@ -77,7 +87,7 @@ def command(
     if served_dir is not None:
         if predictions is not None or rows != (0.0, 1.0):
             raise click.UsageError("--skew scores nothing and reads the whole log: leave --predictions and --rows out")
-        return _skew(served_dir, data, features_file, name, version, workdir, Console(json_only=as_json))
+        return _skew(served_dir, data, features_file, engine, name, version, workdir, Console(json_only=as_json))
     from models.evaluation.evaluate import seen_in_training, write_predictions
     from models.registry.registry import Registry
     from service.jobs import click_delay, measure, read_frame
@@ -89,7 +99,7 @@ def command(
     predictor = registry.load(version or newest)
     console = Console(json_only=as_json)
     with console.progress() as on_progress:
-        frame = read_frame(data, features_file, workdir, on_progress)
+        frame = read_frame(data, features_file, workdir, on_progress, engine)
         on_progress("scoring", 0.0)
         part = frame.part(*rows)
         measured = measure(predictor, part)
@@ -129,6 +139,7 @@ def _skew(
     served_dir: Path,
     data: str,
     features_file: Path | None,
+    engine: EngineName,
     name: str,
     version: str | None,
     workdir: Path,
@@ -138,7 +149,9 @@ def _skew(
 
     with console.progress() as on_progress:
         log = open_log(data, features_file, workdir, on_progress)
-        report = skew_of(served_dir, log, name=name, version=version, workdir=workdir, on_progress=on_progress)
+        report = skew_of(
+            served_dir, log, name=name, version=version, workdir=workdir, on_progress=on_progress, engine=engine
+        )
     say_rejects(console, {"log": log.rejects})
     console.result(
         skew_document(report) | rejects_document({"log": log.rejects}), lambda screen: show_skew(report, screen)

@@ -10,17 +10,26 @@ import msgspec
 from rich.console import Console as RichConsole
 
 from models.trainers import LEARNERS
-from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
+from service.commands.options import (
+    data_option,
+    engine_option,
+    features_option,
+    json_option,
+    registry_option,
+    rows_option,
+)
 from service.console import Console, key_value_table
 from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
+    from feature_store.offline.engine import EngineName
     from models.registry.registry import Published
 
 
 @click.command("train")
 @data_option
 @features_option
+@engine_option
 @rows_option
 @click.option("--model", "learner", type=click.Choice(LEARNERS), default="gbdt", show_default=True)
 @registry_option
@@ -44,6 +53,7 @@ if TYPE_CHECKING:
 def command(
     data: str,
     features_file: Path | None,
+    engine: EngineName,
     rows: tuple[float, float],
     learner: str,
     registry_dir: Path,
@@ -65,7 +75,7 @@ def command(
 
     console = Console(json_only=as_json)
     with console.progress() as on_progress:
-        frame = read_frame(data, features_file, workdir, on_progress)
+        frame = read_frame(data, features_file, workdir, on_progress, engine)
         published = train_and_publish(
             frame.part(*rows),
             learner=learner,
