@@ -107,7 +107,7 @@ def parse_project(text: str, *, origin: str, folder: Path | None = None) -> Proj
         _check_pair(pair, schema, top.table("pairs").table(pair.name))
     _check_needs_of_the_log(schema, tables, log, top)
     return Project(
-        schema=schema, log=log, label=_label(top.table("label")), tables=tables, origin=origin, folder=folder
+        schema=schema, log=log, label=_label(top.table("label"), time_zone), tables=tables, origin=origin, folder=folder
     )
 
 
@@ -168,12 +168,15 @@ def _clicked(table: TomlTable) -> Clicked:
         raise condition.error("sql", str(error)) from None
 
 
-def _label(table: TomlTable) -> Label:
-    table.expect(("name", "window"))
+def _label(table: TomlTable, time_zone: str) -> Label:
+    table.expect(("name", "window", "observed_until"))
     window_ms = table.duration_ms("window") if "window" in table else None
     if window_ms == 0:
         raise table.error("window", "is 0, so no click would count; leave it out to count every click")
-    return Label(name=table.text("name", "click"), window_ms=window_ms)
+    if window_ms is None and "observed_until" in table:
+        raise table.error("observed_until", "means nothing without a window: any later click would count")
+    observed_until_ms = table.moment_ms("observed_until", time_zone)
+    return Label(name=table.text("name", "click"), window_ms=window_ms, observed_until_ms=observed_until_ms)
 
 
 def _context(name: str, table: TomlTable, log: LogNames) -> ContextFeature:

@@ -56,6 +56,8 @@ class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "click"
     window_ms: int | None = None
     """A click that arrives later than this after its impression does not count; None counts every click."""
+    observed_until_ms: int | None = None
+    """Until when clicks were collected; None: until the last impression or click that the log holds."""
 
 
 class TableFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

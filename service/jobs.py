@@ -94,6 +94,7 @@ def train_and_publish(
         reference_position=REFERENCE_POSITION if np.any(frame.position >= 0) else NO_POSITION,
         created_ms=system_clock(),
         click_delay=click_delay(frame.log),
+        pending_impressions=frame.log.pending,
     )
     return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress, compared)
 

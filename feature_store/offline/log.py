@@ -85,6 +85,14 @@ class Log:
     rejects: Rejects
     delays: ClickDelays | None = None
     """None where the log has no click times, or no clicks."""
+    observed_until_ms: int = 0
+    """Until when clicks were collected: what the definition says, or the last thing that the log tells of."""
+    pending: int = 0
+    """The newest so many impressions have not had the label's whole window to be clicked in; clicked ones among them.
+
+    Nobody knows their label yet. Those clicked already must not count either: the others would follow later, and the
+    click rate of the newest impressions would come out too high.
+    """
 
     @property
     def has_time(self) -> bool:

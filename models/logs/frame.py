@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from feature_store.clock import shown_moment
 from feature_store.errors import LogError
 from feature_store.ids import MISSING_ID, hash_id, hash_ids
 from feature_store.offline import arrow
@@ -28,6 +29,7 @@ from feature_store.offline.progress import Progress, silent
 from feature_store.offline.rejects import Rejects
 from feature_store.project import Project
 from feature_store.schema import ContextFeature, FeatureView
+from feature_store.toml_table import shown_duration
 from models.encoder import Block, Encoded, Encoder, ModelInputs, context_number
 
 MANY_SIMULTANEOUS = 0.5
@@ -39,7 +41,7 @@ COARSE_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class TrainingFrame:
-    """n impressions in order of time.
+    """n impressions in order of time; those whose label is still pending (`Log.pending`) are not among them.
 
     time_ms: (n,) int64, non-decreasing; the order of the file where the log has no time.
     clicked: (n,) bool, within the label's window.
@@ -82,6 +84,16 @@ class TrainingFrame:
             if share > MANY_SIMULTANEOUS
         )
 
+    def pending(self) -> str:
+        """How many impressions of the log are in no frame because their label is not known yet; empty where none."""
+        window_ms = self.log.project.label.window_ms
+        if not self.log.pending or window_ms is None:
+            return ""
+        return (
+            f"{self.log.pending:,} newest of {self.log.n:,} impressions are left out, clicked or not: clicks count for "
+            f"{shown_duration(window_ms)} and were collected until {shown_moment(self.log.observed_until_ms)}"
+        )
+
     def part(self, start: float, end: float) -> TrainingFrame:
         """The impressions between two fractions of the log, in order of time: `part(0.8, 1)` is the last fifth.
 
@@ -114,7 +126,7 @@ class TrainingFrame:
 def build_frame(
     log: Log, project: Project | None = None, *, engine: EngineName = "duckdb", on_progress: Progress = silent
 ) -> TrainingFrame:
-    """Join and encode every impression of a log.
+    """Join and encode every impression of a log whose label is known; the others still are history to them.
 
     Args:
         log: in canonical form.
@@ -123,15 +135,9 @@ def build_frame(
         on_progress: told the stage and its share done.
     Raises:
         EngineError: the engine is not to be had here.
-        LogError: a table or column is missing, all labels are equal, or an answer would leak.
+        LogError: a table or column is missing, all labels are equal or pending, or an answer would leak.
     """
     project = log.project if project is None else project
-    if log.clicks in (0, log.n):
-        every = "every" if log.clicks else "no"
-        raise LogError(
-            f"{every} impression of the {log.n} in the log was clicked, so there is nothing to learn; "
-            f"check log.clicked and label.window in {project.origin}"
-        )
     inputs = ModelInputs.of(project.schema)
     Encoder(inputs)  # refuses impossible pairs before minutes are spent on joins
     with log.engine() as reading:
@@ -139,7 +145,8 @@ def build_frame(
             f"SELECT _time_ms, _clicked, coalesce(_position, -1) AS _position, "
             f"coalesce(_propensity, 'nan'::DOUBLE) AS _propensity, _line, _user_id, _ad_id FROM {log.sql} ORDER BY _row"
         )
-    time_ms = arrow.int64s(own, "_time_ms")
+    time_ms, clicked = arrow.int64s(own, "_time_ms"), arrow.bools(own, "_clicked")
+    _check_labels(log, clicked[: log.n - log.pending])
     with OfflineStore(project, log, log.path.parent, engine) as store:
         user = _joined(store, inputs.user_views, time_ms, on_progress)
         ad = _joined(store, inputs.ad_views, time_ms, on_progress)
@@ -149,11 +156,11 @@ def build_frame(
     on_progress("encoding the context", 0.0)
     context = _context_block(log, inputs)
     on_progress("encoding the context", 1.0)
-    return TrainingFrame(
+    frame = TrainingFrame(
         log=log,
         inputs=inputs,
         time_ms=time_ms,
-        clicked=arrow.bools(own, "_clicked"),
+        clicked=clicked,
         position=arrow.int64s(own, "_position").astype(np.int16),
         propensity=arrow.float64s(own, "_propensity"),
         line=arrow.int64s(own, "_line"),
@@ -165,6 +172,25 @@ def build_frame(
         table_rejects=table_rejects,
         simultaneous={view: simultaneous[view] for view in sorted(dated & simultaneous.keys())},
     )
+    return frame.rows(slice(0, log.n - log.pending)) if log.pending else frame
+
+
+def _check_labels(log: Log, clicked: npt.NDArray[np.bool_]) -> None:
+    """Refuse a log without both kinds of label among those that are known."""
+    label, clicks = log.project.label, int(np.count_nonzero(clicked))
+    if not len(clicked):
+        assert label.window_ms is not None  # without one nothing is pending
+        raise LogError(
+            f"all {log.n} impressions are pending: the first is of {shown_moment(log.first_ms)}, clicks count for "
+            f"{shown_duration(label.window_ms)}, and they were collected until {shown_moment(log.observed_until_ms)}; "
+            f"give a longer log, shorten label.window in {log.project.origin}, or say label.observed_until there"
+        )
+    if clicks in (0, len(clicked)):
+        every, pending = "every" if clicks else "no", f" ({log.pending} more are pending)" if log.pending else ""
+        raise LogError(
+            f"{every} impression of the {len(clicked)} in the log was clicked{pending}, so there is nothing to learn; "
+            f"check log.clicked and label.window in {log.project.origin}"
+        )
 
 
 class _Joined(NamedTuple):

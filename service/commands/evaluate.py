@@ -117,6 +117,7 @@ def command(
             "newest": newest,
             "champion": champion,
             "impressions_in_training_period": n_seen,
+            "pending_impressions": frame.log.pending,
             "label": msgspec.to_builtins(predictor.manifest.label),
             "click_delay": msgspec.to_builtins(delay),
             "trained_on": msgspec.to_builtins(trained_on),
@@ -129,6 +130,8 @@ def command(
     def show(screen: RichConsole) -> None:
         _show(screen, measured, role)
         screen.print(escape(label), soft_wrap=True)
+        if frame.log.pending:
+            screen.print(escape(f"pending: {frame.pending()}"), soft_wrap=True)
         screen.print(escape(_honesty(len(part), n_seen, trained_on.source)))
 
     console.result(document, show)

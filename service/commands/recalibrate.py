@@ -71,8 +71,8 @@ def command(
     say_rejects(console, rejected)
     fresh = published.manifest.recalibrated
     assert fresh is not None
-    document = _described(published, fresh) | rejects_document(rejected)
-    console.result(document, lambda screen: _show(screen, published, fresh))
+    document = _described(published, fresh) | rejects_document(rejected) | {"pending_impressions": frame.log.pending}
+    console.result(document, lambda screen: _show(screen, published, fresh, frame.pending()))
     return 0
 
 
@@ -97,7 +97,7 @@ def _described(published: Published, fresh: Recalibrated) -> dict[str, Any]:
     }
 
 
-def _show(screen: RichConsole, published: Published, fresh: Recalibrated) -> None:
+def _show(screen: RichConsole, published: Published, fresh: Recalibrated, pending: str) -> None:
     manifest = published.manifest
     judged = manifest.metrics["normalized_entropy"]
     rows = {
@@ -108,6 +108,8 @@ def _show(screen: RichConsole, published: Published, fresh: Recalibrated) -> Non
     }
     for key, words in (("calibration_ratio", "promised / seen clicks"), ("normalized_entropy", "NE")):
         rows[words] = f"{_figure(fresh.before[key])} before, {_figure(manifest.metrics[key])} now"
+    if pending:
+        rows["pending"] = pending
     if manifest.challenge is not None:
         rows["against champion"] = manifest.challenge.described()
     rows["next"] = "; ".join(published.verdict.reasons) or (

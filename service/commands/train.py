@@ -89,8 +89,9 @@ def command(
     say_rejects(console, rejected)
     for warning in frame.warnings():
         console.say(f"warning: {warning}")
-    document = described(published) | rejects_document(rejected) | {"warnings": list(frame.warnings())}
-    console.result(document, lambda screen: _show(screen, published))
+    told = {"warnings": list(frame.warnings()), "pending_impressions": frame.log.pending}
+    document = described(published) | rejects_document(rejected) | told
+    console.result(document, lambda screen: _show(screen, published, frame.pending()))
     return 0
 
 
@@ -122,7 +123,7 @@ def described(published: Published) -> dict[str, Any]:
     }
 
 
-def _show(screen: RichConsole, published: Published) -> None:
+def _show(screen: RichConsole, published: Published, pending: str) -> None:
     manifest = published.manifest
     proof = manifest.proof
     entropy, area, ratio = (manifest.metrics[name] for name in ("normalized_entropy", "auc", "calibration_ratio"))
@@ -137,6 +138,8 @@ def _show(screen: RichConsole, published: Published) -> None:
         "champion": _champion(published),
         "model card": str(published.path / "card.html"),
     }
+    if pending:
+        rows["pending"] = pending
     if manifest.challenge is not None:
         rows["against champion"] = manifest.challenge.described()
     if manifest.suspicion is not None:
