@@ -121,7 +121,7 @@ def _time_zone(head: TomlTable) -> str:
 
 
 def _log_names(table: TomlTable) -> LogNames:
-    table.expect(("user_id", "ad_id", "time", "clicked", "click_time", "position", "propensity"))
+    table.expect(("user_id", "ad_id", "time", "clicked", "click_time", "position", "impression_id", "propensity"))
     names = LogNames(
         user_id=table.optional_text("user_id"),
         ad_id=table.optional_text("ad_id"),
@@ -129,6 +129,7 @@ def _log_names(table: TomlTable) -> LogNames:
         clicked=_clicked(table),
         click_time=read_time_column(table, "click_time"),
         position=table.optional_text("position"),
+        impression_id=table.optional_text("impression_id"),
         propensity=table.optional_text("propensity"),
     )
     _refuse_shared_columns(names, table)
@@ -144,6 +145,7 @@ def _refuse_shared_columns(names: LogNames, table: TomlTable) -> None:
         "time": names.time.column if names.time else None,
         "click_time": names.click_time.column if names.click_time else None,
         "position": names.position,
+        "impression_id": names.impression_id,
         "propensity": names.propensity,
     }
     for key, column in columns.items():

@@ -46,6 +46,8 @@ class LogNames(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     click_time: TimeColumn | None = None
     """Arrival of the click. Without it a click arrives 1 ms after its impression."""
     position: str | None = None
+    impression_id: str | None = None
+    """By which an impression that the log holds twice is known."""
     propensity: str | None = None
     """Probability with which the logging policy showed this ad at this place."""
 

@@ -31,7 +31,7 @@ from feature_store.offline.rejects import create_reject_table, take_rejects
 from feature_store.project import Clicked, Project
 from feature_store.schema import Feature, LogSource
 
-_INTERNAL = ("_labelled", "_arrival_ms", FAILED)
+_INTERNAL = ("_labelled", "_occurrence", "_arrival_ms", FAILED)
 _ORDER_COLUMN = "_line"
 
 
@@ -146,6 +146,17 @@ def _own_columns(
         else:
             select.append(f"{columns.id_text(column, f'{origin}: log.{name}')} AS _{name}")
             checks += id_checks(f"_{name}", column)
+    if log.impression_id is not None:
+        columns.kind(log.impression_id, f"{origin}: log.impression_id")
+        impression = quoted(log.impression_id)
+        select.append(f"row_number() OVER (PARTITION BY {impression} ORDER BY {_ORDER_COLUMN}) AS _occurrence")
+        checks.append(
+            Check(
+                f"{impression} IS NOT NULL AND _occurrence > 1",
+                f"{log.impression_id} repeats an earlier row",
+                f"CAST({impression} AS VARCHAR)",
+            )
+        )
     time = _ORDER_COLUMN if log.time is None else columns.time_ms(log.time, f"{origin}: {log.time.path}")
     select.append(f"{time} AS _time_ms")
     if log.time is not None:

@@ -67,6 +67,8 @@ class TrainingFrame:
     context: Block
     table_rejects: dict[str, Rejects]
     """By view: rows of its table that could not be used."""
+    found: dict[str, int]
+    """By view: impressions of the whole log that found a row."""
     simultaneous: dict[str, float]
     """By view with dated rows of somebody's making: share of the joined rows that carry their impression's own time."""
 
@@ -170,6 +172,7 @@ def build_frame(
         ad=ad.block,
         context=context,
         table_rejects=table_rejects,
+        found=user.found | ad.found,
         simultaneous={view: simultaneous[view] for view in sorted(dated & simultaneous.keys())},
     )
     return frame.rows(slice(0, log.n - log.pending)) if log.pending else frame
@@ -194,9 +197,10 @@ def _check_labels(log: Log, clicked: npt.NDArray[np.bool_]) -> None:
 
 
 class _Joined(NamedTuple):
-    """Columns of n impressions, and by view the share of joined rows that carry the impression's own time."""
+    """Columns of n impressions; by view how many found a row, and the share of those with the impression's own time."""
 
     block: Block
+    found: dict[str, int]
     simultaneous: dict[str, float]
 
 
@@ -205,7 +209,7 @@ def _joined(
 ) -> _Joined:
     """The views' columns side by side, one row an impression."""
     n = len(time_ms)
-    simultaneous = {}
+    found, simultaneous = {}, {}
     block = Block(
         np.empty((n, sum(view.n_float for view in views)), dtype=np.float32),
         np.empty((n, sum(view.n_id for view in views)), dtype=np.uint32),
@@ -217,10 +221,11 @@ def _joined(
         block.floats[:, float_at : float_at + view.n_float] = rows.floats
         block.ids[:, id_at : id_at + view.n_id] = rows.ids
         float_at, id_at = float_at + view.n_float, id_at + view.n_id
+        found[view.name] = int(rows.found.sum())
         own_time = rows.found & (rows.event_time_ms == time_ms)
-        simultaneous[view.name] = int(own_time.sum()) / max(1, int(rows.found.sum()))
+        simultaneous[view.name] = int(own_time.sum()) / max(1, found[view.name])
         on_progress(f"joining {view.name}", 1.0)
-    return _Joined(block, simultaneous)
+    return _Joined(block, found, simultaneous)
 
 
 def _context_block(log: Log, inputs: ModelInputs) -> Block:

@@ -69,6 +69,7 @@ def command(
 
     The newest fifth of the log judges the model. Publishing is not gated: `clickserve models promote` is.
     """
+    from models.logs.doubts import doubts
     from models.registry.registry import Registry
     from models.training import TrainOptions
     from service.jobs import read_frame, train_and_publish
@@ -87,9 +88,10 @@ def command(
         )
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
-    for warning in frame.warnings():
+    warnings = doubts(frame)
+    for warning in warnings:
         console.say(f"warning: {warning}")
-    told = {"warnings": list(frame.warnings()), "pending_impressions": frame.log.pending}
+    told = {"warnings": list(warnings), "pending_impressions": frame.log.pending}
     document = described(published) | rejects_document(rejected) | told
     console.result(document, lambda screen: _show(screen, published, frame.pending()))
     return 0
