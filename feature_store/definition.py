@@ -17,7 +17,7 @@ from typing import NoReturn
 from zoneinfo import ZoneInfo
 
 from feature_store.errors import SchemaError
-from feature_store.project import Clicked, Label, LogNames, Project, TableFile
+from feature_store.project import Clicked, Label, LogNames, Project, TableFile, TimeColumn
 from feature_store.schema import (
     ContextFeature,
     Feature,
@@ -33,6 +33,7 @@ from feature_store.toml_table import TomlTable
 from feature_store.view_definition import (
     check_name,
     read_feature,
+    read_stamp,
     read_table_file,
     read_time_column,
     read_view,
@@ -88,11 +89,14 @@ def parse_project(text: str, *, origin: str, folder: Path | None = None) -> Proj
     log = _log_names(top.table("log"))
     views: list[FeatureView] = []
     tables: dict[str, TableFile] = {}
+    stamps: dict[str, TimeColumn] = {}
     for view_name, table in top.table("views").tables():
         view = read_view(view_name, table, log, hash_seed)
         views.append(view)
         if isinstance(view.source, TableSource):
             tables[view_name] = read_table_file(table, view.entity)
+        elif (stamp := read_stamp(table, log)) is not None:
+            stamps[view_name] = stamp
     schema = Schema(
         project=name,
         views=tuple(views),
@@ -107,7 +111,13 @@ def parse_project(text: str, *, origin: str, folder: Path | None = None) -> Proj
         _check_pair(pair, schema, top.table("pairs").table(pair.name))
     _check_needs_of_the_log(schema, tables, log, top)
     return Project(
-        schema=schema, log=log, label=_label(top.table("label"), time_zone), tables=tables, origin=origin, folder=folder
+        schema=schema,
+        log=log,
+        label=_label(top.table("label"), time_zone),
+        tables=tables,
+        stamps=stamps,
+        origin=origin,
+        folder=folder,
     )
 
 

@@ -81,6 +81,8 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     label: Label
     tables: dict[str, TableFile]
     """By view, for the views whose source is a table."""
+    stamps: dict[str, TimeColumn]
+    """By view made from the log's own columns: the column that says when they were computed, where there is one."""
     origin: str
     """Where the definition was read, for messages."""
     folder: Path | None = None

@@ -66,7 +66,7 @@ def _text_types(project: Project) -> tuple[dict[str, str], set[str]]:
                 types[column] = "VARCHAR" if feature.dtype == "id" else "DOUBLE"
         elif isinstance(view.source, SqlSource):
             sniffed |= set(columns_read(view.source.sql))
-    for time in (log.time, log.click_time):
+    for time in (log.time, log.click_time, *project.stamps.values()):
         if time is not None and time.column not in sniffed:
             types.setdefault(time.column, "VARCHAR")
     return types, sniffed

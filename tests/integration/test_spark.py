@@ -22,6 +22,7 @@ from models.logs.simulator import SIM_V1, simulate
 from service import cli, exit_codes
 from tests.every_kind import every_kind_log
 from tests.logs import HOUR_MS, SHOP, parquet, random_columns, shop_log
+from tests.planted import N_ROWS, STAMPED, planted_columns
 
 AD_CLICKS = """
 [context.place]
@@ -118,6 +119,22 @@ def test_a_query_that_sees_the_future_is_refused_by_spark_as_well(tmp_path: Path
 
     with OfflineStore(log.project, log, tmp_path, "spark") as store, pytest.raises(LogError, match="sees the future"):
         store.at_impressions(log.project.schema.views[0])
+
+
+def test_a_planted_leak_is_found_with_spark_as_well(tmp_path: Path) -> None:
+    """One feature in ten thousand, stamped a second after its impression; mended, both engines have the same rows."""
+    columns, planted = planted_columns(seed=3)
+    log = shop_log(tmp_path, STAMPED, columns)
+    with OfflineStore(log.project, log, tmp_path, "spark") as store, pytest.raises(LogError) as caught:
+        store.at_impressions(log.project.schema.views[0])
+
+    read_at = np.asarray(columns["read_at"]).copy()
+    read_at[planted] -= 1_000
+    mended = shop_log(tmp_path, STAMPED, columns | {"read_at": read_at})
+
+    assert f"view 'logged' leaks: in 1 of {N_ROWS:,} rows" in str(caught.value)
+    assert f"first in row {planted + 1}, by 1 s" in str(caught.value)
+    assert_same(joined(mended, "duckdb", tmp_path)["logged"], joined(mended, "spark", tmp_path)["logged"])
 
 
 def test_commands_say_the_same_with_either_engine(
