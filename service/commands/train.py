@@ -113,6 +113,8 @@ def described(published: Published) -> dict[str, Any]:
         "gate_reasons": list(published.verdict.reasons),
         "better_than_base_rate": manifest.better_than_base_rate,
         "challenge": msgspec.to_builtins(manifest.challenge),
+        "label": msgspec.to_builtins(manifest.label),
+        "click_delay": msgspec.to_builtins(manifest.click_delay),
         "suspicion": msgspec.to_builtins(manifest.suspicion),
         "metrics": {name: figure(interval) for name, interval in manifest.metrics.items()},
         "proof": {
@@ -140,6 +142,8 @@ def _show(screen: RichConsole, published: Published, pending: str) -> None:
         "champion": _champion(published),
         "model card": str(published.path / "card.html"),
     }
+    if manifest.click_delay is not None:
+        rows["label"] = f"{manifest.label.described()}; {manifest.click_delay.described()}"
     if pending:
         rows["pending"] = pending
     if manifest.challenge is not None:

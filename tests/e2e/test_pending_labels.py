@@ -72,6 +72,8 @@ def test_pending_impressions_are_counted_and_in_no_figure(tmp_path: Path, capsys
         assert 100 < document["pending_impressions"] < 200  # 150 a day
     assert judged["impressions"] + judged["pending_impressions"] == N
     assert f"pending: {judged['pending_impressions']} newest of 3,000 impressions are left out" in said
+    assert trained["label"] == {"name": "click", "window_ms": DAY_MS}
+    assert trained["click_delay"]["median_ms"] < 6 * HOUR_MS < trained["click_delay"]["p90_ms"]
     cards = [Path(document["path"], "card.md").read_text() for document in (trained, fresh)]
     assert f"| Pending | {trained['pending_impressions']} more left out" in cards[0]
     assert f"{fresh['pending_impressions']} impressions were left out as pending" in cards[1]

@@ -125,7 +125,7 @@ def test_a_log_of_nothing_but_pending_impressions_is_refused(tmp_path: Path) -> 
     """Its labels will be known later; until then nothing can be learnt, and the message says what can be done."""
     log = shop_log(tmp_path, '[label]\nwindow = "30d"\n', random_columns(0, 20))
 
-    with pytest.raises(LogError, match="all 20 impressions are pending: .* clicks count for 30d"):
+    with pytest.raises(LogError, match=r"all 20 impressions are pending: .* clicks count for 30d"):
         build_frame(log)
 
 
