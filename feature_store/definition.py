@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 from feature_store.errors import SchemaError
 from feature_store.feature_definition import check_name, read_feature
 from feature_store.hierarchy import with_levels
-from feature_store.project import Clicked, Label, LogNames, Project, TableFile
+from feature_store.project import Clicked, Label, LogNames, Project, TableFile, TimeColumn
 from feature_store.schema import (
     ContextFeature,
     Feature,
@@ -33,6 +33,7 @@ from feature_store.schema import (
 from feature_store.sql_text import columns_read, normalised
 from feature_store.toml_table import TomlTable
 from feature_store.view_definition import (
+    read_stamp,
     read_table_file,
     read_time_column,
     read_view,
@@ -88,11 +89,14 @@ def parse_project(text: str, *, origin: str, folder: Path | None = None) -> Proj
     log = _log_names(top.table("log"))
     views: list[FeatureView] = []
     tables: dict[str, TableFile] = {}
+    stamps: dict[str, TimeColumn] = {}
     for view_name, table in top.table("views").tables():
         view = read_view(view_name, table, log, hash_seed)
         views.append(view)
         if isinstance(view.source, TableSource):
             tables[view_name] = read_table_file(table, view.entity)
+        elif (stamp := read_stamp(table, log)) is not None:
+            stamps[view_name] = stamp
     schema = Schema(
         project=name,
         views=with_levels(tuple(views), top.table("views")),
@@ -107,7 +111,13 @@ def parse_project(text: str, *, origin: str, folder: Path | None = None) -> Proj
         _check_pair(pair, schema, top.table("pairs").table(pair.name))
     _check_needs_of_the_log(schema, tables, log, top)
     return Project(
-        schema=schema, log=log, label=_label(top.table("label")), tables=tables, origin=origin, folder=folder
+        schema=schema,
+        log=log,
+        label=_label(top.table("label"), time_zone),
+        tables=tables,
+        stamps=stamps,
+        origin=origin,
+        folder=folder,
     )
 
 
@@ -121,7 +131,7 @@ def _time_zone(head: TomlTable) -> str:
 
 
 def _log_names(table: TomlTable) -> LogNames:
-    table.expect(("user_id", "ad_id", "time", "clicked", "click_time", "position", "propensity"))
+    table.expect(("user_id", "ad_id", "time", "clicked", "click_time", "position", "impression_id", "propensity"))
     names = LogNames(
         user_id=table.optional_text("user_id"),
         ad_id=table.optional_text("ad_id"),
@@ -129,6 +139,7 @@ def _log_names(table: TomlTable) -> LogNames:
         clicked=_clicked(table),
         click_time=read_time_column(table, "click_time"),
         position=table.optional_text("position"),
+        impression_id=table.optional_text("impression_id"),
         propensity=table.optional_text("propensity"),
     )
     _refuse_shared_columns(names, table)
@@ -144,6 +155,7 @@ def _refuse_shared_columns(names: LogNames, table: TomlTable) -> None:
         "time": names.time.column if names.time else None,
         "click_time": names.click_time.column if names.click_time else None,
         "position": names.position,
+        "impression_id": names.impression_id,
         "propensity": names.propensity,
     }
     for key, column in columns.items():
@@ -168,12 +180,15 @@ def _clicked(table: TomlTable) -> Clicked:
         raise condition.error("sql", str(error)) from None
 
 
-def _label(table: TomlTable) -> Label:
-    table.expect(("name", "window"))
+def _label(table: TomlTable, time_zone: str) -> Label:
+    table.expect(("name", "window", "observed_until"))
     window_ms = table.duration_ms("window") if "window" in table else None
     if window_ms == 0:
         raise table.error("window", "is 0, so no click would count; leave it out to count every click")
-    return Label(name=table.text("name", "click"), window_ms=window_ms)
+    if window_ms is None and "observed_until" in table:
+        raise table.error("observed_until", "means nothing without a window: any later click would count")
+    observed_until_ms = table.moment_ms("observed_until", time_zone)
+    return Label(name=table.text("name", "click"), window_ms=window_ms, observed_until_ms=observed_until_ms)
 
 
 def _context(name: str, table: TomlTable, log: LogNames) -> ContextFeature:

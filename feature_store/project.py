@@ -46,6 +46,8 @@ class LogNames(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     click_time: TimeColumn | None = None
     """Arrival of the click. Without it a click arrives 1 ms after its impression."""
     position: str | None = None
+    impression_id: str | None = None
+    """By which an impression that the log holds twice is known."""
     propensity: str | None = None
     """Probability with which the logging policy showed this ad at this place."""
 
@@ -56,6 +58,8 @@ class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = "click"
     window_ms: int | None = None
     """A click that arrives later than this after its impression does not count; None counts every click."""
+    observed_until_ms: int | None = None
+    """Until when clicks were collected; None: until the last impression or click that the log holds."""
 
 
 class TableFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +81,8 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     label: Label
     tables: dict[str, TableFile]
     """By view, for the views whose source is a table."""
+    stamps: dict[str, TimeColumn]
+    """By view made from the log's own columns: the column that says when they were computed, where there is one."""
     origin: str
     """Where the definition was read, for messages."""
     folder: Path | None = None

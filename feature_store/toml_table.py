@@ -12,7 +12,9 @@ import math
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from feature_store.errors import SchemaError
 
@@ -128,6 +130,24 @@ class TomlTable:
         if value_ms > _MAX_DURATION_MS:
             raise self.error(key, f'"{text}" is longer than 100 years')
         return value_ms
+
+    def moment_ms(self, key: str, zone: str) -> int | None:
+        """A TOML date or time, ISO text, or whole milliseconds since 1970 UTC; None where the key is absent.
+
+        Args:
+            key: of this table.
+            zone: how a time without an offset is read.
+        """
+        value = self._values.get(key)
+        if value is None:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+        try:
+            moment = datetime.fromisoformat(value if isinstance(value, str) else value.isoformat())
+        except (ValueError, AttributeError):
+            raise self.error(key, f'expected a time such as "2026-01-31T12:00:00Z", got {value!r}') from None
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))).timestamp() * 1000)
 
     def choice(self, key: str, known: Collection[str], default: str = "") -> str:
         """One of a closed set of texts."""

@@ -108,6 +108,16 @@ def read_table_file(table: TomlTable, entity: EntityName) -> TableFile:
     )
 
 
+def read_stamp(table: TomlTable, log: LogNames) -> TimeColumn | None:
+    """The column that says when features of the log were computed; None where the view has none."""
+    stamp = read_time_column(table, "event_time")
+    if stamp is not None:
+        refuse_label(stamp.column, log, table.table("event_time") if table.is_table("event_time") else table)
+        if log.time is None:
+            raise table.error("event_time", "log.time does not say which column it is to be compared with")
+    return stamp
+
+
 def read_time_column(table: TomlTable, key: str) -> TimeColumn | None:
     """A time as `"ts"` or `{ column = "ts", unit = "s" }`; None where the key is absent."""
     if key not in table:

@@ -45,6 +45,8 @@ class Provenance:
     """The position that `p_click` speaks of."""
     created_ms: int
     click_delay: ClickDelay | None = None
+    pending_impressions: int = 0
+    """Of the log, left out because the label's window had not passed."""
 
 
 def publish(
@@ -87,6 +89,7 @@ def publish(
             first_ms=outcome.first_ms,
             last_ms=outcome.last_ms,
             negative_sampling_rate=outcome.negative_rate,
+            pending_impressions=provenance.pending_impressions,
         ),
         reference_position=provenance.reference_position,
         calibrator=described_calibrator(outcome.calibrator, encoder),

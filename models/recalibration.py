@@ -157,6 +157,7 @@ def publish_recalibrated(
             first_ms=int(found.fresh.time_ms[0]),
             last_ms=int(found.fresh.time_ms[-1]),
             before=found.before,
+            pending_impressions=found.fresh.log.pending,
         ),
     )
     reference = msgspec.json.decode(artifact.files[REFERENCE], type=Reference)

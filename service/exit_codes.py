@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from feature_store.errors import LogNameError, SchemaError, StoreError
+from feature_store.errors import EngineError, LogNameError, SchemaError, StoreError
 from service.errors import SettingsError
 
 FAILURE = 1
@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 def exit_code(error: Exception) -> int:
     """The exit code that an error raised on purpose ends a process with."""
-    if isinstance(error, StoreError):
+    if isinstance(error, (StoreError, EngineError)):
         return DEPENDENCY_DOWN
     if isinstance(error, (SchemaError, LogNameError, SettingsError)):
         return USAGE

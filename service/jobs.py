@@ -17,6 +17,7 @@ import numpy as np
 
 from feature_store.clock import system_clock
 from feature_store.definition import Project, load_project
+from feature_store.offline.engine import EngineName
 from feature_store.offline.log import Log
 from feature_store.offline.materialize import MaterializeReport, materialize
 from feature_store.offline.offline_store import OfflineStore
@@ -63,24 +64,36 @@ def open_log(
     return read_log(data, project, workdir=workdir, on_progress=on_progress, memory_mb=memory_mb)
 
 
-def read_frame(data: str, features_file: Path | None, workdir: Path, on_progress: OnProgress) -> TrainingFrame:
-    """Every impression of a log with what was known of it at its time."""
-    return build_frame(open_log(data, features_file, workdir, on_progress), on_progress=on_progress)
+def read_frame(
+    data: str, features_file: Path | None, workdir: Path, on_progress: OnProgress, engine: EngineName = "duckdb"
+) -> TrainingFrame:
+    """Every impression of a log with what was known of it at its time.
+
+    Raises:
+        EngineError: the engine is not to be had here.
+        LogError, SchemaError: as `read_log` and `build_frame`.
+    """
+    return build_frame(open_log(data, features_file, workdir, on_progress), engine=engine, on_progress=on_progress)
 
 
 @contextmanager
 def frame_to_learn(
-    data: str, features_file: Path | None, workdir: Path, learner: str, on_progress: OnProgress
+    data: str,
+    features_file: Path | None,
+    workdir: Path,
+    learner: str,
+    on_progress: OnProgress,
+    engine: EngineName = "duckdb",
 ) -> Iterator[TrainingFrame | StoredFrame]:
     """Every impression of a log with what was known of it: in memory, or on disk for a learner that can stream."""
     if learner not in STREAMED_LEARNERS:
-        yield read_frame(data, features_file, workdir, on_progress)
+        yield read_frame(data, features_file, workdir, on_progress, engine)
         return
     log = open_log(data, features_file, workdir, on_progress, memory_mb=DATABASE_MB)
     if log.n < STREAMED_FROM:
-        yield build_frame(log, on_progress=on_progress)
+        yield build_frame(log, engine=engine, on_progress=on_progress)
         return
-    with store_frame(log, on_progress=on_progress) as frame:
+    with store_frame(log, engine=engine, on_progress=on_progress) as frame:
         yield frame
 
 
@@ -110,6 +123,7 @@ def train_and_publish(
         reference_position=REFERENCE_POSITION if frame.has_positions else NO_POSITION,
         created_ms=system_clock(),
         click_delay=click_delay(frame.log),
+        pending_impressions=frame.log.pending,
     )
     return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress, compared)
 
@@ -214,7 +228,14 @@ def measure(predictor: Predictor, frame: TrainingFrame) -> Measured:
 
 
 def skew_of(
-    served_dir: Path, log: Log, *, name: str, version: str | None, workdir: Path, on_progress: OnProgress
+    served_dir: Path,
+    log: Log,
+    *,
+    name: str,
+    version: str | None,
+    workdir: Path,
+    on_progress: OnProgress,
+    engine: EngineName = "duckdb",
 ) -> SkewReport:
     """Vectors that a live service logged, held against what the offline store says of the same rows.
 
@@ -230,7 +251,7 @@ def skew_of(
     on_progress("reading what was served", 1.0)
     on_progress("asking the offline store", 0.0)
     workdir.mkdir(parents=True, exist_ok=True)
-    with OfflineStore(log.project, log, workdir) as store:
+    with OfflineStore(log.project, log, workdir, engine) as store:
         report = check_skew(store, log.project, served)
     on_progress("asking the offline store", 1.0)
     return report
@@ -288,10 +309,12 @@ def materialize_views(
     time: AsOf,
     workdir: Path,
     on_progress: OnProgress,
+    engine: EngineName = "duckdb",
 ) -> MaterializeReport:
     """Writes the views' rows into the configured store, or into the embedded one where no Redis is named.
 
     Raises:
+        EngineError: the engine is not to be had here.
         MaterializeError: the time is in the future.
         NoRowLeft: a view has no row at that time that can be used.
         SettingsError: the log's end is asked for, and there is no log.
@@ -311,6 +334,7 @@ def materialize_views(
                 workdir=workdir,
                 clock=system_clock,
                 as_of_ms=moment,
+                engine=engine,
                 on_progress=on_progress,
             )
         finally:

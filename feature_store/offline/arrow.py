@@ -93,6 +93,37 @@ def parquet_columns(path: Path) -> list[str]:
     return names
 
 
+def parquet_types(path: Path) -> dict[str, str]:
+    """What kind of values each column of a Parquet file holds, in words; widths do not matter.
+
+    Raises:
+        LogError: as `parquet_columns`.
+    """
+    try:
+        return {field.name: _kind(field.type) for field in pq.read_schema(path)}
+    except (pa.ArrowException, OSError) as error:
+        raise LogError(f"{path} cannot be read as Parquet: {error}") from None
+
+
+def _kind(dtype: Any) -> str:
+    if pa.types.is_dictionary(dtype):
+        return _kind(dtype.value_type)
+    for of_kind, kind in _KINDS:
+        if of_kind(dtype):
+            return kind
+    return str(dtype)
+
+
+_KINDS = (
+    (pa.types.is_null, "nothing"),
+    (pa.types.is_integer, "whole numbers"),
+    (pa.types.is_floating, "numbers with a point"),
+    (pa.types.is_string, "text"),
+    (pa.types.is_large_string, "text"),
+    (pa.types.is_timestamp, "timestamps"),
+)
+
+
 def parquet_about(path: Path) -> dict[str, str]:
     """What a Parquet file says of itself: its key-value metadata.
 

@@ -20,6 +20,7 @@ from feature_store.offline.engine import Engine, SqlEngine, quoted
 from feature_store.offline.log import Log
 from feature_store.offline.parquet import show_parquet
 from feature_store.offline.rejects import Rejects, create_reject_table, take_rejects
+from feature_store.offline.stamped import stamped_history
 from feature_store.project import Project, TimeColumn
 from feature_store.schema import FeatureView, LogSource, SqlSource, TableSource, WindowSource
 
@@ -42,7 +43,8 @@ def make_history(
         workdir: for temporary copies.
     Raises:
         SchemaError: a column is missing or has an impossible type, or a query is none that the log could answer.
-        LogError: a file is missing or cannot be read, or an SQL view sees the future.
+        LogError: a file is missing or cannot be read, an SQL view sees the future, or a logged feature is
+            younger than its impression.
         NoRowLeft: a table has rows, and all were rejected.
     """
     if isinstance(view.source, TableSource):
@@ -52,6 +54,10 @@ def make_history(
     if log is None:
         raise LogError(f"view {view.name!r} is made from the click log, and no log was given")
     if isinstance(view.source, LogSource):
+        if (stamp := project.stamps.get(view.name)) is not None:
+            create_reject_table(files)
+            stamped_history(files, name, view, view.source, stamp, log, project.origin)
+            return log.rejects.unit
         _from_log(engine, name, view, view.source, log)
         return "row"
     assert isinstance(view.source, SqlSource)

@@ -25,12 +25,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.errors import LogError
+from feature_store.clock import shown_moment
 from feature_store.offline import arrow
 from feature_store.offline.columns import Columns
 from feature_store.offline.engine import Engine, quoted, text
 from feature_store.offline.rejects import Rejects
 from feature_store.project import Project
+from feature_store.toml_table import shown_duration
 
 OWN_COLUMNS = (
     "_row",
@@ -86,6 +87,14 @@ class Log:
     rejects: Rejects
     delays: ClickDelays | None = None
     """None where the log has no click times, or no clicks."""
+    observed_until_ms: int = 0
+    """Until when clicks were collected: what the definition says, or the last thing that the log tells of."""
+    pending: int = 0
+    """The newest so many impressions have not had the label's whole window to be clicked in; clicked ones among them.
+
+    Nobody knows their label yet. Those clicked already must not count either: the others would follow later, and the
+    click rate of the newest impressions would come out too high.
+    """
 
     @property
     def has_time(self) -> bool:
@@ -102,14 +111,15 @@ class Log:
         zone, spill_folder = self.project.schema.time_zone, self.path.parent / "spill"
         return Engine(time_zone=zone, spill_folder=spill_folder, memory_mb=memory_mb)
 
-    def refuse_equal_labels(self, project: Project | None = None) -> None:
-        """Raises LogError where all impressions have the same outcome; `project` as the one to blame, else its own."""
-        if self.clicks in (0, self.n):
-            every = "every" if self.clicks else "no"
-            raise LogError(
-                f"{every} impression of the {self.n} in the log was clicked, so there is nothing to learn; "
-                f"check log.clicked and label.window in {(project or self.project).origin}"
-            )
+    def pending_words(self) -> str:
+        """How many impressions nobody learns from, because their label is not known yet; empty where none."""
+        window_ms = self.project.label.window_ms
+        if not self.pending or window_ms is None:
+            return ""
+        return (
+            f"{self.pending:,} newest of {self.n:,} impressions are left out, clicked or not: clicks count for "
+            f"{shown_duration(window_ms)} and were collected until {shown_moment(self.observed_until_ms)}"
+        )
 
     def plain_columns(self, names: Sequence[str]) -> list[str]:
         """SQL of columns of the log as values that Python has.

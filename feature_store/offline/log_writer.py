@@ -11,9 +11,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from feature_store.clock import Clock
+from feature_store.clock import Clock, shown_moment
 from feature_store.errors import LogError, SchemaError
-from feature_store.offline.checks import FAILED, Check, future_check, id_checks, judged, reject_failed, time_checks
+from feature_store.offline.checks import (
+    CLOCK_TOLERANCE_MS,
+    FAILED,
+    Check,
+    future_check,
+    id_checks,
+    judged,
+    reject_failed,
+    time_checks,
+)
 from feature_store.offline.columns import Columns, column_key
 from feature_store.offline.engine import Engine, quoted, text
 from feature_store.offline.log import OWN_COLUMNS, ClickDelays, Log
@@ -22,7 +31,7 @@ from feature_store.offline.rejects import create_reject_table, take_rejects
 from feature_store.project import Clicked, Project
 from feature_store.schema import Feature, LogSource
 
-_INTERNAL = ("_labelled", "_arrival_ms", FAILED)
+_INTERNAL = ("_labelled", "_occurrence", "_arrival_ms", FAILED)
 _ORDER_COLUMN = "_line"
 
 
@@ -83,9 +92,34 @@ def write_log(
         unfinished.unlink()
         raise LogError(f"{what} holds no usable row; {rejects.described() or 'it is empty'}")
     delays = None if project.log.click_time is None else _delays(engine, unfinished)
+    observed_until_ms, pending = _pending(engine, unfinished, project, what, now_ms=clock())
     unfinished.replace(path)
     on_progress("sorting the log", 1.0)
-    return Log(path, folder, project, n, clicks, first_ms, last_ms, rejects, delays)
+    return Log(path, folder, project, n, clicks, first_ms, last_ms, rejects, delays, observed_until_ms, pending)
+
+
+def _pending(engine: Engine, path: Path, project: Project, what: str, *, now_ms: int) -> tuple[int, int]:
+    """Until when clicks were collected, and how many impressions had not had their whole window by then."""
+    relation = f"read_parquet({text(str(path))})"
+    last_click_ms, told_ms = engine.wholes(
+        "SELECT coalesce(max(_time_ms + _delay_ms), 0), "
+        f"coalesce(greatest(max(_time_ms), max(_time_ms + _delay_ms)), 0) FROM {relation}"
+    )
+    label, at = project.label, f"{project.origin}: label.observed_until"
+    until_ms = told_ms if label.observed_until_ms is None else label.observed_until_ms
+    if until_ms < last_click_ms:
+        raise LogError(
+            f"{at}: is {shown_moment(until_ms)}, but {what} holds a click that arrived at "
+            f"{shown_moment(last_click_ms)}; clicks were collected for longer, so name a later time or leave it out"
+        )
+    if label.observed_until_ms is not None and until_ms > now_ms + CLOCK_TOLERANCE_MS:
+        raise SchemaError(
+            f"{at}: {shown_moment(until_ms)} has not come yet, so no click can have been collected until then"
+        )
+    if label.window_ms is None or project.log.time is None:
+        return until_ms, 0
+    (pending,) = engine.wholes(f"SELECT count(*) FROM {relation} WHERE _time_ms > {until_ms - label.window_ms}")
+    return until_ms, pending
 
 
 def _delays(engine: Engine, path: Path) -> ClickDelays | None:
@@ -112,6 +146,17 @@ def _own_columns(
         else:
             select.append(f"{columns.id_text(column, f'{origin}: log.{name}')} AS _{name}")
             checks += id_checks(f"_{name}", column)
+    if log.impression_id is not None:
+        columns.kind(log.impression_id, f"{origin}: log.impression_id")
+        impression = quoted(log.impression_id)
+        select.append(f"row_number() OVER (PARTITION BY {impression} ORDER BY {_ORDER_COLUMN}) AS _occurrence")
+        checks.append(
+            Check(
+                f"{impression} IS NOT NULL AND _occurrence > 1",
+                f"{log.impression_id} repeats an earlier row",
+                f"CAST({impression} AS VARCHAR)",
+            )
+        )
     time = _ORDER_COLUMN if log.time is None else columns.time_ms(log.time, f"{origin}: {log.time.path}")
     select.append(f"{time} AS _time_ms")
     if log.time is not None:

@@ -15,14 +15,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from feature_store.clock import Clock
+from feature_store.clock import Clock, shown_moment
 from feature_store.errors import MaterializeError, NoRowLeft
+from feature_store.offline.engine import EngineName
 from feature_store.offline.histories import source_mark
 from feature_store.offline.log import Log
 from feature_store.offline.offline_store import EntityCount, OfflineStore
@@ -75,8 +75,8 @@ class MaterializedView:
         reasons = [f"{older:,} because the store holds newer ones"] if older else []
         reasons += [f"{expired:,} because they have outlived their time-to-live"] if expired else []
         return (
-            f"view {self.view!r}: nothing was written: all {older + expired:,} rows as of {_shown(self.as_of_ms)} were "
-            f"skipped, {' and '.join(reasons)}"
+            f"view {self.view!r}: nothing was written: all {older + expired:,} rows as of "
+            f"{shown_moment(self.as_of_ms)} were skipped, {' and '.join(reasons)}"
         )
 
 
@@ -114,6 +114,7 @@ def materialize(
     workdir: Path,
     clock: Clock,
     as_of_ms: int | None = None,
+    engine: EngineName = "duckdb",
     on_progress: Progress = silent,
 ) -> MaterializeReport:
     """Write the rows of `views` as they are known at `as_of_ms`.
@@ -126,8 +127,10 @@ def materialize(
         workdir: for temporary files.
         clock: the present, which is the as-of time where none is given, and measures the seconds.
         as_of_ms: milliseconds since 1970 UTC.
+        engine: who joins.
         on_progress: told the view and its share done.
     Raises:
+        EngineError: the engine is not to be had here.
         LogError: a source cannot be read.
         MaterializeError: the time is in the future.
         NoRowLeft: all rows of a view were rejected, are later than the time, or have expired.
@@ -135,11 +138,11 @@ def materialize(
     """
     if as_of_ms is not None and as_of_ms > clock():
         raise MaterializeError(
-            f"the as-of time {_shown(as_of_ms)} is in the future: rows of that time would hide every newer one until "
-            "then; where it is the log's end, an impression in the log has a wrong time"
+            f"the as-of time {shown_moment(as_of_ms)} is in the future: rows of that time would hide every newer one "
+            "until then; where it is the log's end, an impression in the log has a wrong time"
         )
     workdir.mkdir(parents=True, exist_ok=True)
-    with OfflineStore(project, log, workdir) as store:
+    with OfflineStore(project, log, workdir, engine) as store:
         sources = [_read_source(store, project, view, log, clock, on_progress) for view in views]
         return MaterializeReport(
             tuple(
@@ -249,17 +252,13 @@ def _nothing_left(
     """
     if not n_rows:
         return (
-            f"view {view.name!r} has no row as of {_shown(time_ms)}: of its {n_entities:,} entities none has one that "
-            f"is not later and not older than its time-to-live of {shown_duration(view.ttl_ms)} ({n_later:,} rows are "
-            "later); name another as-of time"
+            f"view {view.name!r} has no row as of {shown_moment(time_ms)}: of its {n_entities:,} entities none has one "
+            f"that is not later and not older than its time-to-live of {shown_duration(view.ttl_ms)} ({n_later:,} "
+            "rows are later); name another as-of time"
         )
     if rows.expired_skipped == n_rows:
         return (
-            f"view {view.name!r}: all {n_rows:,} rows as of {_shown(time_ms)} have outlived their time-to-live of "
-            f"{shown_duration(view.ttl_ms)} by now; raise the ttl or materialize a later as-of time"
+            f"view {view.name!r}: all {n_rows:,} rows as of {shown_moment(time_ms)} have outlived their "
+            f"time-to-live of {shown_duration(view.ttl_ms)} by now; raise the ttl or materialize a later as-of time"
         )
     return ""
-
-
-def _shown(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds")

@@ -298,7 +298,8 @@ class OfflineStore:
         """The table of a view's history, made when it is first wanted."""
         name = f"{view.name}_history"
         if name not in self._made:
-            engine = self._files if isinstance(view.source, TableSource) else self._engine
+            of_files = isinstance(view.source, TableSource) or view.name in self._project.stamps
+            engine = self._files if of_files else self._engine
             with engine.about(f"view {view.name!r}"):
                 unit = make_history(self._engine, self._files, name, view, self._project, self._log, self._workdir)
             self.rejects[view.name] = take_rejects(engine, unit, None)

@@ -14,6 +14,7 @@ Cost: Spark needs 5 s to start and half a second a statement, so a small log is 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,16 @@ from feature_store.offline import arrow
 from feature_store.offline.engine import ROWS_PER_BATCH, Engine, text
 
 LOCAL = "local[2]"
+_ERRORS_ONLY = """\
+rootLogger.level = error
+rootLogger.appenderRef.stderr.ref = stderr
+appender.stderr.type = Console
+appender.stderr.name = stderr
+appender.stderr.target = SYSTEM_ERR
+appender.stderr.layout.type = PatternLayout
+appender.stderr.layout.pattern = %p %c{1}: %m%n%ex
+"""
+"""Of log4j: Spark's warnings on starting would drown our own lines."""
 _DUCKDB, _SPARK = "duckdb", "spark"
 
 
@@ -201,6 +212,14 @@ def _in_sparks_words(node: exp.Expr) -> exp.Expr:
     return node
 
 
+def _java_is_here() -> bool:
+    """Whether a Java machine runs already (`spark-submit`), or one can be started."""
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        return True
+    home = os.environ.get("JAVA_HOME")
+    return (Path(home, "bin", "java").is_file() if home else False) or shutil.which("java") is not None
+
+
 def _session(time_zone: str, folder: Path) -> Any:
     try:
         from pyspark.errors import PySparkException
@@ -210,8 +229,15 @@ def _session(time_zone: str, folder: Path) -> Any:
             "pyspark is not installed; pip install --require-hashes -r requirements/spark.lock, or use --engine duckdb"
         ) from None
     master = os.environ.get("SPARK_MASTER", LOCAL)
+    if not _java_is_here():
+        raise EngineError(
+            "Spark needs Java 17, and there is none on PATH nor in JAVA_HOME; install it, or use --engine duckdb"
+        )
+    quiet = (folder / "log4j2.properties").absolute()
+    quiet.write_text(_ERRORS_ONLY, encoding="utf-8")
     settings = {
-        "spark.local.dir": str(folder),
+        "spark.driver.defaultJavaOptions": f"-Dlog4j2.configurationFile={quiet.as_uri()}",
+        "spark.local.dir": str(folder.absolute()),
         "spark.sql.session.timeZone": time_zone,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",

@@ -123,6 +123,7 @@ def _recalibrated(fresh: Recalibrated) -> str:
         f"{fresh.impressions:,} impressions with {fresh.clicks:,} clicks from {_moment(fresh.first_ms)} to "
         f"{_moment(fresh.last_ms)}. With the old calibrator, promised / seen clicks were {_figure(ratio.value)} "
         f"({_figure(ratio.low)} to {_figure(ratio.high)}) on the impressions that judge it."
+        + (f" {fresh.pending_impressions:,} impressions were left out as pending." if fresh.pending_impressions else "")
     )
 
 

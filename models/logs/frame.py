@@ -18,14 +18,18 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from feature_store.clock import shown_moment
+from feature_store.errors import LogError
 from feature_store.ids import MISSING_ID, hash_id, hash_ids
 from feature_store.offline import arrow
+from feature_store.offline.engine import EngineName
 from feature_store.offline.log import Factorised, Log
 from feature_store.offline.offline_store import OfflineStore
 from feature_store.offline.progress import Progress, silent
 from feature_store.offline.rejects import Rejects
 from feature_store.project import Project
 from feature_store.schema import ContextFeature, FeatureView
+from feature_store.toml_table import shown_duration
 from models.encoder import Block, Encoded, Encoder, ModelInputs, context_number
 
 MANY_SIMULTANEOUS = 0.5
@@ -37,7 +41,7 @@ COARSE_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class TrainingFrame:
-    """n impressions in order of time.
+    """n impressions in order of time; those whose label is still pending (`Log.pending`) are not among them.
 
     time_ms: (n,) int64, non-decreasing; the order of the file where the log has no time.
     clicked: (n,) bool, within the label's window.
@@ -69,6 +73,8 @@ class TrainingFrame:
     context: Block
     table_rejects: dict[str, Rejects]
     """By view: rows of its table that could not be used."""
+    found: dict[str, int]
+    """By view: impressions of the whole log that found a row."""
     simultaneous: dict[str, float]
     """By view with dated rows of somebody's making: share of the joined rows that carry their impression's own time."""
 
@@ -157,27 +163,31 @@ def leak_warnings(simultaneous: dict[str, float], time_ms: npt.NDArray[np.int64]
     )
 
 
-def build_frame(log: Log, project: Project | None = None, *, on_progress: Progress = silent) -> TrainingFrame:
-    """Join and encode every impression of a log.
+def build_frame(
+    log: Log, project: Project | None = None, *, engine: EngineName = "duckdb", on_progress: Progress = silent
+) -> TrainingFrame:
+    """Join and encode every impression of a log whose label is known; the others still are history to them.
 
     Args:
         log: in canonical form.
         project: which features; the log's own project where None. It must name the log's columns alike.
+        engine: who joins.
         on_progress: told the stage and its share done.
     Raises:
-        LogError: a table or column is missing, all labels are equal, or an answer would leak.
+        EngineError: the engine is not to be had here.
+        LogError: a table or column is missing, all labels are equal or pending, or an answer would leak.
     """
     project = log.project if project is None else project
-    log.refuse_equal_labels(project)
     inputs = ModelInputs.of(project.schema)
     Encoder(inputs)  # refuses impossible pairs before minutes are spent on joins
-    with log.engine() as engine:
-        own = engine.table(
+    with log.engine() as reading:
+        own = reading.table(
             f"SELECT _time_ms, _clicked, coalesce(_position, -1) AS _position, "
             f"coalesce(_propensity, 'nan'::DOUBLE) AS _propensity, _line, _user_id, _ad_id FROM {log.sql} ORDER BY _row"
         )
-    time_ms = arrow.int64s(own, "_time_ms")
-    with OfflineStore(project, log, log.path.parent) as store:
+    time_ms, clicked = arrow.int64s(own, "_time_ms"), arrow.bools(own, "_clicked")
+    check_labels(log, clicked[: log.n - log.pending])
+    with OfflineStore(project, log, log.path.parent, engine) as store:
         user = _joined(store, inputs.user_views, time_ms, on_progress)
         ad = _joined(store, inputs.ad_views, time_ms, on_progress)
         table_rejects = dict(store.rejects)
@@ -187,11 +197,11 @@ def build_frame(log: Log, project: Project | None = None, *, on_progress: Progre
     on_progress("encoding the context", 0.0)
     context = _context_block(log, inputs)
     on_progress("encoding the context", 1.0)
-    return TrainingFrame(
+    frame = TrainingFrame(
         log=log,
         inputs=inputs,
         time_ms=time_ms,
-        clicked=arrow.bools(own, "_clicked"),
+        clicked=clicked,
         position=arrow.int64s(own, "_position").astype(np.int16),
         propensity=arrow.float64s(own, "_propensity"),
         line=arrow.int64s(own, "_line"),
@@ -204,8 +214,28 @@ def build_frame(log: Log, project: Project | None = None, *, on_progress: Progre
         ad=ad.block,
         context=context,
         table_rejects=table_rejects,
+        found=user.found | ad.found,
         simultaneous={view: simultaneous[view] for view in sorted(dated & simultaneous.keys())},
     )
+    return frame.rows(slice(0, log.n - log.pending)) if log.pending else frame
+
+
+def check_labels(log: Log, clicked: npt.NDArray[np.bool_]) -> None:
+    """Refuse a log without both kinds of label among those that are known."""
+    label, clicks = log.project.label, int(np.count_nonzero(clicked))
+    if not len(clicked):
+        assert label.window_ms is not None  # without one nothing is pending
+        raise LogError(
+            f"all {log.n} impressions are pending: the first is of {shown_moment(log.first_ms)}, clicks count for "
+            f"{shown_duration(label.window_ms)}, and they were collected until {shown_moment(log.observed_until_ms)}; "
+            f"give a longer log, shorten label.window in {log.project.origin}, or say label.observed_until there"
+        )
+    if clicks in (0, len(clicked)):
+        every, pending = "every" if clicks else "no", f" ({log.pending} more are pending)" if log.pending else ""
+        raise LogError(
+            f"{every} impression of the {len(clicked)} in the log was clicked{pending}, so there is nothing to learn; "
+            f"check log.clicked and label.window in {log.project.origin}"
+        )
 
 
 def _earlier(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -220,9 +250,10 @@ def _earlier(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 
 
 class _Joined(NamedTuple):
-    """Columns of n impressions, and by view the share of joined rows that carry the impression's own time."""
+    """Columns of n impressions; by view how many found a row, and the share of those with the impression's own time."""
 
     block: Block
+    found: dict[str, int]
     simultaneous: dict[str, float]
 
 
@@ -231,7 +262,7 @@ def _joined(
 ) -> _Joined:
     """The views' columns side by side, one row an impression."""
     n = len(time_ms)
-    simultaneous = {}
+    found, simultaneous = {}, {}
     block = Block(
         np.empty((n, sum(view.n_float for view in views)), dtype=np.float32),
         np.empty((n, sum(view.n_id for view in views)), dtype=np.uint32),
@@ -243,10 +274,11 @@ def _joined(
         block.floats[:, float_at : float_at + view.n_float] = rows.floats
         block.ids[:, id_at : id_at + view.n_id] = rows.ids
         float_at, id_at = float_at + view.n_float, id_at + view.n_id
+        found[view.name] = int(rows.found.sum())
         own_time = rows.found & (rows.event_time_ms == time_ms)
-        simultaneous[view.name] = int(own_time.sum()) / max(1, int(rows.found.sum()))
+        simultaneous[view.name] = int(own_time.sum()) / max(1, found[view.name])
         on_progress(f"joining {view.name}", 1.0)
-    return _Joined(block, simultaneous)
+    return _Joined(block, found, simultaneous)
 
 
 def _context_block(log: Log, inputs: ModelInputs) -> Block:

@@ -54,7 +54,9 @@ def _text_types(project: Project) -> tuple[dict[str, str], set[str]]:
     log = project.log
     sniffed = set() if log.clicked.sql is None else set(log.clicked.reads)
     types = {
-        name: "VARCHAR" for name in (log.user_id, log.ad_id, log.position, log.propensity, log.clicked.column) if name
+        name: "VARCHAR"
+        for name in (log.user_id, log.ad_id, log.impression_id, log.position, log.propensity, log.clicked.column)
+        if name
     }
     for context in project.schema.context:
         types[context.column or context.name] = "VARCHAR" if context.dtype == "id" else "DOUBLE"
@@ -64,7 +66,7 @@ def _text_types(project: Project) -> tuple[dict[str, str], set[str]]:
                 types[column] = "VARCHAR" if feature.read_as == "id" else "DOUBLE"
         elif isinstance(view.source, SqlSource):
             sniffed |= set(columns_read(view.source.sql))
-    for time in (log.time, log.click_time):
+    for time in (log.time, log.click_time, *project.stamps.values()):
         if time is not None and time.column not in sniffed:
             types.setdefault(time.column, "VARCHAR")
     return types, sniffed

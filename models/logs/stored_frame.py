@@ -23,13 +23,14 @@ import numpy.typing as npt
 
 from feature_store.errors import LogError
 from feature_store.offline import arrow
+from feature_store.offline.engine import EngineName
 from feature_store.offline.log import Factorised, Log
 from feature_store.offline.offline_store import OfflineStore
 from feature_store.offline.progress import Progress, silent
 from feature_store.offline.rejects import Rejects
 from feature_store.schema import ContextFeature, FeatureView
 from models.encoder import Block, Encoded, Encoder, ModelInputs
-from models.logs.frame import context_hashes, context_numbers, leak_warnings
+from models.logs.frame import check_labels, context_hashes, context_numbers, leak_warnings
 
 DATABASE_MB = 384
 """Memory of the database: below 256 MiB its sorts of 10 M rows spent most of their time on the disk."""
@@ -117,22 +118,24 @@ class StoredFrame:
         return whole[self.first : self.first + len(self)]
 
 
-def store_frame(log: Log, *, memory_mb: int = DATABASE_MB, on_progress: Progress = silent) -> StoredFrame:
-    """Join and encode every impression of a log, onto the disk beside it.
+def store_frame(
+    log: Log, *, engine: EngineName = "duckdb", memory_mb: int = DATABASE_MB, on_progress: Progress = silent
+) -> StoredFrame:
+    """Join and encode every impression of a log whose label is known, onto the disk beside it.
 
     Args:
         log: in canonical form.
+        engine: who joins.
         memory_mb: of the database; the rest of the work holds a few batches of rows.
         on_progress: told the stage and its share done.
     Raises:
         LogError: a table or column is missing, all labels are equal, an answer would leak, or the disk is full.
     """
-    log.refuse_equal_labels()
     inputs = ModelInputs.of(log.project.schema)
     Encoder(inputs)  # refuses impossible pairs before minutes are spent on joins
     folder = Path(tempfile.mkdtemp(prefix="joined-", dir=log.path.parent))
     try:
-        return _stored(log, inputs, folder, memory_mb, on_progress)
+        return _stored(log, inputs, folder, engine, memory_mb, on_progress)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise LogError(f"the joined features cannot be kept in {folder}: {error.strerror or error}") from error
@@ -141,27 +144,31 @@ def store_frame(log: Log, *, memory_mb: int = DATABASE_MB, on_progress: Progress
         raise
 
 
-def _stored(log: Log, inputs: ModelInputs, folder: Path, memory_mb: int, on_progress: Progress) -> StoredFrame:
+def _stored(
+    log: Log, inputs: ModelInputs, folder: Path, engine: EngineName, memory_mb: int, on_progress: Progress
+) -> StoredFrame:
     clicked = np.empty(log.n, dtype=np.bool_)
     at = 0
     with (
-        log.engine(memory_mb) as engine,
+        log.engine(memory_mb) as reading,
         (folder / "time_ms").open("wb") as times,
         (folder / "users").open("wb") as users,
     ):
-        (n_positions,) = engine.wholes(f"SELECT count(_position) FROM {log.sql}")
+        (n_positions,) = reading.wholes(f"SELECT count(_position) FROM {log.sql}")
         # Hashes are codes that need no list of users; hash(NULL) would be one, too.
         code = "CASE WHEN _user_id IS NULL THEN -1 ELSE (hash(_user_id) >> 1)::BIGINT END AS user_code"
-        for batch in engine.batches(f"SELECT _time_ms, _clicked, {code} FROM {log.sql} ORDER BY _row"):
+        for batch in reading.batches(f"SELECT _time_ms, _clicked, {code} FROM {log.sql} ORDER BY _row"):
             part = arrow.bools(batch, "_clicked")
             clicked[at : at + len(part)] = part
             arrow.int64s(batch, "_time_ms").tofile(times)
             arrow.int64s(batch, "user_code").tofile(users)
             at += len(part)
-        context = _stored_context(engine.batches(_context_sql(log, inputs)), inputs, folder)
+        context = _stored_context(reading.batches(_context_sql(log, inputs)), inputs, folder)
+    n_known = log.n - log.pending
+    check_labels(log, clicked[:n_known])
     simultaneous: dict[str, float] = {}
     time_ms = np.memmap(folder / "time_ms", dtype="<i8", mode="r")
-    with OfflineStore(log.project, log, log.path.parent, memory_mb=memory_mb) as store:
+    with OfflineStore(log.project, log, log.path.parent, engine, memory_mb=memory_mb) as store:
         sides = [
             tuple(_stored_view(store, view, time_ms, folder, simultaneous, on_progress) for view in views)
             for views in (inputs.user_views, inputs.ad_views)
@@ -171,7 +178,7 @@ def _stored(log: Log, inputs: ModelInputs, folder: Path, memory_mb: int, on_prog
     return StoredFrame(
         log=log,
         inputs=inputs,
-        clicked=clicked,
+        clicked=clicked[:n_known],
         has_positions=n_positions > 0,
         table_rejects=table_rejects,
         simultaneous={view: simultaneous[view] for view in sorted(dated & simultaneous.keys())},

@@ -137,6 +137,8 @@ class TrainedOn(msgspec.Struct, frozen=True):
     last_ms: int
     negative_sampling_rate: float = 1.0
     """Share of the non-clicks that the learner saw; the graph adds ln(rate) to the log-odds."""
+    pending_impressions: int = 0
+    """Of the log, left out because the label's window had not passed."""
 
     @property
     def has_times(self) -> bool:
@@ -199,6 +201,8 @@ class Recalibrated(msgspec.Struct, frozen=True):
     last_ms: int
     before: dict[str, Interval]
     """What `metrics` were with the old calibrator, on the same impressions."""
+    pending_impressions: int = 0
+    """Of the log, left out because the label's window had not passed."""
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

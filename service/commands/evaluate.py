@@ -13,7 +13,14 @@ import msgspec
 from rich.console import Console as RichConsole
 from rich.markup import escape
 
-from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
+from service.commands.options import (
+    data_option,
+    engine_option,
+    features_option,
+    json_option,
+    registry_option,
+    rows_option,
+)
 from service.console import Console
 from service.evaluation_tables import figure_text, show_further, table_of
 from service.exit_codes import GATE
@@ -21,12 +28,14 @@ from service.rejected_rows import rejects_document, say_rejects
 from service.skew_report import show_skew, skew_document
 
 if TYPE_CHECKING:
+    from feature_store.offline.engine import EngineName
     from service.jobs import Measured
 
 
 @click.command("evaluate")
 @data_option
 @features_option
+@engine_option
 @rows_option
 @registry_option
 @click.option("--name", default="default", show_default=True, help="Name of the model.")
@@ -81,6 +90,7 @@ if TYPE_CHECKING:
 def command(
     data: str,
     features_file: Path | None,
+    engine: EngineName,
     rows: tuple[float, float],
     registry_dir: Path,
     name: str,
@@ -108,7 +118,7 @@ def command(
     if served_dir is not None:
         if predictions is not None or rows != (0.0, 1.0):
             raise click.UsageError("--skew scores nothing and reads the whole log: leave --predictions and --rows out")
-        return _skew(served_dir, data, features_file, name, version, workdir, Console(json_only=as_json))
+        return _skew(served_dir, data, features_file, engine, name, version, workdir, Console(json_only=as_json))
     from models.evaluation.evaluate import seen_in_training, write_predictions
     from models.evaluation.further import Asked, further
     from models.registry.registry import Registry
@@ -122,7 +132,7 @@ def command(
     other = None if against is None else registry.load(against)
     console = Console(json_only=as_json)
     with console.progress() as on_progress:
-        frame = read_frame(data, features_file, workdir, on_progress)
+        frame = read_frame(data, features_file, workdir, on_progress, engine)
         on_progress("scoring", 0.0)
         part = frame.part(*rows)
         measured = measure(predictor, part)
@@ -146,6 +156,7 @@ def command(
             "champion": champion,
             "impressions_in_training_period": n_seen,
             "against_impressions_in_training_period": other_seen,
+            "pending_impressions": frame.log.pending,
             "label": msgspec.to_builtins(predictor.manifest.label),
             "click_delay": msgspec.to_builtins(delay),
             "trained_on": msgspec.to_builtins(trained_on),
@@ -159,6 +170,8 @@ def command(
     def show(screen: RichConsole) -> None:
         _show(screen, measured, role)
         screen.print(escape(label), soft_wrap=True)
+        if frame.log.pending:
+            screen.print(escape(f"pending: {frame.log.pending_words()}"), soft_wrap=True)
         screen.print(escape(_honesty(len(part), n_seen, trained_on.source)))
         show_further(screen, answers)
         if other is not None:
@@ -173,6 +186,7 @@ def _skew(
     served_dir: Path,
     data: str,
     features_file: Path | None,
+    engine: EngineName,
     name: str,
     version: str | None,
     workdir: Path,
@@ -182,7 +196,9 @@ def _skew(
 
     with console.progress() as on_progress:
         log = open_log(data, features_file, workdir, on_progress)
-        report = skew_of(served_dir, log, name=name, version=version, workdir=workdir, on_progress=on_progress)
+        report = skew_of(
+            served_dir, log, name=name, version=version, workdir=workdir, on_progress=on_progress, engine=engine
+        )
     say_rejects(console, {"log": log.rejects})
     console.result(
         skew_document(report) | rejects_document({"log": log.rejects}), lambda screen: show_skew(report, screen)

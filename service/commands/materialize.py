@@ -10,17 +10,19 @@ import click
 from rich.console import Console as RichConsole
 from rich.table import Table
 
-from service.commands.options import config_option, features_option, json_option
+from service.commands.options import config_option, engine_option, features_option, json_option
 from service.console import Console
 from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
+    from feature_store.offline.engine import EngineName
     from feature_store.offline.materialize import MaterializedView, MaterializeReport
 
 
 @click.command("materialize")
 @click.option("--data", metavar="KIND:PATH", help="The click log that windows and log attributes are made from.")
 @features_option
+@engine_option
 @click.option("--view", "view_names", multiple=True, help="Which views; all where absent. May be given several times.")
 @click.option(
     "--from",
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 def command(
     data: str | None,
     features_file: Path | None,
+    engine: EngineName,
     view_names: tuple[str, ...],
     from_file: Path | None,
     as_of_text: str,
@@ -81,7 +84,7 @@ def command(
         of_log = {"log": log.rejects} if log else {}
         try:
             report = materialize_views(
-                project, views, log, settings, time=time, workdir=workdir, on_progress=on_progress
+                project, views, log, settings, time=time, workdir=workdir, on_progress=on_progress, engine=engine
             )
         except NoRowLeft as error:
             say_rejects(console, of_log | dict(error.rejected))

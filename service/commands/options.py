@@ -44,6 +44,14 @@ config_option = click.option(
     help="clickserve.toml; without it environment and defaults decide.",
 )
 
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["duckdb", "spark"]),
+    default="duckdb",
+    show_default=True,
+    help="Who joins features: DuckDB in this process, or Spark (requirements/spark.lock, Java 17).",
+)
+
 
 class RowRange(click.ParamType[tuple[float, float]]):
     """A part of a log in time order, as fractions: `0:0.8` is the first four fifths."""

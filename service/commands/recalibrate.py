@@ -9,11 +9,19 @@ import click
 import msgspec
 from rich.console import Console as RichConsole
 
-from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
+from service.commands.options import (
+    data_option,
+    engine_option,
+    features_option,
+    json_option,
+    registry_option,
+    rows_option,
+)
 from service.console import Console, key_value_table
 from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
+    from feature_store.offline.engine import EngineName
     from models.registry.manifest import Interval, Recalibrated
     from models.registry.registry import Published
 
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
 @click.command("recalibrate")
 @data_option
 @features_option
+@engine_option
 @rows_option
 @registry_option
 @click.option("--name", default="default", show_default=True, help="Name of the model.")
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
 def command(
     data: str,
     features_file: Path | None,
+    engine: EngineName,
     rows: tuple[float, float],
     registry_dir: Path,
     name: str,
@@ -53,7 +63,7 @@ def command(
     registry = Registry(registry_dir, name)
     chosen = version or registry.champion() or registry.newest()
     with console.progress() as on_progress:
-        frame = read_frame(data, features_file, workdir, on_progress)
+        frame = read_frame(data, features_file, workdir, on_progress, engine)
         published = recalibrate_and_publish(
             frame.part(*rows), registry=registry, version=chosen, source=data, seed=seed, on_progress=on_progress
         )
@@ -61,8 +71,8 @@ def command(
     say_rejects(console, rejected)
     fresh = published.manifest.recalibrated
     assert fresh is not None
-    document = _described(published, fresh) | rejects_document(rejected)
-    console.result(document, lambda screen: _show(screen, published, fresh))
+    document = _described(published, fresh) | rejects_document(rejected) | {"pending_impressions": frame.log.pending}
+    console.result(document, lambda screen: _show(screen, published, fresh, frame.log.pending_words()))
     return 0
 
 
@@ -87,7 +97,7 @@ def _described(published: Published, fresh: Recalibrated) -> dict[str, Any]:
     }
 
 
-def _show(screen: RichConsole, published: Published, fresh: Recalibrated) -> None:
+def _show(screen: RichConsole, published: Published, fresh: Recalibrated, pending: str) -> None:
     manifest = published.manifest
     judged = manifest.metrics["normalized_entropy"]
     rows = {
@@ -98,6 +108,8 @@ def _show(screen: RichConsole, published: Published, fresh: Recalibrated) -> Non
     }
     for key, words in (("calibration_ratio", "promised / seen clicks"), ("normalized_entropy", "NE")):
         rows[words] = f"{_figure(fresh.before[key])} before, {_figure(manifest.metrics[key])} now"
+    if pending:
+        rows["pending"] = pending
     if manifest.challenge is not None:
         rows["against champion"] = manifest.challenge.described()
     rows["next"] = "; ".join(published.verdict.reasons) or (

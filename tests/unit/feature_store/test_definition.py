@@ -304,6 +304,11 @@ def test_a_mistake_is_told_with_its_path(text: str, expected: str) -> None:
         ('[project]\nname = "Shop!"', 'project.name: expected 1 to 32 of a-z, 0-9 and "-"'),
         ('[project]\nname = "s"\ntime_zone = "Mars/Base"', 'project.time_zone: unknown time zone "Mars/Base"'),
         ('[project]\nname = "s"\nhash_seed = -1', "project.hash_seed: must be 0 or more"),
+        ('[project]\nname = "s"\n[label]\nobserved_until = 5', "label.observed_until: means nothing without a window"),
+        (
+            '[project]\nname = "s"\n[label]\nwindow = "1h"\nobserved_until = "noon"',
+            "label.observed_until: expected a time such as",
+        ),
         ('[project]\nname = "s"\n[label]\nwindow = "0h"', "label.window: is 0, so no click would count"),
         ('[project]\nname = "s"\n[log]\ntime = { unit = "s" }', "log.time.column: is missing"),
         ('[project]\nname = "s"\n[log]\ntime = { column = "t", unit = "h" }', "log.time.unit: expected one of"),

@@ -201,6 +201,56 @@ def test_a_click_outside_the_labels_window_does_not_count(tmp_path: Path) -> Non
     assert values(log, "_click_time_ms") == [1_000, None]
 
 
+@given(
+    at=st.lists(st.integers(0, 50), min_size=1, max_size=30),
+    delay=st.lists(st.none() | st.integers(1, 40), min_size=30, max_size=30),
+    window_ms=st.integers(1, 60),
+)
+@settings(max_examples=30, deadline=None)
+def test_the_label_of_an_impression_is_known_when_its_window_has_passed(
+    tmp_path_factory: pytest.TempPathFactory, at: list[int], delay: list[int | None], window_ms: int
+) -> None:
+    """Measured against the last thing the log tells of, an impression or a click, counted or late."""
+    delay = delay[: len(at)]
+    arrived = [None if late is None else shown + late for shown, late in zip(at, delay, strict=True)]
+    clicked = [late is not None for late in delay]
+    columns: dict[str, object] = {"u": ["x"] * len(at), "a": ["a"] * len(at), "t": at, "c": clicked}
+    columns["ct"] = pa.array(arrived, pa.int64())
+
+    log = read(
+        tmp_path_factory.mktemp("log"), columns, f'{NAMES}click_time = "ct"\n[label]\nwindow = "{window_ms}ms"\n'
+    )
+
+    end = max([*at, *(time for time in arrived if time is not None)])
+    assert log.observed_until_ms == end
+    assert log.pending == sum(shown + window_ms > end for shown in at)
+
+
+def test_clicks_collected_for_longer_than_the_log_leave_nothing_pending(tmp_path: Path) -> None:
+    """Impressions of an hour, and clicks of the day after it: only the owner can know."""
+    label = '[label]\nwindow = "1h"\nobserved_until = {}\n'
+
+    assert read(tmp_path, ROWS, NAMES + '[label]\nwindow = "1h"\n').pending == 2
+    assert read(tmp_path, ROWS, NAMES + label.format('"1970-01-01T01:00:01Z"')).pending == 1
+    assert read(tmp_path, ROWS, NAMES + label.format("1970-01-01T01:00:02")).pending == 0
+
+
+@pytest.mark.parametrize(
+    ("until", "expected"),
+    [
+        (
+            '"1970-01-01"',
+            "label.observed_until: is 1970-01-01T00:00:00.00:00, but log.parquet holds a click that arrived at",
+        ),
+        ("253402300799999", "label.observed_until: 9999-12-31T23:59:59.00:00 has not come yet"),
+    ],
+)
+def test_the_time_until_which_clicks_were_collected_must_be_possible(tmp_path: Path, until: str, expected: str) -> None:
+    """A time before the last click is wrong, and one ahead of now would make unclicked of what is pending."""
+    with pytest.raises((LogError, SchemaError), match=expected):
+        read(tmp_path, ROWS, f'{NAMES}[label]\nwindow = "1h"\nobserved_until = {until}\n')
+
+
 def test_a_condition_can_be_the_label(tmp_path: Path) -> None:
     """A rating of 5 stands in for a click."""
     definition = '[log]\nclicked = { sql = "stars >= 4 AND NOT returned" }\n'

@@ -18,7 +18,7 @@ from models.logs.frame import TrainingFrame, build_frame
 from models.logs.reader import read_log
 from models.logs.simulation_preset import SIM_V1
 from models.logs.simulator import simulate
-from tests.logs import SHOP, parquet, random_columns, shop_log
+from tests.logs import HOUR_MS, SHOP, parquet, random_columns, shop_log
 
 VIEWS = """
 [views.profile]
@@ -101,6 +101,31 @@ def test_a_log_with_one_kind_of_label_is_refused(tmp_path: Path, hit: bool, ever
     log = shop_log(tmp_path, "", columns | {"hit": [hit] * 20, "hit_at": at + 5})
 
     with pytest.raises(LogError, match=rf"{every} impression of the 20 in the log was clicked"):
+        build_frame(log)
+
+
+def test_pending_impressions_are_neither_clicked_nor_not(tmp_path: Path) -> None:
+    """Left out together: those whose click has come already are the start of a rate that the others would finish."""
+    columns = random_columns(0, 300)
+    label = '[context.place]\ndtype = "id"\n[label]\nwindow = "6h"\n'
+    log = shop_log(tmp_path, label, columns)
+    at, hit_at = np.asarray(columns["at"]), np.asarray(columns["hit_at"].to_pylist(), float)  # type: ignore[attr-defined]
+    known = at + 6 * HOUR_MS <= max(at.max(), np.nanmax(hit_at))
+
+    frame = build_frame(log)
+
+    assert 0 < log.pending == np.count_nonzero(~known)
+    assert len(frame) == len(frame.propensity) == len(frame.context.ids) == np.count_nonzero(known)
+    assert frame.clicked.tolist() == np.asarray(columns["hit"])[known].tolist()
+    assert frame.clicked.sum() < log.clicks
+    assert frame.log.pending_words().startswith(f"{log.pending} newest of 300 impressions are left out, clicked or not")
+
+
+def test_a_log_of_nothing_but_pending_impressions_is_refused(tmp_path: Path) -> None:
+    """Its labels will be known later; until then nothing can be learnt, and the message says what can be done."""
+    log = shop_log(tmp_path, '[label]\nwindow = "30d"\n', random_columns(0, 20))
+
+    with pytest.raises(LogError, match=r"all 20 impressions are pending: .* clicks count for 30d"):
         build_frame(log)
 
 

@@ -1,0 +1,110 @@
+"""What looks wrong with a log that can be learnt from all the same: said in words, and left to its owner.
+
+Each of these is allowed, and most often a mistake upstream: an export that lost a day, a table of other ids, a column
+that was never filled, an impression that was sent twice. Cost: one pass over the columns, and a sort of the impressions
+that share a millisecond.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from models.logs.frame import TrainingFrame
+from models.registry.manifest import FIRST_PLAUSIBLE_MS
+
+DAY_MS = 86_400_000
+N_SHOWN = 5
+
+
+def doubts(frame: TrainingFrame) -> tuple[str, ...]:
+    """Everything about the impressions of a frame that their owner should look at."""
+    return (
+        *frame.warnings(),
+        *_views_without_rows(frame),
+        *_constant_columns(frame),
+        *_empty_days(frame.time_ms),
+        *_repeated_impressions(frame),
+    )
+
+
+def _views_without_rows(frame: TrainingFrame) -> Iterator[str]:
+    for view, n_found in frame.found.items():
+        if not n_found:
+            yield (
+                f"view {view!r} has no row for any of {len(frame):,} impressions, so its features are all defaults; "
+                "do its ids match the log's, and are its rows earlier than the impressions and younger than its ttl?"
+            )
+
+
+def _constant_columns(frame: TrainingFrame) -> Iterator[str]:
+    inputs = frame.inputs
+    sides = ((inputs.user_views, frame.user), (inputs.ad_views, frame.ad))
+    names: list[str] = []
+    for views, block in sides:
+        answered = [view for view in views if frame.found.get(view.name)]  # the others are doubted already
+        float_at = id_at = 0
+        for view in views:
+            for feature in view.features:
+                if feature.dtype == "id":
+                    same, id_at = _is_constant(block.ids[:, id_at]), id_at + 1
+                else:
+                    end = float_at + feature.width
+                    same, float_at = _is_constant(block.floats[:, float_at:end]), end
+                if same and view in answered:
+                    names.append(f"{view.name}.{feature.name}")
+    for dtype, values in (("float32", frame.context.floats), ("id", frame.context.ids)):
+        of_type = [feature for feature in inputs.context if feature.dtype == dtype]
+        names += [f"context.{feature.name}" for i, feature in enumerate(of_type) if _is_constant(values[:, i])]
+    if names:
+        shown = ", ".join(names[:N_SHOWN]) + (f" and {len(names) - N_SHOWN} more" if len(names) > N_SHOWN else "")
+        yield f"{shown}: the same value in all {len(frame):,} impressions, so nothing can be learnt from it"
+
+
+def _is_constant(columns: npt.NDArray[np.float32] | npt.NDArray[np.uint32]) -> bool:
+    """Whether all rows are alike; a missing number is like another one."""
+    if not len(columns):
+        return False
+    same = columns == columns[0]
+    if columns.dtype.kind == "f":
+        same |= np.isnan(columns) & np.isnan(columns[0])
+    return bool(same.all())
+
+
+def _empty_days(time_ms: npt.NDArray[np.int64]) -> Iterator[str]:
+    if not len(time_ms) or time_ms[0] < FIRST_PLAUSIBLE_MS:
+        return  # the order of a file, and no time
+    seen = np.unique(time_ms // DAY_MS)
+    n_days = int(seen[-1] - seen[0]) + 1
+    if n_days > len(seen):
+        empty = np.setdiff1d(np.arange(seen[0], seen[-1]), seen)
+        shown = ", ".join(str(datetime.fromtimestamp(int(day) * DAY_MS / 1000, UTC).date()) for day in empty[:N_SHOWN])
+        more = f" and {len(empty) - N_SHOWN} more" if len(empty) > N_SHOWN else ""
+        yield (
+            f"{len(empty)} of {n_days} days (UTC) hold no impression: {shown}{more}; if rows are lost, counts over "
+            "those days are too low"
+        )
+
+
+def _repeated_impressions(frame: TrainingFrame) -> Iterator[str]:
+    names = frame.log.project.log
+    if names.impression_id is not None or names.time is None or names.user_id is None or names.ad_id is None:
+        return  # told apart, or nothing by which two could be called the same
+    time_ms = frame.time_ms
+    beside = np.zeros(len(time_ms) + 1, dtype=np.bool_)
+    beside[1:-1] = time_ms[1:] == time_ms[:-1]
+    rows = np.flatnonzero(beside[:-1] | beside[1:])
+    if not len(rows):
+        return
+    keys = np.stack([time_ms[rows], frame.users.codes[rows], frame.ads.codes[rows], frame.clicked[rows]], axis=1)
+    keys = keys[np.lexsort(keys.T)]
+    n_repeated = int(np.count_nonzero((keys[1:] == keys[:-1]).all(axis=1)))
+    if n_repeated:
+        yield (
+            f"{n_repeated:,} of {len(frame):,} impressions repeat an earlier one: same user, ad, time and label. Where "
+            "times are coarse that may be so; where impressions were sent twice, name their id as log.impression_id, "
+            "and repeats are left out"
+        )
