@@ -128,7 +128,8 @@ def write_shop_log(folder: Path) -> None:
 
     random = np.random.default_rng(11)
     n, members, banners = 20_000, 400, 30
-    start = np.datetime64("now", "ms") - np.timedelta64(5, "D")
+    # On a full hour: windows then count the same at any time of day, and the gate sees the same model.
+    start = np.datetime64("now", "h").astype("datetime64[ms]") - np.timedelta64(5, "D")
     member, banner = random.integers(0, members, n), random.integers(0, banners, n)
     affinity = random.normal(size=members)
     taste = random.normal(size=(members, 4)).astype(np.float32)
