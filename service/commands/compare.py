@@ -1,0 +1,272 @@
+"""`clickserve compare`: every learner on one log, what each knows and costs, and one page that says which to choose."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from rich.console import Console as RichConsole
+from rich.markup import escape
+
+from models.trainers import LEARNERS
+from service.commands.options import data_option, features_option, json_option, rows_option
+from service.console import Console, OnProgress
+from service.evaluation_tables import figure_text, table_of
+from service.rejected_rows import rejects_document, say_rejects
+
+if TYPE_CHECKING:
+    from models.comparing.figures import Ladder, Latency, Trained
+    from models.comparing.page import Report
+    from models.logs.frame import TrainingFrame
+    from service.settings import Settings
+
+DEADLINE_MS = 1000.0
+"""Of the measured service: a slow model is to show its latency, not the deadline that would cut it."""
+
+SEED_OF_REQUESTS = 7
+
+
+class _Names(click.ParamType[tuple[str, ...]]):
+    """Learners, in the order of the ladder whatever the order given."""
+
+    name = "MODEL,…"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        asked = [part.strip() for part in str(value).split(",")]
+        if unknown := [name for name in asked if name not in LEARNERS]:
+            self.fail(f"there is no model {unknown[0]!r}; choose from {', '.join(LEARNERS)}", param, ctx)
+        return tuple(name for name in LEARNERS if name in asked)
+
+
+class _Seeds(click.ParamType[tuple[int, ...]]):
+    """Distinct whole numbers from 0."""
+
+    name = "N,…"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        parts = [part.strip() for part in str(value).split(",")]
+        if not all(part.isdecimal() for part in parts):
+            self.fail(f"{value!r} is not a list of whole numbers from 0, such as 1,2,3", param, ctx)
+        return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+@click.command("compare")
+@data_option
+@features_option
+@rows_option
+@click.option("--models", "learners", type=_Names(), default=LEARNERS, show_default="all", help="Which learners.")
+@click.option("--seeds", type=_Seeds(), default=(1, 2, 3), show_default="1,2,3", help="One model of each a seed.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("runs/compare"),
+    show_default=True,
+    help="Folder for compare.html, compare.json and the models; a second run there trains only what is missing.",
+)
+@click.option(
+    "--latency/--no-latency", default=True, help="Whether to measure through the service.  [default: measure]"
+)
+@click.option("--rate", type=click.FloatRange(1), default=300.0, show_default=True, help="Requests a second.")
+@click.option("--duration", type=click.FloatRange(1), default=5.0, show_default=True, help="Seconds a model.")
+@json_option
+def command(
+    data: str,
+    features_file: Path | None,
+    rows: tuple[float, float],
+    learners: tuple[str, ...],
+    seeds: tuple[int, ...],
+    out: Path,
+    latency: bool,
+    rate: float,
+    duration: float,
+    as_json: bool,
+) -> int:
+    """Train the whole ladder of models on one log and write one page: what each knows, what it costs, which to choose.
+
+    The first four fifths of the rows train, the last fifth judges. Latency is that of 100 candidates through the real
+    service with an embedded store; run it on an idle machine.
+    """
+    from feature_store.clock import system_clock
+    from loadtest.machine import read_commit, read_machine
+    from models.comparing.front import standings
+    from models.comparing.judging import judge
+    from models.comparing.page import render_page, report_of
+    from models.registry.files import write_over
+    from service.comparing import TRAIN_SHARE, claim, scored, train_ladder
+    from service.jobs import read_frame
+    from service.product_version import product_version
+
+    claim(out)
+    console = Console(json_only=as_json)
+    with console.progress() as on_progress:
+        frame = read_frame(data, features_file, out / "work", on_progress)
+        asked = frame.part(*rows)
+        fit, judged = asked.part(0, TRAIN_SHARE), asked.part(TRAIN_SHARE, 1)
+        trained, left_out = train_ladder(fit, learners, seeds, source=data, out=out, on_progress=on_progress)
+        ladder = judge(judged, scored(trained, judged, on_progress), on_progress)
+        machine = read_machine()
+        load, why_not = None, "it was switched off (--no-latency)"
+        if latency:
+            ladder, load, why_not = _with_latency(ladder, frame, out, rate, duration, on_progress)
+        report = report_of(
+            ladder,
+            standings(ladder),
+            created_ms=system_clock(),
+            product=product_version(),
+            commit=read_commit(),
+            source=data,
+            rows=rows,
+            seeds=seeds,
+            trained_on=len(fit),
+            trained_on_clicks=int(fit.clicked.sum()),
+            left_out=tuple(left_out),
+            machine=msgspec.to_builtins(machine),
+            load=load,
+            why_no_latency=why_not,
+        )
+        page, figures = out / "compare.html", out / "compare.json"
+        write_over(page, render_page(report).encode())
+        write_over(figures, msgspec.json.format(msgspec.json.encode(report)))
+    rejected = {"log": frame.log.rejects, **frame.table_rejects}
+    say_rejects(console, rejected)
+    document = msgspec.to_builtins(report, str_keys=True) | {"html": str(page), "json": str(figures)}
+    console.result(document | rejects_document(rejected), lambda screen: _show(screen, report, page))
+    return 0
+
+
+def _with_latency(
+    ladder: Ladder, frame: TrainingFrame, out: Path, rate: float, duration: float, on_progress: OnProgress
+) -> tuple[Ladder, dict[str, Any] | None, str]:
+    """The ladder with the latency of every model, and how it was measured; or why it was not.
+
+    What hinders measuring (no ads to rank, a store that does not start, a load that fails) must not throw away hours of
+    training: it becomes a sentence on the page.
+    """
+    from feature_store.errors import FeatureStoreError
+    from loadtest.errors import LoadTestError
+    from service.errors import ServiceError
+    from service.jobs import materialize_views
+    from service.log_workload import write_workload
+    from service.settings_origins import load_settings
+
+    if not len(frame.ads.values) or not len(frame.users.values):
+        return ladder, None, "the log names no users and ads, so there is nothing to rank for anybody"
+    flags = {
+        "redis.url": "",  # whatever the environment names: a measurement must not write into anybody's store
+        "redis.embedded_dir": str(out / "valkey"),
+        "items.snapshot_dir": str(out / "items"),
+        "server.workers": "1",
+        "deadline.total_ms": str(DEADLINE_MS),
+    }
+    try:
+        n_candidates = write_workload(frame, out / "workload.json", SEED_OF_REQUESTS)
+        settings: Settings = load_settings(None, os.environ, flags)
+        materialize_views(
+            frame.log.project,
+            frame.inputs.views,
+            frame.log,
+            settings,
+            time="log-end",
+            workdir=out / "work",
+            on_progress=on_progress,
+        )
+        measured = []
+        for number, contender in enumerate(ladder.contenders, start=1):
+            stage = f"latency {number}/{len(ladder.contenders)} {contender.learner}"
+            found = _latency(contender.trained, out, flags, rate, duration, stage, on_progress)
+            measured.append(msgspec.structs.replace(contender, latency=found))
+    except (FeatureStoreError, LoadTestError, ServiceError) as error:
+        return ladder, None, str(error)
+    load = {"rate_per_s": f"{rate:g}", "duration_s": f"{duration:g}", "n_candidates": n_candidates}
+    return msgspec.structs.replace(ladder, contenders=tuple(measured)), load, ""
+
+
+def _latency(
+    trained: Trained,
+    out: Path,
+    flags: dict[str, str],
+    rate: float,
+    duration: float,
+    stage: str,
+    on_progress: OnProgress,
+) -> Latency:
+    """One model behind the real service, under the open loop."""
+    from loadtest.bench import BenchOptions, run_bench
+    from models.comparing.figures import Latency
+    from service.comparing import registry_of
+    from service.errors import StartError
+    from service.own_service import own_service
+
+    folder = out / "load" / trained.learner
+    folder.mkdir(parents=True, exist_ok=True)
+    on_progress(f"{stage}: starting the service", 0.0)
+    config = out / "clickserve.toml"
+    config.write_text("# Written by clickserve compare: the flags of the measured service say the rest.\n")
+    settings = [part for name, value in flags.items() for part in ("--set", f"{name}={value}")]
+    arguments = ["--registry", str(registry_of(trained).directory), *settings]
+    with own_service(config, folder / "service.log", arguments) as service:
+        result = run_bench(
+            BenchOptions(
+                url=service.url,
+                workload_path=out / "workload.json",
+                out_dir=folder,
+                rate_per_s=rate,
+                duration_s=duration,
+                engine="open-loop",
+                server_pids=service.pids,
+            ),
+            lambda text, fraction: on_progress(f"{stage}: {text}", fraction),
+        )
+    measured = result.report.measured[0]
+    seen = measured.result
+    if seen.latency.p50_ms is None:
+        raise StartError(f"no request to {trained.learner} was answered in time; see {result.html_path}")
+    return Latency(
+        p50_us=1000.0 * seen.latency.p50_ms,
+        p99_us=None if seen.latency.p99_ms is None else 1000.0 * seen.latency.p99_ms,
+        server_cpu_us=measured.server_cpu_us_per_request,
+        requests=seen.n_requests,
+        errors=sum(seen.errors.values()),
+        degraded_share=seen.degraded.share,
+        believable=seen.lateness is None or seen.lateness.believable,
+    )
+
+
+def _show(screen: RichConsole, report: Report, page: Path) -> None:
+    from models.comparing.page import milliseconds_text, price_texts, seconds_text, size_text
+
+    for sentence in report.verdict:
+        screen.print(escape(sentence), soft_wrap=True)
+    ladder = report.ladder
+    oracle = ["share of attainable [95 %]"] if ladder.attainable else []
+    table = table_of(
+        "model", "NE [95 %]", *oracle, "promised / seen [95 %]", "p50", "p99", "bytes", "training", "for 0.001 of NE"
+    )
+    for place in report.standings:
+        each = ladder.contender(place.learner)
+        latency, price = each.latency, price_texts(place)
+        shown = [figure_text(each.entropy)]
+        if ladder.attainable:
+            shown.append(figure_text(each.share_of_attainable_gain))
+        shown += [
+            figure_text(each.metrics["calibration_ratio"]),
+            milliseconds_text(latency.p50_us if latency else None),
+            milliseconds_text(latency.p99_us if latency else None),
+            size_text(each.trained.graph_bytes),
+            seconds_text(each.wall_s),
+            ", ".join(price) if price else "no gain to pay for" if place.over else "",
+        ]
+        table.add_row(("* " if place.learner == report.chosen and report.useful else "  ") + place.learner, *shown)
+    screen.print(table)
+    if report.load is None:
+        screen.print(f"latency was not measured: {escape(report.why_no_latency)}", soft_wrap=True)
+    for each_left in report.left_out:
+        screen.print(f"left out: {each_left.learner}: {escape(each_left.why)}", soft_wrap=True)
+    screen.print(str(page), markup=False, highlight=False, soft_wrap=True)
