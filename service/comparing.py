@@ -36,6 +36,9 @@ from service.product_version import product_version
 STATE = "compare-state.json"
 """What is published so far; a folder without it was not made by `compare` and is not touched."""
 
+MODELS = "models"
+"""Folder of the registries."""
+
 TRAIN_SHARE = 0.8
 """Of the rows in time order; the rest judges."""
 
@@ -86,7 +89,7 @@ def train_ladder(
     rows = rows_digest(frame)
     ladder: dict[str, list[Trained]] = {}
     left_out = []
-    for learner in learners:
+    for number, learner in enumerate(learners, start=1):
         try:
             settings = repr(trainer_named(learner))
         except (TrainingError, ImportError) as error:
@@ -97,11 +100,9 @@ def train_ladder(
             for seed in seeds:
                 name = f"{learner}-s{seed}"
                 made = state.get(name)
-                folder = out / "models" / name
+                folder = out / MODELS / name
                 if made is None or made.key != key or made.trained.version not in Registry(folder).versions():
-                    told = _titled(
-                        on_progress, f"{len(ladder) + len(left_out) + 1}/{len(learners)} {learner} seed {seed}"
-                    )
+                    told = _titled(on_progress, f"{number}/{len(learners)} {learner} seed {seed}")
                     made = _Made(key, _train(frame, learner, seed, folder, source, told))
                     state[name] = made
                     write_over(out / STATE, msgspec.json.format(msgspec.json.encode(state)))
@@ -114,7 +115,9 @@ def train_ladder(
     return ladder, left_out
 
 
-def scored(ladder: dict[str, list[Trained]], frame: TrainingFrame, on_progress: OnProgress) -> dict[str, list[Scored]]:
+def scored(
+    ladder: dict[str, list[Trained]], frame: TrainingFrame, out: Path, on_progress: OnProgress
+) -> dict[str, list[Scored]]:
     """What every model promises for the impressions that judge, asked as serving would ask it.
 
     Raises:
@@ -125,16 +128,16 @@ def scored(ladder: dict[str, list[Trained]], frame: TrainingFrame, on_progress: 
     for learner, models in ladder.items():
         for trained in models:
             on_progress("scoring", sum(map(len, found.values())) / total)
-            predictor = registry_of(trained).load(trained.version)
+            predictor = registry_of(trained, out).load(trained.version)
             p_click = score_frame(predictor, frame, slice(0, len(frame))).p_click
             found.setdefault(learner, []).append(Scored(trained, p_click))
     on_progress("scoring", 1.0)
     return found
 
 
-def registry_of(trained: Trained) -> Registry:
+def registry_of(trained: Trained, out: Path) -> Registry:
     """The registry that a model is alone in, with it as champion."""
-    registry = Registry(Path(trained.folder).parent.parent)
+    registry = Registry(out / MODELS / f"{trained.learner}-s{trained.seed}")
     if registry.champion() != trained.version:
         registry.promote(trained.version, MeasuredAnyway())
     return registry
@@ -170,7 +173,7 @@ def _train(
         learner=learner,
         seed=seed,
         version=published.version,
-        folder=str(published.path),
+        folder=str(published.path.relative_to(folder.parent.parent)),
         graph_bytes=(published.path / GRAPH).stat().st_size,
         wall_s=time.perf_counter() - wall_s,
         cpu_s=time.process_time() - cpu_s,

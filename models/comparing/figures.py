@@ -19,7 +19,7 @@ class Trained(msgspec.Struct, frozen=True):
     seed: int
     version: str
     folder: str
-    """Of the artifact."""
+    """Of the artifact, as seen from the folder of the comparison."""
     graph_bytes: int
     wall_s: float
     cpu_s: float
@@ -27,18 +27,29 @@ class Trained(msgspec.Struct, frozen=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """Ranking requests to the real service with this model, from the scheduled moment to the whole answer."""
+    """Ranking requests to the real service with this model, from the scheduled moment to the whole answer.
+
+    Figures are medians over rounds. In each round every model has its turn, so that what else the machine does for a
+    while does not fall on one model alone.
+    """
 
     p50_us: float
     p99_us: float | None
-    """None where fewer than 100 requests were answered."""
+    """None where a round answered fewer than 100 requests."""
+    p50_by_round_us: tuple[float, ...]
     server_cpu_us: float | None
     """CPU of the service per request."""
     requests: int
+    """Of all rounds."""
     errors: int
     degraded_share: float | None
     believable: bool
-    """False where the load generator itself was late."""
+    """False where the load generator itself was late in a round."""
+
+    def apart(self, other: Latency) -> bool:
+        """Whether every round of the one was faster than every round of the other."""
+        ours, theirs = self.p50_by_round_us, other.p50_by_round_us
+        return max(ours) < min(theirs) or max(theirs) < min(ours)
 
 
 class LeftOut(msgspec.Struct, frozen=True):
@@ -106,6 +117,9 @@ class Price(msgspec.Struct, frozen=True):
     steps: float
     """NE gained, in steps of 0.001."""
     p50_us: float | None
+    """None where latency was not measured."""
+    p50_clear: bool
+    """Whether the rounds of both models lie apart; else their latencies cannot be told apart."""
     graph_bytes: float
     train_s: float
 

@@ -52,12 +52,14 @@ def _outdone_by(contender: Contender, ladder: Ladder) -> str | None:
 def _price(contender: Contender, simpler: Contender, gain: float) -> Price:
     """For a gain in NE above 0."""
     steps = gain / STEP
-    p50_us = None
+    p50_us, clear = None, False
     if contender.latency is not None and simpler.latency is not None:
         p50_us = (contender.latency.p50_us - simpler.latency.p50_us) / steps
+        clear = contender.latency.apart(simpler.latency)
     return Price(
         steps=steps,
         p50_us=p50_us,
+        p50_clear=clear,
         graph_bytes=(contender.trained.graph_bytes - simpler.trained.graph_bytes) / steps,
         train_s=(contender.wall_s - simpler.wall_s) / steps,
     )

@@ -101,6 +101,7 @@ def render_page(report: Report) -> str:
         "title_of": title,
         "moment": _moment,
         "span": _span,
+        "percent": _percent,
         "percent_span": _percent_span,
         "delta": _delta,
         "bytes": size_text,
@@ -134,7 +135,7 @@ def price_texts(place: Standing) -> tuple[str, str, str] | None:
     price = place.price
     if price is None:
         return None
-    served = "–" if price.p50_us is None else f"{price.p50_us:+,.2f} µs"
+    served = "–" if price.p50_us is None else f"{price.p50_us:+,.2f} µs" if price.p50_clear else "p50 not clear"
     sign = "+" if price.graph_bytes >= 0 else "-"
     return served, f"{sign}{size_text(abs(price.graph_bytes))}", f"{price.train_s:+,.2f} s"
 
@@ -165,8 +166,12 @@ def _span(interval: Interval, digits: int = 4) -> str:
     return f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
 
 
+def _percent(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:.1f} %"  # + 0.0: never -0.0
+
+
 def _percent_span(interval: Interval) -> str:
-    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f} %"
+    return f"{_percent(interval.low).removesuffix(' %')} to {_percent(interval.high)}"
 
 
 def _delta(interval: Interval) -> str:

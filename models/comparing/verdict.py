@@ -74,7 +74,8 @@ def _cost(best: Contender, simpler: Contender, place: Standing) -> str:
         f"{(best.trained.graph_bytes - simpler.trained.graph_bytes) / 1e6:+,.3f} MB",
     ]
     if best.latency is not None and simpler.latency is not None:
-        extras.insert(0, f"{best.latency.p50_us - simpler.latency.p50_us:+,.0f} µs at p50")
+        extra = f"{best.latency.p50_us - simpler.latency.p50_us:+,.0f} µs at p50"
+        extras.insert(0, extra if place.price.p50_clear else "no clear difference in p50")
     return (
         f"Against the next simpler model worth having, {title(simpler.learner)}, it gains "
         f"{STEP * place.price.steps:.4f} NE for {', '.join(extras)}."

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,15 +20,29 @@ from service.evaluation_tables import figure_text, table_of
 from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
+    from loadtest.report import Measured
     from models.comparing.figures import Ladder, Latency, Trained
     from models.comparing.page import Report
     from models.logs.frame import TrainingFrame
-    from service.settings import Settings
 
 DEADLINE_MS = 1000.0
 """Of the measured service: a slow model is to show its latency, not the deadline that would cut it."""
 
+WARM_UP_S = 1.0
 SEED_OF_REQUESTS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What each model is put under in each round."""
+
+    rate_per_s: float
+    duration_s: float
+    rounds: int
+
+    def described(self) -> dict[str, Any]:
+        """For the page and its document."""
+        return {"rate_per_s": f"{self.rate_per_s:g}", "duration_s": f"{self.duration_s:g}", "rounds": self.rounds}
 
 
 class _Names(click.ParamType[tuple[str, ...]]):
@@ -74,7 +90,8 @@ class _Seeds(click.ParamType[tuple[int, ...]]):
     "--latency/--no-latency", default=True, help="Whether to measure through the service.  [default: measure]"
 )
 @click.option("--rate", type=click.FloatRange(1), default=300.0, show_default=True, help="Requests a second.")
-@click.option("--duration", type=click.FloatRange(1), default=5.0, show_default=True, help="Seconds a model.")
+@click.option("--duration", type=click.FloatRange(1), default=3.0, show_default=True, help="Seconds a model and round.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Turns of every model.")
 @json_option
 def command(
     data: str,
@@ -86,6 +103,7 @@ def command(
     latency: bool,
     rate: float,
     duration: float,
+    rounds: int,
     as_json: bool,
 ) -> int:
     """Train the whole ladder of models on one log and write one page: what each knows, what it costs, which to choose.
@@ -110,11 +128,11 @@ def command(
         asked = frame.part(*rows)
         fit, judged = asked.part(0, TRAIN_SHARE), asked.part(TRAIN_SHARE, 1)
         trained, left_out = train_ladder(fit, learners, seeds, source=data, out=out, on_progress=on_progress)
-        ladder = judge(judged, scored(trained, judged, on_progress), on_progress)
+        ladder = judge(judged, scored(trained, judged, out, on_progress), on_progress)
         machine = read_machine()
         load, why_not = None, "it was switched off (--no-latency)"
         if latency:
-            ladder, load, why_not = _with_latency(ladder, frame, out, rate, duration, on_progress)
+            ladder, load, why_not = _with_latency(ladder, frame, out, Load(rate, duration, rounds), on_progress)
         report = report_of(
             ladder,
             standings(ladder),
@@ -142,7 +160,7 @@ def command(
 
 
 def _with_latency(
-    ladder: Ladder, frame: TrainingFrame, out: Path, rate: float, duration: float, on_progress: OnProgress
+    ladder: Ladder, frame: TrainingFrame, out: Path, load: Load, on_progress: OnProgress
 ) -> tuple[Ladder, dict[str, Any] | None, str]:
     """The ladder with the latency of every model, and how it was measured; or why it was not.
 
@@ -165,77 +183,85 @@ def _with_latency(
         "server.workers": "1",
         "deadline.total_ms": str(DEADLINE_MS),
     }
+    stage = "latency"
     try:
         n_candidates = write_workload(frame, out / "workload.json", SEED_OF_REQUESTS)
-        settings: Settings = load_settings(None, os.environ, flags)
+        views, settings = frame.inputs.views, load_settings(None, os.environ, flags)
         materialize_views(
             frame.log.project,
-            frame.inputs.views,
+            views,
             frame.log,
             settings,
             time="log-end",
             workdir=out / "work",
             on_progress=on_progress,
         )
-        measured = []
-        for number, contender in enumerate(ladder.contenders, start=1):
-            stage = f"latency {number}/{len(ladder.contenders)} {contender.learner}"
-            found = _latency(contender.trained, out, flags, rate, duration, stage, on_progress)
-            measured.append(msgspec.structs.replace(contender, latency=found))
+        turns: dict[str, list[Measured]] = {each.learner: [] for each in ladder.contenders}
+        for turn in range(load.rounds):
+            # Every other round goes backwards: a machine that slows down steadily then favours nobody.
+            for contender in ladder.contenders[:: -1 if turn % 2 else 1]:
+                stage = f"latency, round {turn + 1} of {load.rounds}, {contender.learner}"
+                turns[contender.learner].append(_turn(contender.trained, out, flags, load, stage, on_progress))
+        measured = tuple(msgspec.structs.replace(e, latency=_latency(turns[e.learner])) for e in ladder.contenders)
     except (FeatureStoreError, LoadTestError, ServiceError) as error:
-        return ladder, None, str(error)
-    load = {"rate_per_s": f"{rate:g}", "duration_s": f"{duration:g}", "n_candidates": n_candidates}
-    return msgspec.structs.replace(ladder, contenders=tuple(measured)), load, ""
+        return ladder, None, f"{stage}: {error}"
+    return msgspec.structs.replace(ladder, contenders=measured), load.described() | {"n_candidates": n_candidates}, ""
 
 
-def _latency(
-    trained: Trained,
-    out: Path,
-    flags: dict[str, str],
-    rate: float,
-    duration: float,
-    stage: str,
-    on_progress: OnProgress,
-) -> Latency:
+def _turn(
+    trained: Trained, out: Path, flags: dict[str, str], load: Load, stage: str, on_progress: OnProgress
+) -> Measured:
     """One model behind the real service, under the open loop."""
     from loadtest.bench import BenchOptions, run_bench
-    from models.comparing.figures import Latency
     from service.comparing import registry_of
     from service.errors import StartError
     from service.own_service import own_service
 
     folder = out / "load" / trained.learner
     folder.mkdir(parents=True, exist_ok=True)
-    on_progress(f"{stage}: starting the service", 0.0)
     config = out / "clickserve.toml"
     config.write_text("# Written by clickserve compare: the flags of the measured service say the rest.\n")
     settings = [part for name, value in flags.items() for part in ("--set", f"{name}={value}")]
-    arguments = ["--registry", str(registry_of(trained).directory), *settings]
+    arguments = ["--registry", str(registry_of(trained, out).directory), *settings]
+    on_progress(stage, 0.0)
     with own_service(config, folder / "service.log", arguments) as service:
         result = run_bench(
             BenchOptions(
                 url=service.url,
                 workload_path=out / "workload.json",
                 out_dir=folder,
-                rate_per_s=rate,
-                duration_s=duration,
+                rate_per_s=load.rate_per_s,
+                duration_s=load.duration_s,
+                warmup_s=WARM_UP_S,
                 engine="open-loop",
                 server_pids=service.pids,
             ),
-            lambda text, fraction: on_progress(f"{stage}: {text}", fraction),
+            lambda _text, fraction: on_progress(stage, fraction),
         )
     measured = result.report.measured[0]
-    seen = measured.result
-    if seen.latency.p50_ms is None:
-        raise StartError(f"no request to {trained.learner} was answered in time; see {result.html_path}")
+    if measured.result.latency.p50_ms is None:
+        raise StartError(f"no request was answered in time; see {result.html_path}")
+    return measured
+
+
+def _latency(turns: list[Measured]) -> Latency:
+    """One model's rounds together."""
+    from models.comparing.figures import Latency
+
+    results = [turn.result for turn in turns]
+    p50s = [1000.0 * result.latency.p50_ms for result in results if result.latency.p50_ms is not None]
+    p99s = [1000.0 * result.latency.p99_ms for result in results if result.latency.p99_ms is not None]
+    cpu = [turn.server_cpu_us_per_request for turn in turns if turn.server_cpu_us_per_request is not None]
+    inspected = sum(result.degraded.n_inspected for result in results)
     return Latency(
-        p50_us=1000.0 * seen.latency.p50_ms,
-        p99_us=None if seen.latency.p99_ms is None else 1000.0 * seen.latency.p99_ms,
-        server_cpu_us=measured.server_cpu_us_per_request,
-        requests=seen.n_requests,
-        errors=sum(seen.errors.values()),
-        degraded_share=seen.degraded.share,
-        believable=seen.lateness is None or seen.lateness.believable,
+        p50_us=median(p50s),
+        p99_us=median(p99s) if len(p99s) == len(turns) else None,
+        p50_by_round_us=tuple(p50s),
+        server_cpu_us=median(cpu) if cpu else None,
+        requests=sum(result.n_requests for result in results),
+        errors=sum(sum(result.errors.values()) for result in results),
+        degraded_share=sum(result.degraded.n_degraded for result in results) / inspected if inspected else None,
+        believable=all(result.lateness is None or result.lateness.believable for result in results),
     )
 
 
@@ -245,25 +271,25 @@ def _show(screen: RichConsole, report: Report, page: Path) -> None:
     for sentence in report.verdict:
         screen.print(escape(sentence), soft_wrap=True)
     ladder = report.ladder
-    oracle = ["share of attainable [95 %]"] if ladder.attainable else []
-    table = table_of(
-        "model", "NE [95 %]", *oracle, "promised / seen [95 %]", "p50", "p99", "bytes", "training", "for 0.001 of NE"
-    )
+    oracle = ["attainable gain"] if ladder.attainable else []
+    table = table_of("model", "NE [95 %]", *oracle, "promised / seen", "p50", "p99", "bytes", "training", "0.001 of NE")
     for place in report.standings:
         each = ladder.contender(place.learner)
-        latency, price = each.latency, price_texts(place)
+        latency, price, share = each.latency, price_texts(place), each.share_of_attainable_gain
+        ratio = each.metrics["calibration_ratio"]
         shown = [figure_text(each.entropy)]
-        if ladder.attainable:
-            shown.append(figure_text(each.share_of_attainable_gain))
+        if share is not None:
+            shown.append(f"{100 * share.value:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]")
         shown += [
-            figure_text(each.metrics["calibration_ratio"]),
+            f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]",
             milliseconds_text(latency.p50_us if latency else None),
             milliseconds_text(latency.p99_us if latency else None),
             size_text(each.trained.graph_bytes),
             seconds_text(each.wall_s),
-            ", ".join(price) if price else "no gain to pay for" if place.over else "",
+            ", ".join(text for text in price if text != "–") if price else "no gain" if place.over else "",
         ]
-        table.add_row(("* " if place.learner == report.chosen and report.useful else "  ") + place.learner, *shown)
+        mark = "* " if place.learner == report.chosen and report.useful else "  "
+        table.add_row(mark + place.learner, *shown)
     screen.print(table)
     if report.load is None:
         screen.print(f"latency was not measured: {escape(report.why_no_latency)}", soft_wrap=True)
