@@ -20,6 +20,12 @@ WIDTH, HEIGHT = 480, 340
 LEFT, RIGHT, TOP, BOTTOM = 58, 466, 16, 284
 LABEL_HEIGHT = 15.0
 LETTER_WIDTH = 6.6
+FAR = 15.0
+"""What a line of distance between a point and its name weighs, in square units of overlap."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
+
 LEADS = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
 
@@ -48,8 +54,17 @@ def scatter_plot(ladder: Ladder, places: Sequence[Standing]) -> str:
     points = " ".join(f"{x(costs[each.learner]):.1f},{y(each.entropy.value):.1f}" for each in front)
     parts.append(f'<polyline class="front" points="{points}"/>')
     best = chosen(tuple(places))
-    labels = _label_places([(x(costs[c.learner]), y(c.entropy.value), title(c.learner)) for c in contenders])
+    bars = [(x(costs[c.learner]), y(c.entropy.high), y(c.entropy.low)) for c in contenders]
+    names = [(x(costs[c.learner]), y(c.entropy.value), c.learner) for c in contenders]
+    labels = _label_places(names, bars, _oracle_name(y, ladder))
     for contender, (label_x, label_y, anchor) in zip(contenders, labels, strict=True):
+        point_y = y(contender.entropy.value)
+        if abs(label_y - 4 - point_y) > LABEL_HEIGHT:  # too far from its point to be seen as its name
+            end_x = label_x - 2 if anchor == "start" else label_x + 2
+            parts.append(
+                f'<line class="leader" x1="{x(costs[contender.learner]):.1f}" y1="{point_y:.1f}" x2="{end_x:.1f}" '
+                f'y2="{label_y - 4:.1f}"/>'
+            )
         at, ne = x(costs[contender.learner]), contender.entropy
         kind = "chosen" if contender.learner == best else "on-front" if contender in front else "off-front"
         tip = f"{title(contender.learner)}: NE {ne.value:.4f} ({ne.low:.4f} to {ne.high:.4f})"
@@ -58,7 +73,7 @@ def scatter_plot(ladder: Ladder, places: Sequence[Standing]) -> str:
             f'<line class="bar" x1="{at:.1f}" x2="{at:.1f}" y1="{y(ne.low):.1f}" y2="{y(ne.high):.1f}"/>',
             f'<circle class="point" cx="{at:.1f}" cy="{y(ne.value):.1f}" r="{6 if kind == "chosen" else 4.5}"/>',
             f'<text class="name" x="{label_x:.1f}" y="{label_y:.1f}" text-anchor="{anchor}">'
-            f"{escape(title(contender.learner))}</text>",
+            f"{escape(contender.learner)}</text>",
             "</g>",
         ]
     middle_x, middle_y = (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2
@@ -125,30 +140,45 @@ class _EntropyAxis:
         return [(value, f"{value:.{digits}f}") for value in values]
 
 
-def _label_places(points: Sequence[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    """Where each name goes, beside its point and clear of the others' names and points where there is room."""
+def _label_places(
+    points: Sequence[tuple[float, float, str]], bars: Sequence[tuple[float, float, float]], kept_free: Sequence[Box]
+) -> list[tuple[float, float, str]]:
+    """Where each name goes: beside its point, and clear of points, bars and other names where there is room.
+
+    Args:
+        points: place and name of each.
+        bars: x, upper and lower end of each.
+        kept_free: what else is written.
+    """
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y, _ in points]
+    taken += [(x - 2, top, x + 2, bottom) for x, top, bottom in bars]
+    taken += kept_free
     found = []
     for x, y, text in points:
         wide = LETTER_WIDTH * len(text)
         options = [
-            (anchor, x + 10 * side, y + 4 + shift * LABEL_HEIGHT)
-            for shift in (0.0, -0.8, 0.8, -1.7, 1.7, -2.6, 2.6, -3.5, 3.5)
+            (anchor, x + 10 * side, y + 4 + shift * LABEL_HEIGHT, FAR * abs(shift))
+            for shift in (0.0, -0.8, 0.8, -1.7, 1.7, -2.6, 2.6, -3.5, 3.5, -4.5, 4.5)
             for side, anchor in ((1, "start"), (-1, "end"))
         ]
         boxes = [
             (at if anchor == "start" else at - wide, line - 11, at + wide if anchor == "start" else at, line + 3)
-            for anchor, at, line in options
+            for anchor, at, line, _ in options
         ]
-        clear = [_overlap(box, taken) + 1e6 * _outside(box) for box in boxes]
-        pick = min(range(len(options)), key=clear.__getitem__)
+        cost = [_overlap(box, taken) + 1e6 * _outside(box) + o[3] for box, o in zip(boxes, options, strict=True)]
+        pick = min(range(len(options)), key=cost.__getitem__)
         taken.append(boxes[pick])
-        anchor, at, line = options[pick]
+        anchor, at, line, _ = options[pick]
         found.append((at, line, anchor))
     return found
 
 
-Box = tuple[float, float, float, float]
+def _oracle_name(y: _EntropyAxis, ladder: Ladder) -> list[Box]:
+    """Where the oracle's line and its name are."""
+    if ladder.attainable is None:
+        return []
+    at = y(ladder.attainable.value)
+    return [(RIGHT - 140, at - 17, RIGHT, at + 2), (LEFT, at - 1, RIGHT, at + 1)]
 
 
 def _overlap(box: Box, others: Sequence[Box]) -> float:

@@ -78,7 +78,7 @@ def _cost(best: Contender, simpler: Contender, place: Standing) -> str:
         extras.insert(0, extra if place.price.p50_clear else "no clear difference in p50")
     return (
         f"Against the next simpler model worth having, {title(simpler.learner)}, it gains "
-        f"{STEP * place.price.steps:.4f} NE for {', '.join(extras)}."
+        f"{STEP * place.price.steps:.4f} NE. That costs: {', '.join(extras)}."
     )
 
 
@@ -89,7 +89,10 @@ def _rivals(best: Contender, ladder: Ladder) -> str:
     if better:
         return f"{_listed(better)} has a lower NE beyond doubt, but gains nothing over a simpler model on the front."
     if level:
-        return f"Nothing is better beyond doubt; {_listed(level)} cannot be told apart from it."
+        return (
+            f"Nothing is better beyond doubt; with the {ladder.clicks:,} clicks that judge, {_listed(level)} cannot be "
+            "told apart from it."
+        )
     return "Every other model is worse beyond doubt."
 
 

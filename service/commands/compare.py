@@ -203,7 +203,7 @@ def _with_latency(
                 stage = f"latency, round {turn + 1} of {load.rounds}, {contender.learner}"
                 turns[contender.learner].append(_turn(contender.trained, out, flags, load, stage, on_progress))
         measured = tuple(msgspec.structs.replace(e, latency=_latency(turns[e.learner])) for e in ladder.contenders)
-    except (FeatureStoreError, LoadTestError, ServiceError) as error:
+    except (FeatureStoreError, LoadTestError, ServiceError, OSError) as error:
         return ladder, None, f"{stage}: {error}"
     return msgspec.structs.replace(ladder, contenders=measured), load.described() | {"n_candidates": n_candidates}, ""
 
@@ -286,7 +286,11 @@ def _show(screen: RichConsole, report: Report, page: Path) -> None:
             milliseconds_text(latency.p99_us if latency else None),
             size_text(each.trained.graph_bytes),
             seconds_text(each.wall_s),
-            ", ".join(text for text in price if text != "–") if price else "no gain" if place.over else "",
+            ", ".join(text for text in (price[0], price[2]) if text != "–")
+            if price
+            else "no gain"
+            if place.over
+            else "",
         ]
         mark = "* " if place.learner == report.chosen and report.useful else "  "
         table.add_row(mark + place.learner, *shown)
