@@ -18,7 +18,7 @@ import numpy as np
 
 from models.comparing.figures import LeftOut, Trained
 from models.comparing.judging import Scored
-from models.errors import ExportError, ModelsError, ProofMissing, TrainingError
+from models.errors import ExportError, ModelsError, ProofMissing, RegistryError, TrainingError
 from models.evaluation.evaluate import score_frame
 from models.logs.frame import TrainingFrame
 from models.registry.artifact import GRAPH
@@ -101,7 +101,7 @@ def train_ladder(
                 name = f"{learner}-s{seed}"
                 made = state.get(name)
                 folder = out / MODELS / name
-                if made is None or made.key != key or made.trained.version not in Registry(folder).versions():
+                if made is None or made.key != key or not _sound(made.trained, out):
                     told = _titled(on_progress, f"{number}/{len(learners)} {learner} seed {seed}")
                     made = _Made(key, _train(frame, learner, seed, folder, source, told))
                     state[name] = made
@@ -136,11 +136,23 @@ def scored(
 
 
 def registry_of(trained: Trained, out: Path) -> Registry:
-    """The registry that a model is alone in, with it as champion."""
+    """The registry that a model is alone in, with it as champion.
+
+    Raises:
+        RegistryError: the model is not there any more, or damaged.
+    """
     registry = Registry(out / MODELS / f"{trained.learner}-s{trained.seed}")
-    if registry.champion() != trained.version:
-        registry.promote(trained.version, MeasuredAnyway())
+    registry.promote(trained.version, MeasuredAnyway())
     return registry
+
+
+def _sound(trained: Trained, out: Path) -> bool:
+    """Whether a model that was published is still there as it was."""
+    try:
+        registry_of(trained, out)
+        return True
+    except RegistryError:
+        return False
 
 
 def rows_digest(frame: TrainingFrame) -> str:

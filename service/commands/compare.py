@@ -10,23 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from rich.console import Console as RichConsole
-from rich.markup import escape
 
 from models.trainers import LEARNERS
 from service.commands.options import data_option, features_option, json_option, rows_option
 from service.console import Console, OnProgress
-from service.evaluation_tables import figure_text, table_of
+from service.ladder_table import show_ladder
 from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
     from loadtest.report import Measured
     from models.comparing.figures import Ladder, Latency, Trained
-    from models.comparing.page import Report
     from models.logs.frame import TrainingFrame
 
 DEADLINE_MS = 1000.0
-"""Of the measured service: a slow model is to show its latency, not the deadline that would cut it."""
+"""Of the measured service: what is slow is to show its latency, not the deadline that would cut it."""
 
 WARM_UP_S = 1.0
 SEED_OF_REQUESTS = 7
@@ -90,8 +87,8 @@ class _Seeds(click.ParamType[tuple[int, ...]]):
     "--latency/--no-latency", default=True, help="Whether to measure through the service.  [default: measure]"
 )
 @click.option("--rate", type=click.FloatRange(1), default=300.0, show_default=True, help="Requests a second.")
-@click.option("--duration", type=click.FloatRange(1), default=3.0, show_default=True, help="Seconds a model and round.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Turns of every model.")
+@click.option("--duration", type=click.FloatRange(1), default=2.0, show_default=True, help="Seconds a model and round.")
+@click.option("--rounds", type=click.IntRange(1), default=4, show_default=True, help="Turns of every model.")
 @json_option
 def command(
     data: str,
@@ -155,7 +152,7 @@ def command(
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
     document = msgspec.to_builtins(report, str_keys=True) | {"html": str(page), "json": str(figures)}
-    console.result(document | rejects_document(rejected), lambda screen: _show(screen, report, page))
+    console.result(document | rejects_document(rejected), lambda screen: show_ladder(screen, report, page))
     return 0
 
 
@@ -182,6 +179,7 @@ def _with_latency(
         "items.snapshot_dir": str(out / "items"),
         "server.workers": "1",
         "deadline.total_ms": str(DEADLINE_MS),
+        "deadline.features_ms": str(DEADLINE_MS / 2),
     }
     stage = "latency"
     try:
@@ -263,40 +261,3 @@ def _latency(turns: list[Measured]) -> Latency:
         degraded_share=sum(result.degraded.n_degraded for result in results) / inspected if inspected else None,
         believable=all(result.lateness is None or result.lateness.believable for result in results),
     )
-
-
-def _show(screen: RichConsole, report: Report, page: Path) -> None:
-    from models.comparing.page import milliseconds_text, price_texts, seconds_text, size_text
-
-    for sentence in report.verdict:
-        screen.print(escape(sentence), soft_wrap=True)
-    ladder = report.ladder
-    oracle = ["attainable gain"] if ladder.attainable else []
-    table = table_of("model", "NE [95 %]", *oracle, "promised / seen", "p50", "p99", "bytes", "training", "0.001 of NE")
-    for place in report.standings:
-        each = ladder.contender(place.learner)
-        latency, price, share = each.latency, price_texts(place), each.share_of_attainable_gain
-        ratio = each.metrics["calibration_ratio"]
-        shown = [figure_text(each.entropy)]
-        if share is not None:
-            shown.append(f"{100 * share.value:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]")
-        shown += [
-            f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]",
-            milliseconds_text(latency.p50_us if latency else None),
-            milliseconds_text(latency.p99_us if latency else None),
-            size_text(each.trained.graph_bytes),
-            seconds_text(each.wall_s),
-            ", ".join(text for text in (price[0], price[2]) if text != "–")
-            if price
-            else "no gain"
-            if place.over
-            else "",
-        ]
-        mark = "* " if place.learner == report.chosen and report.useful else "  "
-        table.add_row(mark + place.learner, *shown)
-    screen.print(table)
-    if report.load is None:
-        screen.print(f"latency was not measured: {escape(report.why_no_latency)}", soft_wrap=True)
-    for each_left in report.left_out:
-        screen.print(f"left out: {each_left.learner}: {escape(each_left.why)}", soft_wrap=True)
-    screen.print(str(page), markup=False, highlight=False, soft_wrap=True)

@@ -111,6 +111,18 @@ def test_a_second_run_trains_only_what_is_missing(
     assert all(fewer[name]["trained"] != before[name]["trained"] for name in MODELS[:2])
 
 
+def test_a_damaged_model_is_trained_again(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What lies in the folder from an earlier run is believed only as far as its checksums."""
+    arguments = [*compare(folder, MODELS[:1]), "--no-latency", "--out", str(tmp_path)]
+    before = contenders(document(capsys, arguments))["base-rate"]
+    (tmp_path / before["trained"]["folder"] / "model.onnx").write_bytes(b"")
+
+    after = contenders(document(capsys, arguments))["base-rate"]
+
+    assert after["trained"] != before["trained"]
+    assert after["metrics"] == before["metrics"]
+
+
 @pytest.mark.timeout(120)
 def test_latency_is_that_of_the_real_service(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

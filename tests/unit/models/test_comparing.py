@@ -128,8 +128,15 @@ def test_a_model_that_a_better_one_undercuts_in_everything_is_off_the_front() ->
 
 def test_latencies_whose_rounds_overlap_are_not_told_apart() -> None:
     """Two µs between medians of 100 µs of noise are no price."""
-    assert not latency(300.0, 320.0, 340.0).apart(latency(330.0, 350.0, 370.0))
-    assert latency(300.0, 320.0, 340.0).apart(latency(341.0, 350.0, 370.0))
+    slow = latency(341.0, 350.0, 370.0, 360.0)
+
+    assert latency(300.0, 320.0, 340.0, 310.0).apart(slow)
+    assert not latency(300.0, 320.0, 345.0, 310.0).apart(slow)
+
+
+def test_a_single_round_tells_no_latencies_apart() -> None:
+    """Two numbers always differ."""
+    assert not latency(300.0).apart(latency(900.0))
 
 
 rungs = st.lists(
