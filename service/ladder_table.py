@@ -29,7 +29,7 @@ def show_ladder(screen: RichConsole, report: Report, page: Path) -> None:
         ratio = each.metrics["calibration_ratio"]
         shown = [figure_text(each.entropy)]
         if share is not None:
-            shown.append(f"{100 * share.value:.0f} % [{100 * share.low:.0f}, {100 * share.high:.0f}]")
+            shown.append(f"{round(100 * share.value)} % [{round(100 * share.low)}, {round(100 * share.high)}]")
         shown += [
             f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]",
             milliseconds_text(latency.p50_us if latency else None),
