@@ -111,6 +111,21 @@ def test_a_second_run_trains_only_what_is_missing(
     assert all(fewer[name]["trained"] != before[name]["trained"] for name in MODELS[:2])
 
 
+def test_the_screen_shows_a_line_a_model_and_where_the_page_lies(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The verdict comes first here too."""
+    capsys.readouterr()
+
+    assert cli.run([*compare(folder, MODELS[:2]), "--no-latency", "--out", str(tmp_path)]) == 0
+
+    said = capsys.readouterr().out
+    found = json.loads((tmp_path / "compare.json").read_text())
+    assert said.startswith(found["verdict"][0])
+    assert all(any(line.strip("* ").startswith(name) for line in said.splitlines()) for name in MODELS[:2])
+    assert str(tmp_path / "compare.html") in said
+
+
 def test_a_damaged_model_is_trained_again(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What lies in the folder from an earlier run is believed only as far as its checksums."""
     arguments = [*compare(folder, MODELS[:1]), "--no-latency", "--out", str(tmp_path)]
