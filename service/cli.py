@@ -25,6 +25,10 @@ COMMANDS = {
     "features": ("service.commands.features", "Inspect, prune or delete what the online store holds."),
     "train": ("service.commands.train", "Train, calibrate, prove and publish a model."),
     "evaluate": ("service.commands.evaluate", "Measure a published model on a log, with intervals."),
+    "compare": (
+        "service.commands.compare",
+        "Train every model on one log: what each knows, costs, and which to choose.",
+    ),
     "recalibrate": ("service.commands.recalibrate", "Fit a new calibrator to fresh clicks, without retraining."),
     "materialize": ("service.commands.materialize", "Copy feature rows into the online store."),
     "serve": ("service.commands.serve", "Answer ranking and prediction requests over HTTP."),

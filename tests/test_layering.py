@@ -23,7 +23,12 @@ MAY_IMPORT = {
     "service": {"service", "models", "feature_store"},
     "loadtest": {"loadtest"},
 }
-LOADTEST_CALLERS = ("service/commands/bench.py", "service/commands/bench_suite.py", "service/commands/demo.py")
+LOADTEST_CALLERS = (
+    "service/commands/bench.py",
+    "service/commands/bench_suite.py",
+    "service/commands/compare.py",
+    "service/commands/demo.py",
+)
 OWNERS = {
     "redis": ("feature_store/online/",),
     "onnxruntime": ("models/plans/", "models/export/"),

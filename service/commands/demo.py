@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 from rich.console import Console as RichConsole
 from rich.table import Table
 
 from service.commands import bench as bench_command
 from service.commands.options import json_option
 from service.console import Console, OnProgress, key_value_table
+from service.log_workload import write_workload
 
 if TYPE_CHECKING:
     from loadtest.bench import BenchResult
@@ -40,9 +40,7 @@ OWN = ("log", "work", "registry", "report")
 """Folders inside the demo's that every run makes anew. Stored rows stay: another process may be serving them."""
 
 TRAIN_SHARE = {"simulated": 0.8, "movielens": 0.75}
-N_CANDIDATES = 100
 SHOWN = ("auc", "normalized_entropy", "calibration_ratio")
-MAX_CONTEXT_VALUES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ def command(data: str, impressions: int, seed: int, out: Path, rate: float, dura
         config_file = _write_config(out)
         settings = load_settings(config_file, os.environ, {})
         _materialize(frame, contenders[0].published, settings, out, on_progress)
-        _write_workload(frame, out / "workload.json", seed)
+        write_workload(frame, out / "workload.json", seed)
         result = _load_test(config_file, out, rate, duration, on_progress)
     document = {
         "models": [_described(contender) for contender in contenders],
@@ -173,34 +171,6 @@ def _materialize(frame: TrainingFrame, published: Published, settings: Any, out:
     materialize_views(
         frame.log.project, views, frame.log, settings, time="log-end", workdir=out / "work", on_progress=on_progress
     )
-
-
-def _write_workload(frame: TrainingFrame, path: Path, seed: int) -> None:
-    """Requests like the log's own: its users and ads by popularity, and the context values it has seen."""
-    users, ads = _by_popularity(frame.users), _by_popularity(frame.ads)
-    context: dict[str, object] = {}
-    for feature in frame.inputs.context:
-        name = feature.column or feature.name
-        values = [value for value in frame.log.columns([name])[name].values if value is not None]
-        if feature.dtype == "id":
-            context[feature.name] = values[:MAX_CONTEXT_VALUES]
-        else:
-            context[feature.name] = {"low": float(min(values)), "high": float(max(values))}
-    workload = {
-        "path": "/v1/rank",
-        "n_candidates": min(N_CANDIDATES, len(ads)),
-        "users": {"ids": users},
-        "ads": {"ids": ads},
-        "context": context,
-        "seed": seed,
-    }
-    path.write_text(json.dumps(workload) + "\n")
-
-
-def _by_popularity(entities: Any) -> list[str]:
-    """Distinct ids of a factorised column, most frequent first."""
-    counts = np.bincount(entities.codes[entities.codes >= 0], minlength=len(entities.values))
-    return [entities.values[code] for code in np.argsort(-counts, kind="stable")]
 
 
 def _load_test(config_file: Path, out: Path, rate: float, duration: float, on_progress: OnProgress) -> BenchResult:

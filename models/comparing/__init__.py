@@ -1,0 +1,1 @@
+"""The ladder of learners on one log: how good each is, what it costs, and which to choose."""
