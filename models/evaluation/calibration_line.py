@@ -24,6 +24,9 @@ from scipy.special import expit
 from models.evaluation.metrics import CLIP, Array, Float64s
 
 STEPS = 100
+LARGEST_STEP = 4.0
+"""In log-odds. Where promises are off by a factor of a hundred a whole step lands where every probability rounds to 1, and
+no curvature is left to come back by."""
 ENOUGH = 1e-10
 """Newton stops where no coefficient moves by more, in standard deviations of the logits."""
 
@@ -85,6 +88,7 @@ def _fit(
     for _ in range(STEPS):
         p = expit(design @ at + offset)
         step = np.linalg.solve((design * (p * (1.0 - p))[:, None]).T @ design, design.T @ (clicked - p))
+        step *= min(1.0, LARGEST_STEP / np.abs(step).max(initial=LARGEST_STEP))
         while (next_loss := _loss(design, clicked, offset, at + step)) > loss + 1e-12 and np.abs(step).max() > ENOUGH:
             step /= 2.0  # far from the optimum a whole step may overshoot
         at, loss = at + step, next_loss

@@ -21,6 +21,20 @@ def sample(seed: int, slope: float, intercept: float, n: int = 2_000) -> tuple[n
     return random.random(n) < sigmoid(intercept + slope * logit), sigmoid(logit)
 
 
+@pytest.mark.parametrize(("promised", "rate"), [(1e-6, 0.95), (1e-3, 0.95), (0.9999, 0.05)])
+def test_promises_that_are_off_by_far_have_a_line_all_the_same(promised: float, rate: float) -> None:
+    """Newton's whole step would end where no curvature is left: labels turned round, a unit taken wrongly."""
+    random = np.random.default_rng(0)
+    p_click = sigmoid(np.log(promised / (1 - promised)) + random.normal(0.0, 0.3, size=2_000).round(2))
+    clicked = random.random(2_000) < rate
+
+    found = recalibration(clicked, p_click, None)
+
+    assert found is not None
+    shifted = sigmoid(np.log(p_click / (1 - p_click)) + found.in_the_large.value)
+    assert shifted.mean() == pytest.approx(clicked.mean(), abs=1e-6)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.2, 3.0), st.floats(-1.0, 1.0))
 def test_the_coefficients_are_those_of_scikit_learn(seed: int, slope: float, intercept: float) -> None:
