@@ -25,8 +25,8 @@ from models.evaluation.metrics import CLIP, Array, Float64s
 
 STEPS = 100
 LARGEST_STEP = 4.0
-"""In log-odds. Where promises are off by a factor of a hundred a whole step lands where every probability rounds to 1, and
-no curvature is left to come back by."""
+"""In log-odds. Where promises are off by a factor of a hundred a whole step lands where every probability rounds to 1,
+and no curvature is left to come back by."""
 ENOUGH = 1e-10
 """Newton stops where no coefficient moves by more, in standard deviations of the logits."""
 
