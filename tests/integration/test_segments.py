@@ -25,11 +25,10 @@ from models.registry.gate import Gate
 from models.registry.manifest import Interval, Label
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
-from models.trainers import LEARNERS, trainer_named
+from models.trainers import trainer_named
 from models.trainers.trainer import TrainingSet
 from models.training import TrainOptions, TrainOutcome, train
 from service.candidates import GivenAds
-from tests.learning import ABLE_LEARNERS
 
 N_TRAINING, N_LATER = 60_000, 24_000
 SHIFTS = np.array([0.0, 0.9, -0.9, 0.3])
@@ -115,7 +114,7 @@ def covers_1(ratio: Interval) -> bool:
     return ratio.low <= 1.0 <= ratio.high
 
 
-@pytest.mark.parametrize("learner", ABLE_LEARNERS)
+@pytest.mark.parametrize("learner", ["gbdt", "logistic", "ftrl"])
 def test_every_placement_gets_true_probabilities(tmp_path: Path, learner: str) -> None:
     """Four later logs, each placement of about 6 000 impressions and 500 to 1 900 clicks.
 
@@ -138,7 +137,7 @@ def test_every_placement_gets_true_probabilities(tmp_path: Path, learner: str) -
     assert sum(map(covers_1, without)) == 0
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", ["gbdt", "logistic", "fm", "xgboost"])
 def test_the_score_knows_nothing_of_segments(learner: str) -> None:
     """Another segment is another probability of the same margin: the column is for the calibrator alone."""
     outcome = trained(Side.CONTEXT, learner)

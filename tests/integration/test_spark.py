@@ -17,7 +17,6 @@ from feature_store.offline.log import Log
 from feature_store.offline.offline_store import OfflineStore, RowBatch
 from feature_store.rows import Rows
 from feature_store.schema import FeatureView
-from models.logs.reader import read_log
 from models.logs.simulator import SIM_V1, simulate
 from service import cli, exit_codes
 from tests.every_kind import every_kind_log
@@ -98,17 +97,6 @@ def test_what_is_materialized_is_the_same(log: Log, tmp_path: Path) -> None:
         assert np.array_equal(duckdb.event_time_ms, spark.event_time_ms)
         assert duckdb.floats.tobytes() == spark.floats.tobytes()
         assert np.array_equal(duckdb.ids, spark.ids)
-
-
-def test_a_simulated_log_has_the_same_rows(tmp_path: Path) -> None:
-    """The features that the published figures stand on."""
-    simulate(SIM_V1, n_impressions=3_000, seed=3, out_dir=tmp_path / "log")
-    log = read_log(f"simulated:{tmp_path / 'log'}", workdir=tmp_path / "work")
-
-    duckdb, spark = joined(log, "duckdb", tmp_path), joined(log, "spark", tmp_path)
-
-    for name, rows in duckdb.items():
-        assert_same(rows, spark[name])
 
 
 def test_a_query_that_sees_the_future_is_refused_by_spark_as_well(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_rate_is_pulled_towards_the_next_level_that_knows_something(tmp_path: 
         for ad, time_ms in zip(ads, times, strict=True)
     ]
     n_passed_over = 0
-    for at in range(log.n):
+    for at in range(0, log.n, 4):
         smoothing = Smoothing(log, view.source.as_of_ms(times[at]))
         brand = smoothing.rate(brands, brands[at], EVER, 20, None)
         campaign = smoothing.rate(campaigns, campaigns[at], 6, 10, brand)
@@ -110,7 +110,7 @@ def test_a_rate_is_pulled_towards_the_next_level_that_knows_something(tmp_path: 
         assert rows.found[at] == (smoothing.seen(ads, ads[at]) > 0)
         if rows.found[at]:
             np.testing.assert_allclose(rows.floats[at], [smoothing.rate(ads, ads[at], 3, 4, campaign)], rtol=1e-6)
-    assert rows.found.sum() > 300
+    assert rows.found[::4].sum() > 75
     assert n_passed_over > 0  # a new campaign of a known brand
 
 
