@@ -26,14 +26,13 @@ from models.registry.predictor import Predictor
 from models.registry.registry import Registry
 from models.trainers import trainer_named
 from models.training import TrainOptions, train, training_set
-from tests.learning import ABLE_LEARNERS
 
 RealLog = Callable[[str], Path]
 
 PROVENANCE = Provenance("a test", Label("click"), "mean over the log's positions", 0)
 N_SIMULATED = 120_000
 QUICK_LEARNERS = ("gbdt", "xgboost", "logistic", "ftrl")
-"""The others learn this log for a quarter of a minute each; `clickserve compare` and the proofs judge them."""
+"""The others take a quarter of a minute each; `clickserve compare` and the proofs judge them."""
 FIT = 0.8
 
 
@@ -54,7 +53,7 @@ def lines_of(path: Path, first: int, end: int, folder: Path) -> Path:
     return part
 
 
-@pytest.mark.parametrize("learner", ABLE_LEARNERS)
+@pytest.mark.parametrize("learner", QUICK_LEARNERS)
 def test_criteo_is_learnt_from_its_first_part(learner: str, real_log: RealLog, tmp_path: Path) -> None:
     """First 80 % train, last 20 % judge. Settings were tuned inside the first part, but with this figure in sight."""
     whole = real_log("criteo10k/train.tsv.gz")
