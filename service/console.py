@@ -40,8 +40,9 @@ WIDTH_OF_A_FILE = 140
 class Console:
     """Where one command writes. `json_only` is the command's `--json`."""
 
-    def __init__(self, *, json_only: bool) -> None:
+    def __init__(self, *, json_only: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self.json_only = json_only
+        self._clock = clock
         self.out = RichConsole(highlight=False)
         if not self.out.is_terminal:
             self.out = RichConsole(highlight=False, width=WIDTH_OF_A_FILE)
@@ -57,7 +58,7 @@ class Console:
     def progress(self) -> Iterator[OnProgress]:
         """A callback that draws one bar per stage, with elapsed and remaining time."""
         with self._shown() as shown:
-            timed = _Timed(shown, self.seconds)
+            timed = _Timed(shown, self.seconds, self._clock)
             yield timed
             timed.end()
 
@@ -92,22 +93,22 @@ class Console:
 class _Timed:
     """Adds up what each stage takes; a stage is over when the next begins."""
 
-    def __init__(self, shown: OnProgress, seconds: dict[str, float]) -> None:
-        self._shown, self._seconds = shown, seconds
+    def __init__(self, shown: OnProgress, seconds: dict[str, float], clock: Callable[[], float]) -> None:
+        self._shown, self._seconds, self._clock = shown, seconds, clock
         self._stage: str | None = None
         self._since = 0.0
 
     def __call__(self, text: str, fraction: float) -> None:
         if text != self._stage:
             self.end()
-            self._stage, self._since = text, time.monotonic()
+            self._stage, self._since = text, self._clock()
             self._seconds.setdefault(text, 0.0)
         self._shown(text, fraction)
 
     def end(self) -> None:
         """The last stage is over as well."""
         if self._stage is not None:
-            self._seconds[self._stage] += time.monotonic() - self._since
+            self._seconds[self._stage] += self._clock() - self._since
         self._stage = None
 
 

@@ -139,7 +139,7 @@ def store_frame(
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise LogError(f"the joined features cannot be kept in {folder}: {error.strerror or error}") from error
-    except BaseException:
+    except BaseException:  # an interrupt as well: nobody else knows of these files
         shutil.rmtree(folder, ignore_errors=True)
         raise
 

@@ -20,6 +20,7 @@ from service.commands.options import (
     json_option,
     registry_option,
     rows_option,
+    workdir_option,
 )
 from service.console import Console
 from service.evaluation_tables import figure_text, show_further, table_of
@@ -83,9 +84,7 @@ if TYPE_CHECKING:
 @click.option(
     "--clip", type=click.FloatRange(min=0.0, min_open=True), metavar="W", help="Count weights of rounds above W as W."
 )
-@click.option(
-    "--workdir", type=click.Path(file_okay=False, path_type=Path), default=Path(".clickserve/work"), show_default=True
-)
+@workdir_option
 @json_option
 def command(
     data: str,

@@ -10,7 +10,7 @@ import click
 from rich.console import Console as RichConsole
 from rich.table import Table
 
-from service.commands.options import config_option, engine_option, features_option, json_option
+from service.commands.options import config_option, engine_option, features_option, json_option, workdir_option
 from service.console import Console
 from service.rejected_rows import rejects_document, say_rejects
 
@@ -39,9 +39,7 @@ if TYPE_CHECKING:
 )
 @config_option
 @click.option("--redis-url", help="The online store; an embedded server where none is named anywhere.")
-@click.option(
-    "--workdir", type=click.Path(file_okay=False, path_type=Path), default=Path(".clickserve/work"), show_default=True
-)
+@workdir_option
 @json_option
 def command(
     data: str | None,

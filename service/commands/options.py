@@ -53,6 +53,15 @@ engine_option = click.option(
 )
 
 
+workdir_option = click.option(
+    "--workdir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path(".clickserve/work"),
+    show_default=True,
+    help="Folder for the log in canonical form, and for what joins spill.",
+)
+
+
 class RowRange(click.ParamType[tuple[float, float]]):
     """A part of a log in time order, as fractions: `0:0.8` is the first four fifths."""
 

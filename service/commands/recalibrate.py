@@ -16,6 +16,7 @@ from service.commands.options import (
     json_option,
     registry_option,
     rows_option,
+    workdir_option,
 )
 from service.console import Console, key_value_table
 from service.rejected_rows import rejects_document, say_rejects
@@ -35,9 +36,7 @@ if TYPE_CHECKING:
 @click.option("--name", default="default", show_default=True, help="Name of the model.")
 @click.option("--version", help="Which version's core; the champion's, or the newest, where absent.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides the bootstrap of the intervals.")
-@click.option(
-    "--workdir", type=click.Path(file_okay=False, path_type=Path), default=Path(".clickserve/work"), show_default=True
-)
+@workdir_option
 @json_option
 def command(
     data: str,

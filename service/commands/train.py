@@ -17,6 +17,7 @@ from service.commands.options import (
     json_option,
     registry_option,
     rows_option,
+    workdir_option,
 )
 from service.console import Console, key_value_table
 from service.rejected_rows import rejects_document, say_rejects
@@ -46,9 +47,7 @@ if TYPE_CHECKING:
     default=True,
     help="Whether to undo the sampling of non-clicks; without it probabilities are wrong, on purpose.",
 )
-@click.option(
-    "--workdir", type=click.Path(file_okay=False, path_type=Path), default=Path(".clickserve/work"), show_default=True
-)
+@workdir_option
 @json_option
 def command(
     data: str,

@@ -119,7 +119,7 @@ class ServedLog:
             self._lose(key, n_rows)
             self._complain(error)
             return
-        except Exception:
+        except Exception:  # a defect costs rows of the log, and must not end the thread that every later row needs
             logger.exception("rows cannot be laid out for the served log, on a defect", extra={"model": model.name})
             self._lose(key, n_rows)
             return
