@@ -1,6 +1,6 @@
 """Parquet, as much of it as the served log needs: written with NumPy and zlib, read by every Parquet reader.
 
-The serving image holds neither pyarrow (some 150 MB) nor DuckDB (some 60 MB), and importing either would take the
+The serving image holds neither pyarrow (170 MB) nor DuckDB (69 MB), and importing either would take the
 memory of every worker and the interpreter for tenths of a second. What the log writes is flat and known beforehand, and
 that part of the format is small: one page per column and row group, plain numbers, texts through a dictionary, lists of
 one width, gzip (zlib lets go of the interpreter meanwhile). Tests read it with pyarrow and DuckDB.
