@@ -82,7 +82,7 @@ def record(path: Path, claim: Claim, outcome: Outcome, seconds: float) -> None:
     path.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n")
 
 
-def clickserve(*arguments: str | Path, cwd: Path, timeout_s: float = 1800, expect: int = 0) -> dict[str, Any]:
+def clickserve(*arguments: str | Path | int, cwd: Path, timeout_s: float = 1800, expect: int = 0) -> dict[str, Any]:
     """Runs one `clickserve … --json` as a user would and answers its document.
 
     The environment's settings are left out: a proof writes into stores of its own only.

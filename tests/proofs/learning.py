@@ -23,6 +23,7 @@ from feature_store.offline.offline_store import OfflineStore
 from feature_store.rows import Rows
 from models.logs.reader import read_log
 from tests.proofs.claim import REPOSITORY, Claim, Outcome, clickserve, timed
+from tests.proofs.learning_simulated import CLAIMS as ON_SIMULATED_LOGS
 
 DATA = REPOSITORY.parent / "shared" / "data"
 SEEDS = (1, 2, 3, 4, 5)
@@ -259,4 +260,5 @@ CLAIMS = [
         "LightGBM on 5 M rows x 40 columns within 5 minutes on 2 cores",
         trees_of_many_rows,
     ),
+    *ON_SIMULATED_LOGS,
 ]
