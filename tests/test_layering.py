@@ -28,6 +28,7 @@ LOADTEST_CALLERS = (
     "service/commands/bench_suite.py",
     "service/commands/compare.py",
     "service/commands/demo.py",
+    "service/ladder_latency.py",
 )
 OWNERS = {
     "redis": ("feature_store/online/",),
