@@ -30,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.calibrator import Float64s, p_click_of, sigmoid
+from models.cross_fit import BLOCKS
 from models.encoder import Encoded, Encoder
 from models.evaluation.calibration import reliability
 from models.evaluation.intervals import all_metrics, user_codes
@@ -44,7 +45,6 @@ from models.segments import NO_SEGMENT, Int32s, SegmentLines, segment_column
 from models.trainers.ftrl import FtrlModel, FtrlTrainer
 from models.trainers.trainer import TrainingSet
 from models.training import (
-    BLOCKS,
     FIT_SHARE,
     Progress,
     TrainOptions,
