@@ -9,6 +9,7 @@ the end. Thinned-out rows (`models/fitting/downsampling.py`) take part in no los
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -65,6 +66,15 @@ class CrossFit:
         for path in self.paths(trainer, seed):
             found.append(path.held_out_loss)
             yield self.least_loss(found)[1]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that the losses depend on, beside trainer and seed."""
+        names = repr((self.rows.float_names, self.rows.id_names))
+        digest = hashlib.sha256(names.encode())
+        for array in (*self.rows.encoded, self.rows.clicked, self.kept):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def _edges(self) -> npt.NDArray[np.int64]:
         return np.linspace(0, len(self.rows), BLOCKS + 1).astype(np.int64)

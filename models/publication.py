@@ -23,7 +23,7 @@ from models.plans.jumps import jump_rows
 from models.random_streams import random_stream
 from models.registry.artifact import GOLDEN, GRAPH, LEARNER_STATE, Golden
 from models.registry.gate import Gate
-from models.registry.manifest import Calibrator, Challenge, ClickDelay, Label, Manifest, Segment, TrainedOn
+from models.registry.manifest import Calibrator, Challenge, ClickDelay, Label, Manifest, Search, Segment, TrainedOn
 from models.registry.registry import Published, Registry
 from models.trainers.trainer import UpdatableModel
 from models.training import Progress, TrainOutcome
@@ -57,11 +57,13 @@ def publish(
     gate: Gate,
     on_progress: Progress,
     challenge: Challenge | None = None,
+    search: Search | None = None,
 ) -> Published:
     """Exports, proves and publishes.
 
     Args:
         challenge: how the model compares with the champion, where there is one.
+        search: how its settings were found, where they were looked for.
     Raises:
         ExportError: the graph has no faithful form.
         ProofMissing: the graph does not answer as its trainer did.
@@ -106,6 +108,7 @@ def publish(
         challenge=challenge,
         importance=outcome.model.importance,
         click_delay=provenance.click_delay,
+        search=search,
     )
     files = {
         GRAPH: graph,

@@ -36,10 +36,11 @@ from models.logs.truth import truth_of
 from models.publication import Provenance, publish
 from models.recalibration import publish_recalibrated, recalibrate
 from models.registry.gate import Gate
-from models.registry.manifest import ClickDelay, Interval, Label
+from models.registry.manifest import ClickDelay, Interval, Label, Search
 from models.registry.predictor import Predictor
 from models.registry.registry import Published, Registry
 from models.trainers import STREAMED_LEARNERS, trainer_named
+from models.trainers.trainer import Trainer
 from models.training import TrainOptions, TrainOutcome, train, training_set
 from service.console import OnProgress
 from service.errors import SettingsError
@@ -106,15 +107,19 @@ def train_and_publish(
     options: TrainOptions,
     seed: int,
     on_progress: OnProgress,
+    found: tuple[Trainer, Search] | None = None,
 ) -> Published:
     """Learns from the frame, in memory or by streaming, proves the exported graph and publishes it.
 
+    Args:
+        found: the learner with settings that a search has chosen; with its own where None.
     Raises:
         TrainingError: the frame holds too little to learn from.
         ExportError, ProofMissing, RegistryError: as `models.publication.publish`.
     """
     champion = registry.champion()  # asked first: an unreadable registry should not cost a training
-    outcome = _trained(frame, learner, options, seed, on_progress)
+    trainer, search = (trainer_named(learner), None) if found is None else found
+    outcome = _trained(frame, trainer, options, seed, on_progress)
     compared = None if champion is None else challenge(registry, champion, frame, outcome.held_out_p, seed)
     label = frame.log.project.label
     provenance = Provenance(
@@ -125,13 +130,12 @@ def train_and_publish(
         click_delay=click_delay(frame.log),
         pending_impressions=frame.log.pending,
     )
-    return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress, compared)
+    return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress, compared, search)
 
 
 def _trained(
-    frame: TrainingFrame | StoredFrame, learner: str, options: TrainOptions, seed: int, on_progress: OnProgress
+    frame: TrainingFrame | StoredFrame, trainer: Trainer, options: TrainOptions, seed: int, on_progress: OnProgress
 ) -> TrainOutcome:
-    trainer = trainer_named(learner)
     if isinstance(frame, TrainingFrame):
         return train(training_set(frame), trainer, options, seed, on_progress)
     from models.streaming import train_streaming

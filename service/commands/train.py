@@ -9,7 +9,7 @@ import click
 import msgspec
 from rich.console import Console as RichConsole
 
-from models.trainers import LEARNERS
+from models.trainers import LEARNERS, trainer_named
 from service.commands.options import (
     data_option,
     engine_option,
@@ -47,6 +47,20 @@ if TYPE_CHECKING:
     default=True,
     help="Whether to undo the sampling of non-clicks; without it probabilities are wrong, on purpose.",
 )
+@click.option(
+    "--search",
+    "search_minutes",
+    type=click.FloatRange(0, min_open=True),
+    metavar="MINUTES",
+    help="First look for better settings of the model, by held-out clicks of the first four fifths, for that long; "
+    "the same command again goes on where it was interrupted.",
+)
+@click.option(
+    "--search-trials",
+    type=click.IntRange(1),
+    metavar="N",
+    help="End the search after so many trials, alone or beside --search; the same seed and number choose the same.",
+)
 @workdir_option
 @json_option
 def command(
@@ -61,6 +75,8 @@ def command(
     negative_rate: float | None,
     calibrator: bool,
     correction: bool,
+    search_minutes: float | None,
+    search_trials: int | None,
     workdir: Path,
     as_json: bool,
 ) -> int:
@@ -73,22 +89,42 @@ def command(
     from models.logs.doubts import doubts
     from models.logs.frame import TrainingFrame
     from models.registry.registry import Registry
+    from models.search import Budget, check_searchable
     from models.training import TrainOptions
     from service.jobs import frame_to_learn, train_and_publish
+    from service.searching import search_settings
 
+    options = TrainOptions(negative_rate=negative_rate, calibrate=calibrator, correct=correction)
+    budget = None
+    if search_minutes is not None or search_trials is not None:
+        budget = Budget(None if search_minutes is None else 60 * search_minutes, search_trials)
+        check_searchable(trainer_named(learner))
     console = Console(json_only=as_json)
     with (
         console.progress() as on_progress,
         frame_to_learn(data, features_file, workdir, learner, on_progress, engine) as frame,
     ):
+        asked = frame.part(*rows)
+        found = None
+        if budget is not None:
+            found = search_settings(
+                asked,
+                learner=learner,
+                budget=budget,
+                options=options,
+                seed=seed,
+                workdir=workdir,
+                on_progress=on_progress,
+            )
         published = train_and_publish(
-            frame.part(*rows),
+            asked,
             learner=learner,
             registry=Registry(registry_dir, name),
             source=data,
-            options=TrainOptions(negative_rate=negative_rate, calibrate=calibrator, correct=correction),
+            options=options,
             seed=seed,
             on_progress=on_progress,
+            found=found,
         )
         warnings = list(doubts(frame) if isinstance(frame, TrainingFrame) else frame.warnings())
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
@@ -119,6 +155,7 @@ def described(published: Published) -> dict[str, Any]:
         "challenge": msgspec.to_builtins(manifest.challenge),
         "label": msgspec.to_builtins(manifest.label),
         "click_delay": msgspec.to_builtins(manifest.click_delay),
+        "search": msgspec.to_builtins(manifest.search),
         "suspicion": msgspec.to_builtins(manifest.suspicion),
         "metrics": {name: figure(interval) for name, interval in manifest.metrics.items()},
         "proof": {
@@ -152,6 +189,8 @@ def _show(screen: RichConsole, published: Published, pending: str) -> None:
         rows["pending"] = pending
     if manifest.challenge is not None:
         rows["against champion"] = manifest.challenge.described()
+    if manifest.search is not None:
+        rows["search"] = manifest.search.described()
     if manifest.suspicion is not None:
         rows["ALARM"] = manifest.suspicion.described()
     if not manifest.better_than_base_rate:
