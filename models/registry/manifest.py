@@ -237,6 +237,28 @@ class Search(msgspec.Struct, frozen=True):
         )
 
 
+class Continued(msgspec.Struct, frozen=True):
+    """From where a learner went on that had learnt earlier rows (see `models/continuing.py`)."""
+
+    version: str
+    """The parent. `trained_on` and `metrics` of its child speak of the newer rows alone."""
+    source: str
+    """The parent's log."""
+    impressions: int
+    clicks: int
+    """Of the parent and all before it."""
+    first_ms: int
+    last_ms: int
+    """Of the same, as far as their times can be compared."""
+
+    def described(self) -> str:
+        """One line: whose weights these are, and what they had seen."""
+        return (
+            f"goes on from version {self.version}, which had learnt {self.impressions:,} earlier impressions with "
+            f"{self.clicks:,} clicks; data and figures are of the newer ones alone"
+        )
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """`manifest.json`; unknown fields are kept out by `layout`."""
 
@@ -274,3 +296,5 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Of the whole log behind the model; None where it has no click times."""
     search: Search | None = None
     """None where the learner's own settings were taken without a search."""
+    continued: Continued | None = None
+    """None where the learner began anew."""

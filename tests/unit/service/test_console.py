@@ -42,7 +42,7 @@ def test_a_command_without_stages_has_no_seconds(capsys: pytest.CaptureFixture[s
 
 
 def test_a_stage_whose_words_change_is_one_stage(capsys: pytest.CaptureFixture[str]) -> None:
-    """A search tells the best so far with every trial; the document has one sum for all of them, the screen each line."""
+    """A search tells the best so far with every trial: one sum in the document, a line each on the screen."""
     now = [0.0]
     console = Console(json_only=True, clock=lambda: now[0])
     with console.progress() as on_progress:
