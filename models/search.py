@@ -4,7 +4,8 @@
     tail, 20 %          never looked at
 
 1. A trial is a learner with some settings, and its loss on held-out rows of the fit part: the loss that chooses the
-   step of its path, too (`models/cross_fit.py`). The tail, which judges the published model, takes part in nothing.
+   step of its path, too (`models/cross_fit.py`), or that of promises where rows stream (`models/stream_losses.py`). The
+   tail, which judges the published model, takes part in nothing.
 2. The first trial are the defaults, so what is chosen is never worse than they are, by that loss. The first
    `RANDOM_TRIALS` others are drawn at random, then a tree-structured Parzen estimator draws where losses were low.
 3. A trial is cut short after a block where its loss so far is above the median of those that came to their end. This

@@ -8,11 +8,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from models.errors import TrainingError
 from models.logs.frame import TrainingFrame
 from models.logs.stored_frame import StoredFrame
 from models.registry.manifest import Search
-from models.search import Budget, check_searchable, search
+from models.search import Budget, Objective, check_searchable, search
+from models.stream_losses import StreamLosses
 from models.trainers import trainer_named
 from models.trainers.trainer import Trainer
 from models.training import TrainOptions, cross_fit_of, training_set
@@ -38,11 +38,14 @@ def search_settings(
         RegistryError: that file cannot be written.
     """
     trainer = check_searchable(trainer_named(learner))
-    if not isinstance(frame, TrainingFrame):
-        raise TrainingError("a log that streams")
+    objective: Objective
+    if isinstance(frame, StoredFrame):
+        objective = StreamLosses.of(frame, options, seed, on_progress)
+    else:
+        objective = cross_fit_of(training_set(frame), options, seed)
     workdir.mkdir(parents=True, exist_ok=True)
     return search(
-        cross_fit_of(training_set(frame), options, seed),
+        objective,
         trainer,
         budget,
         seed,
