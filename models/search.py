@@ -26,6 +26,7 @@ Sources: Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization"; Ak
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -48,6 +49,9 @@ RANDOM_TRIALS = 5
 """After the defaults: fewer tell the estimator nothing."""
 JUDGED_FROM = 5
 """Trials that must have come to their end before one is cut short: a median of fewer is an accident."""
+
+DIVERGED = 1e9
+"""The loss, in nats, of a trial whose learner ran away: no file of JSON and no estimator can take a NaN."""
 
 Progress = Callable[[str, float], None]
 Clock = Callable[[], float]
@@ -74,7 +78,7 @@ class Budget:
     seconds: float | None
     trials: int | None
 
-    def share(self, spent_s: float, n_trials: int) -> float:
+    def share(self, spent_s: float, n_trials: float) -> float:
         """How much of it is used; from 1 on it is over."""
         return max(
             0.0 if self.seconds is None else spent_s / self.seconds,
@@ -130,27 +134,31 @@ def search(
         running = objective.losses(trainer.tuned(settings), seed)
         losses: list[float] = []
         while len(losses) < BLOCKS:
-            losses.append(next(running))
+            loss = float(next(running))
+            losses.append(loss if math.isfinite(loss) else DIVERGED)
             spent_s = clock() - began
-            share = budget.share(trials.spent_s + spent_s, len(trials.ended))
-            on_progress(words, share)
-            if share >= 1.0 or _hopeless(losses, trials.ended):
+            on_progress(words, budget.share(trials.spent_s + spent_s, len(trials.ended) + len(losses) / BLOCKS))
+            over = budget.share(trials.spent_s + spent_s, len(trials.ended)) >= 1.0
+            if over or _hopeless(losses, trials.ended):
                 break
-        if len(losses) < BLOCKS and share >= 1.0:
+        if len(losses) < BLOCKS and over:
             trials.give_up(spent_s)
         else:
             trials.add(Trial(settings, tuple(losses), spent_s))
-    best = best_of(trials.ended)
+    # Of a longer search that was done before, only what this one would have tried counts.
+    ended = trials.ended[: budget.trials]
+    best = best_of(ended)
+    on_progress(f"searching | {len(ended)} trials{_found(ended)}", 1.0)
     settings = defaults(trainer.space) if best is None else best.settings
     return trainer.tuned(settings), Search(
         budget_minutes=None if budget.seconds is None else budget.seconds / 60,
         budget_trials=budget.trials,
-        trials=len(trials.ended),
-        cut_short=sum(not trial.finished for trial in trials.ended),
+        trials=len(ended),
+        cut_short=sum(not trial.finished for trial in ended),
         seconds=round(trials.spent_s, 3),
         settings=settings,
         loss=None if best is None else best.losses[-1],
-        loss_of_defaults=None if best is None else trials.ended[0].losses[-1],
+        loss_of_defaults=None if best is None else ended[0].losses[-1],
     )
 
 
@@ -197,9 +205,12 @@ def _distribution(dial: Dial) -> BaseDistribution:
 
 def _words(ended: Sequence[Trial], budget: Budget, spent_s: float) -> str:
     """The stage, and its detail: number of the trial, the best so far, what is left."""
-    best = best_of(ended)
     of = "" if budget.trials is None else f" of {budget.trials}"
-    found = "" if best is None else f", best log loss {best.losses[-1]:.5f}"
     left_s = 0 if budget.seconds is None else round(budget.seconds - spent_s)
     left = "" if budget.seconds is None else f", {left_s // 60}:{left_s % 60:02d} left"
-    return f"searching | trial {len(ended) + 1}{of}{found}{left}"
+    return f"searching | trial {len(ended) + 1}{of}{_found(ended)}{left}"
+
+
+def _found(ended: Sequence[Trial]) -> str:
+    best = best_of(ended)
+    return "" if best is None else f", best log loss {best.losses[-1]:.5f}"

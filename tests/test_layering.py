@@ -35,6 +35,7 @@ OWNERS = {
     "onnx": ("models/export/",),
     "lightgbm": ("models/trainers/",),
     "xgboost": ("models/trainers/",),
+    "optuna": ("models/search.py",),
     "sklearn": ("models/trainers/",),
     "duckdb": ("feature_store/offline/",),
     "pyspark": ("feature_store/offline/",),
@@ -47,6 +48,7 @@ OWNERS = {
 HEAVY = (
     "lightgbm",
     "xgboost",
+    "optuna",
     "sklearn",
     "onnx",
     "duckdb",
