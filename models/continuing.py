@@ -90,14 +90,9 @@ def check_state(artifact: ModelArtifact) -> None:
     manifest = artifact.manifest
     if LEARNER_STATE in artifact.files and manifest.learner == FtrlTrainer.name:
         return
-    if (fresh := manifest.recalibrated) is not None and manifest.learner == FtrlTrainer.name:
-        raise TrainingError(
-            f"version {manifest.version} is version {fresh.version} with another calibrator; go on from the latter, "
-            "which holds the state of the learner"
-        )
     raise TrainingError(
-        f"version {manifest.version} is of the learner {manifest.learner}, which keeps no state to go on from; "
-        f"name a version of {FtrlTrainer.name}, or train anew"
+        f"version {manifest.version} ({manifest.learner}) holds no state of a learner to go on from; name a version of "
+        f"{FtrlTrainer.name} that does, or train anew"
     )
 
 

@@ -20,9 +20,11 @@ from models.logs.reader import read_log
 from models.logs.simulator import SIM_V1, simulate
 from models.logs.stored_frame import StoredFrame, store_frame
 from models.publication import Provenance, publish
+from models.recalibration import publish_recalibrated, recalibrate
 from models.registry.artifact import LEARNER_STATE, ModelArtifact
 from models.registry.gate import Gate
-from models.registry.manifest import Label, Recalibrated
+from models.registry.manifest import Label
+from models.registry.predictor import Predictor
 from models.registry.registry import Registry
 from models.streamed_rows import CHUNK_ROWS
 from models.streaming import train_streaming
@@ -56,18 +58,20 @@ def frame(folder: Path, source: str) -> TrainingFrame:
 @pytest.fixture(scope="module")
 def registry(folder: Path, frame: TrainingFrame, source: str) -> Registry:
     """One version, that streamed the first half."""
-    registry = Registry(folder / "registry")
-    first = frame.rows(slice(0, HALF))
-    outcome = train_streaming(first, FtrlTrainer(), TrainOptions(), 0, silent)
-    label = frame.log.project.label
-    provenance = Provenance(source, Label(label.name, label.window_ms), "none", created_ms=0)
-    publish(outcome, first.inputs, provenance, registry, Gate(), silent)
-    return registry
+    return with_one_version(folder / "registry", frame.rows(slice(0, HALF)), source)
 
 
 @pytest.fixture(scope="module")
 def parent(registry: Registry) -> ModelArtifact:
     return registry.get(registry.versions()[0])
+
+
+def with_one_version(folder: Path, frame: TrainingFrame, source: str) -> Registry:
+    outcome = train_streaming(frame, FtrlTrainer(), TrainOptions(), 0, silent)
+    label = frame.log.project.label
+    provenance = Provenance(source, Label(label.name, label.window_ms), "none", created_ms=0)
+    publish(outcome, frame.inputs, provenance, Registry(folder), Gate(), silent)
+    return Registry(folder)
 
 
 def silent(stage: str, share: float) -> None:
@@ -222,16 +226,32 @@ def test_a_log_of_other_features_or_label_is_refused(
         gone_on(changed(parent, label=Label("purchase")), frame, source)
 
 
-def test_a_version_without_a_state_is_refused(parent: ModelArtifact, frame: TrainingFrame, source: str) -> None:
-    """Another learner's, one that shares another's core, and a state that is none."""
-    files = {name: content for name, content in parent.files.items() if name != LEARNER_STATE}
-    times = {"first_ms": 0, "last_ms": 1, "impressions": 1, "clicks": 1}
-    recalibrated = Recalibrated(version="v000001-aaaaaaaa", source=source, before={}, **times)
+def test_a_recalibrated_version_is_gone_on_from_as_its_core(folder: Path, frame: TrainingFrame, source: str) -> None:
+    """A champion is recalibrated every hour; the learner has learnt none of those rows, and does so now."""
+    registry = with_one_version(folder / "recalibrated", frame.rows(slice(0, N // 4)), source)
+    parent = registry.get(registry.newest())
+    recalibrated = publish_recalibrated(
+        parent,
+        recalibrate(Predictor(parent), parent.graph, frame, source, 0),
+        registry,
+        Gate(),
+        source=source,
+        created_ms=0,
+        challenge=None,
+    )
 
-    with pytest.raises(TrainingError, match="of the learner gbdt, which keeps no state"):
+    found = gone_on(registry.get(recalibrated.version), frame, source)
+
+    assert found.continued.version == recalibrated.version
+    assert found.outcome.model.state() == gone_on(parent, frame, source).outcome.model.state()
+
+
+def test_a_version_without_a_state_is_refused(parent: ModelArtifact, frame: TrainingFrame, source: str) -> None:
+    """Another learner's, and a state that is none."""
+    files = {name: content for name, content in parent.files.items() if name != LEARNER_STATE}
+
+    with pytest.raises(TrainingError, match=r"\(gbdt\) holds no state"):
         gone_on(changed(replace(parent, files=files), learner="gbdt"), frame, source)
-    with pytest.raises(TrainingError, match="is version v000001-aaaaaaaa with another calibrator"):
-        gone_on(changed(replace(parent, files=files), recalibrated=recalibrated), frame, source)
     with pytest.raises(ArtifactDamaged, match="no state of the learner"):
         gone_on(replace(parent, files=files | {LEARNER_STATE: b"PK nothing"}), frame, source)
 
