@@ -230,6 +230,8 @@ class Search(msgspec.Struct, frozen=True):
         words = f"{self.trials:,} trials ({self.cut_short:,} cut short), budget {' or '.join(filter(None, budgets))}"
         if self.loss is None or self.loss_of_defaults is None:
             return f"{words}; none came to its end, so the settings are the learner's own"
+        if self.loss == self.loss_of_defaults:
+            return f"{words}; nothing was better than the learner's own settings, held-out log loss {self.loss:.5f}"
         chosen = ", ".join(f"{name} {value:.4g}" for name, value in self.settings.items())
         return (
             f"{words}; chosen: {chosen}; held-out log loss of the fit part {self.loss:.5f} instead of "

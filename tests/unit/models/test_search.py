@@ -141,6 +141,7 @@ def test_of_one_trial_the_defaults_are_chosen(tmp_path: Path) -> None:
 
     assert found.settings == defaults(SPACE)
     assert found.loss == found.loss_of_defaults
+    assert "nothing was better than the learner's own settings" in found.described()
 
 
 def test_the_same_seed_and_number_of_trials_choose_the_same(tmp_path: Path) -> None:
