@@ -335,12 +335,12 @@ def test_rows_with_other_labels_are_other_rows() -> None:
 
 def test_a_search_over_real_learners_lowers_the_held_out_loss(tmp_path: Path) -> None:
     """The whole way once: a learner that is far from right on few rows gets better."""
-    data = made_impressions(4_000, seed=5)
+    data = made_impressions(1_200, seed=5)
 
     trainer, found = search(
         cross_fit_of(data, TrainOptions(), 0),
         check_searchable(trainer_named("fm")),
-        Budget(None, 8),
+        Budget(None, 6),
         0,
         folder=tmp_path,
         version="1",
@@ -348,7 +348,7 @@ def test_a_search_over_real_learners_lowers_the_held_out_loss(tmp_path: Path) ->
         clock=lambda: 0.0,
     )
 
-    assert found.trials == 8
+    assert found.trials == 6
     assert found.loss is not None
     assert found.loss_of_defaults is not None
     assert found.loss < found.loss_of_defaults
