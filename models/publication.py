@@ -23,7 +23,17 @@ from models.plans.jumps import jump_rows
 from models.random_streams import random_stream
 from models.registry.artifact import GOLDEN, GRAPH, LEARNER_STATE, Golden
 from models.registry.gate import Gate
-from models.registry.manifest import Calibrator, Challenge, ClickDelay, Label, Manifest, Segment, TrainedOn
+from models.registry.manifest import (
+    Calibrator,
+    Challenge,
+    ClickDelay,
+    Continued,
+    Label,
+    Manifest,
+    Search,
+    Segment,
+    TrainedOn,
+)
 from models.registry.registry import Published, Registry
 from models.trainers.trainer import UpdatableModel
 from models.training import Progress, TrainOutcome
@@ -47,6 +57,10 @@ class Provenance:
     click_delay: ClickDelay | None = None
     pending_impressions: int = 0
     """Of the log, left out because the label's window had not passed."""
+    search: Search | None = None
+    """How settings were found, where they were looked for."""
+    continued: Continued | None = None
+    """From where the learner went on, where it did."""
 
 
 def publish(
@@ -106,6 +120,8 @@ def publish(
         challenge=challenge,
         importance=outcome.model.importance,
         click_delay=provenance.click_delay,
+        search=provenance.search,
+        continued=provenance.continued,
     )
     files = {
         GRAPH: graph,

@@ -39,7 +39,7 @@ from models.plans.generic import GenericPlan
 from models.plans.plan import Scores
 from models.plans.source import calibrator_of
 from models.publication import described_calibrator
-from models.registry.artifact import GOLDEN, GRAPH, Golden, ModelArtifact
+from models.registry.artifact import GOLDEN, GRAPH, LEARNER_STATE, Golden, ModelArtifact
 from models.registry.gate import Gate
 from models.registry.manifest import Challenge, Interval, Manifest, Proof, Recalibrated
 from models.registry.predictor import Predictor
@@ -168,6 +168,8 @@ def publish_recalibrated(
             msgspec.structs.replace(reference, raw_logit=histogram(found.raw_logit), p_click=histogram(found.p_click))
         ),
     }
+    if LEARNER_STATE in artifact.files:
+        files[LEARNER_STATE] = artifact.files[LEARNER_STATE]  # of the core: its learner can still go on
 
     def card(named: Manifest) -> dict[str, bytes]:
         return render_card(CardFacts(named, found.reliability, found.base_rate_entropy, reference.coverage()))

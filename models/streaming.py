@@ -16,35 +16,34 @@ row has to be held back for it (progressive validation).
 
 Non-clicks are thinned out as `training.py` does, and a thinned-out row is promised in its place like any other. Memory:
 about 20 bytes an impression (label, whether it is learnt, promise, and what metrics take of the tail), and some chunks.
-What the figures mean, and what is refused, is as in `training.py`.
+What the figures mean, and what is refused, is as in `training.py`. A learner that has a past goes on from it
+(`models/continuing.py`).
 
 Source: progressive validation, Blum et al. 1999, used as McMahan et al. 2013 do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from models.calibrator import Float64s, p_click_of, sigmoid
-from models.encoder import Encoded, Encoder
+from models.cross_fit import BLOCKS
+from models.encoder import Encoder
 from models.evaluation.calibration import reliability
 from models.evaluation.intervals import all_metrics, user_codes
 from models.evaluation.reference import reference_of
 from models.evaluation.suspicion import suspicion_of
-from models.fitting.distinct import DistinctCounter
 from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction
-from models.fitting.ftrl import DesignedRows
+from models.fitting.ftrl import Bools, DesignedRows, Ftrl
 from models.fitting.linear_design import LinearDesign
-from models.logs.stored_frame import StoredFrame
+from models.logs.frame import Frame
 from models.segments import NO_SEGMENT, Int32s, SegmentLines, segment_column
+from models.streamed_rows import CHUNK_ROWS, Stream, Survey, survey
 from models.trainers.ftrl import FtrlModel, FtrlTrainer
-from models.trainers.trainer import TrainingSet
 from models.training import (
-    BLOCKS,
     FIT_SHARE,
     Progress,
     TrainOptions,
@@ -52,24 +51,37 @@ from models.training import (
     calibrator_of,
     check_enough,
     check_even,
-    infinite_columns,
-    refuse_infinities,
 )
 
-CHUNK_ROWS = 65_536
 WARM_UP = 0.25
 """Share of the fit part whose promises are left out of the calibrator."""
 CALIBRATED_ROWS = 4_000_000
 """At a click rate of 1 % that is 40 000 clicks, which know the level to 0.5 %; a fit holds ten numbers a row."""
-SURVEY_ROWS = 200_000
-"""Rows that show the numbers' ranges, the importance of columns and what drift is measured against."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What was learnt from earlier rows, to go on with."""
+
+    learner: Ftrl
+    """It learns on: what it was before is gone."""
+    negative_rate: float
+    """Share of their non-clicks that it saw. The new ones are thinned out alike, because its weights speak of that."""
 
 
 def train_streaming(
-    frame: StoredFrame, trainer: FtrlTrainer, options: TrainOptions, seed: int, on_progress: Progress
+    frame: Frame,
+    trainer: FtrlTrainer,
+    options: TrainOptions,
+    seed: int,
+    on_progress: Progress,
+    past: Past | None = None,
 ) -> TrainOutcome:
     """Trains, calibrates and measures.
 
+    Args:
+        past: with it learning goes on from there: its weights have seen enough from the first row on, so there is no
+            warm-up, and its own design and settings stay.
     Raises:
         TrainingError: too few rows or clicks to learn from and to judge by, or infinities.
         EncodingError: a column is called as the one that names segments and cannot be it.
@@ -80,23 +92,27 @@ def train_streaming(
     n, clicks = len(frame), int(np.count_nonzero(frame.clicked))
     cut = int(n * FIT_SHARE)
     check_even(frame.clicked, np.linspace(0, cut, BLOCKS + 1).astype(np.int64))
-    stream = _Stream(frame, encoder, segment_column(encoder.float_names, encoder.id_names))
+    stream = Stream(frame, encoder, segment_column(encoder.float_names, encoder.id_names))
     rate = automatic_rate(n, clicks) if options.negative_rate is None else options.negative_rate
+    if past is not None:
+        rate = past.negative_rate
     kept, kept_rate = keep_rows(frame.clicked, rate, seed)
     taught = np.zeros(n, dtype=np.bool_)
     taught[kept] = True
     del kept
     correction = log_odds_correction(kept_rate) if options.correct else 0.0
 
-    survey = _survey(stream, cut, on_progress)
-    design = LinearDesign.of(stream.shown(survey.of_fit.encoded), survey.distinct)
-    first = slice(0, min(cut, CHUNK_ROWS))
-    learner = trainer.begin(design, int(np.count_nonzero(frame.clicked[first])), int(np.count_nonzero(taught[first])))
+    surveyed = survey(stream, cut, on_progress)
+    if past is not None:
+        learner, warm_up = past.learner, 0
+    else:
+        learner, warm_up = begun(stream, surveyed, trainer, taught[:cut]), int(cut * WARM_UP)
+    design = learner.design
     promised = np.empty(n, dtype=np.float32)
     segments = None if stream.segment_at is None else np.empty(n, dtype=np.float32)
 
     def calibrator_until(end: int) -> tuple[slice, Float64s]:
-        newest = slice(max(int(cut * WARM_UP), end - CALIBRATED_ROWS), end)
+        newest = slice(max(warm_up, end - CALIBRATED_ROWS), end)
         return newest, promised[newest].astype(np.float64) + correction
 
     def learn(rows: slice, shown: DesignedRows) -> None:
@@ -131,15 +147,15 @@ def train_streaming(
     values = None if segments is None else segments[newest]
     calibrator = calibrator_of(log_odds, frame.clicked[newest], stream.segment_at, values, options)
     del log_odds
-    seen = survey.of_all.encoded
-    margins = promised[survey.places].astype(np.float64)
+    seen = surveyed.of_all.encoded
+    margins = promised[surveyed.places].astype(np.float64)
     outcome = TrainOutcome(
         learner=trainer.name,
         seed=seed,
         model=FtrlModel(
             learner,
             learner.frozen(),
-            replace(survey.of_all, encoded=stream.shown(seen)).take(slice(None, None, 4)),
+            replace(surveyed.of_all, encoded=stream.shown(seen)).take(slice(None, None, 4)),
             {"passes": 1, "learnt": "as a stream"},
         ),
         negative_rate=kept_rate,
@@ -148,7 +164,7 @@ def train_streaming(
         metrics=metrics,
         held_out_p=p_tail,
         base_rate_entropy=guessed["normalized_entropy"],
-        suspicion=suspicion_of(metrics, survey.of_fit, survey.of_tail, seed),
+        suspicion=suspicion_of(metrics, surveyed.of_fit, surveyed.of_tail, seed),
         reliability=reliability(tail_clicked, p_tail),
         reference=reference_of(
             seen,
@@ -157,7 +173,7 @@ def train_streaming(
             margins,
             p_click_of(margins, correction, calibrator, calibrator.segments_of(seen.features)),
         ),
-        examples=survey.of_all.take(slice(None, None, max(1, len(survey.of_all) // 5_000))).encoded,
+        examples=surveyed.of_all.take(slice(None, None, max(1, len(surveyed.of_all) // 5_000))).encoded,
         impressions=n,
         clicks=clicks,
         first_ms=int(frame.time_ms[0]),
@@ -167,74 +183,16 @@ def train_streaming(
     return outcome
 
 
-@dataclass(frozen=True, slots=True)
-class _Stream:
-    """The rows of a frame as matrices, some at a time."""
+def begun(stream: Stream, surveyed: Survey, trainer: FtrlTrainer, taught: Bools) -> Ftrl:
+    """A learner that knows where its columns' weights lie, and the click rate of its first rows.
 
-    frame: StoredFrame
-    encoder: Encoder
-    segment_at: int | None
-
-    def chunks(self, start: int, end: int, stage: str, on_progress: Progress) -> Iterator[tuple[slice, Encoded]]:
-        """Neighbouring rows from `start` to `end` and where they lie, in order."""
-        for at in range(start, end, CHUNK_ROWS):
-            on_progress(stage, (at - start) / (end - start))
-            rows = slice(at, min(end, at + CHUNK_ROWS))
-            yield rows, self.frame.encode(self.encoder, rows)
-
-    def shown(self, encoded: Encoded) -> Encoded:
-        """What learners see: zeros in the column that names segments."""
-        if self.segment_at is None:
-            return encoded
-        features = encoded.features.copy()
-        features[:, self.segment_at] = 0.0
-        return Encoded(features, encoded.ids)
-
-
-@dataclass(frozen=True, slots=True)
-class _Survey:
-    """Rows far apart, and how many distinct hashes the fit part has. places: (m,) rows of the frame they are."""
-
-    of_all: TrainingSet
-    places: npt.NDArray[np.int64]
-    n_fit: int
-    distinct: npt.NDArray[np.int64]
-
-    @property
-    def of_fit(self) -> TrainingSet:
-        return self.of_all.take(slice(0, self.n_fit))
-
-    @property
-    def of_tail(self) -> TrainingSet:
-        return self.of_all.take(slice(self.n_fit, None))
-
-
-def _survey(stream: _Stream, cut: int, on_progress: Progress) -> _Survey:
-    """Looks at every row once and keeps some.
-
-    Raises:
-        TrainingError: a column holds an infinity.
+    Args:
+        taught: (n,) which rows of the fit part are learnt from.
     """
-    frame, encoder = stream.frame, stream.encoder
-    stride = max(1, len(frame) // SURVEY_ROWS)
-    counter = DistinctCounter(len(encoder.id_names))
-    kept: list[Encoded] = []
-    for rows, encoded in stream.chunks(0, len(frame), "surveying", on_progress):
-        refuse_infinities(infinite_columns(encoded, encoder.float_names))
-        counter.add(encoded.ids[: max(0, cut - rows.start)])
-        first = -rows.start % stride
-        # Copied: a view would keep its whole chunk, and all chunks are the log.
-        kept.append(Encoded(encoded.features[first::stride].copy(), encoded.ids[first::stride].copy()))
-    places = np.arange(0, len(frame), stride)
-    of_all = TrainingSet(
-        Encoded(np.concatenate([part.features for part in kept]), np.concatenate([part.ids for part in kept])),
-        frame.clicked[places],
-        np.array(frame.time_ms[places]),
-        encoder.float_names,
-        encoder.id_names,
-        user_codes(frame.users_at(slice(0, len(frame), stride))),
-    )
-    return _Survey(of_all, places, int(np.searchsorted(places, cut)), counter.counts())
+    design = LinearDesign.of(stream.shown(surveyed.of_fit.encoded), surveyed.distinct)
+    first = slice(0, min(len(taught), CHUNK_ROWS))
+    clicks = int(np.count_nonzero(stream.frame.clicked[first]))
+    return trainer.begin(design, clicks, int(np.count_nonzero(taught[first])))
 
 
 def _numbers(lines: SegmentLines | None, values: npt.NDArray[np.float32] | None, rows: slice) -> Int32s:

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.calibrator import CalibratorMap, Float64s, p_click_of, sigmoid
+from models.cross_fit import BLOCKS, CrossFit
 from models.encoder import Encoded, Encoder
 from models.errors import TrainingError
 from models.evaluation.calibration import ReliabilityBin, reliability
@@ -41,7 +42,6 @@ from models.segments import segment_column
 from models.trainers.trainer import FittedPath, TrainedModel, Trainer, TrainingSet
 
 FIT_SHARE = 0.8
-BLOCKS = 4
 MIN_ROWS = 100
 MIN_CLICKS = 20
 
@@ -115,26 +115,24 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
         TrainingError: too few rows or clicks to learn from and to judge by, rows out of time order, or infinities.
         EncodingError: a column is called as the one that names segments and cannot be it.
     """
-    check_enough(data.clicked, data.float_names + data.id_names, seed)
-    if np.any(np.diff(data.time_ms) < 0):
-        raise TrainingError("impressions must be in time order, because the newest judge the model; sort the log")
-    refuse_infinities(infinite_columns(data.encoded, data.float_names))
-    cut = int(len(data) * FIT_SHARE)
-    check_even(data.clicked, np.linspace(0, cut, BLOCKS + 1).astype(np.int64))
-    segment_at = segment_column(data.float_names, data.id_names)
-    shown = data if segment_at is None else _without(segment_at, data)
+    ready = _prepared(data, options, seed)
+    cut, segment_at, shown = ready.cut, ready.segment_at, ready.shown
     progress = _Steps(on_progress, total=BLOCKS + 3)
     fit, tail = data.take(slice(0, cut)), data.take(slice(cut, None))
-    rate = automatic_rate(len(data), data.clicks) if options.negative_rate is None else options.negative_rate
 
-    kept, kept_rate = keep_rows(fit.clicked, rate, seed)
-    step, fit_margins = _cross_fit(shown.take(slice(0, cut)), kept, trainer, seed, progress)
-    correction = log_odds_correction(kept_rate) if options.correct else 0.0
-    fit_log_odds = fit_margins + correction
+    paths: list[FittedPath] = []
+    fitting = ready.cross_fit.paths(trainer, seed)
+    for block in range(BLOCKS):
+        progress.begin(f"block {block + 1} of {BLOCKS}")
+        paths.append(next(fitting))
+    step, _ = ready.cross_fit.least_loss([path.held_out_loss for path in paths])
+    correction = log_odds_correction(ready.kept_rate) if options.correct else 0.0
+    fit_log_odds = ready.cross_fit.margins(paths, step) + correction
+    del paths
 
     progress.begin("model of the fit part")
     growth = BLOCKS / (BLOCKS - 1)
-    judged = trainer.fit(shown.take(kept), step, growth, seed)
+    judged = trainer.fit(shown.take(ready.cross_fit.kept), step, growth, seed)
     tail_log_odds = judged.raw_logit(tail.encoded) + correction
     judged_calibrator = calibrator_of(fit_log_odds, fit.clicked, segment_at, segment_values(fit, segment_at), options)
     tail_segments = judged_calibrator.segments_of(tail.encoded.features)
@@ -144,7 +142,7 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
     guess = all_metrics(tail.clicked, np.full(len(tail), fit.clicks / len(fit)), None, seed)
 
     progress.begin("model of everything")
-    kept, kept_rate = keep_rows(data.clicked, rate, seed)
+    kept, kept_rate = keep_rows(data.clicked, ready.rate, seed)
     model = trainer.fit(shown.take(kept), step, growth / FIT_SHARE, seed)
     out_of_sample = np.concatenate([fit_log_odds, tail_log_odds])
     calibrator = calibrator_of(out_of_sample, data.clicked, segment_at, segment_values(data, segment_at), options)
@@ -193,29 +191,40 @@ class _Steps:
         self._tell("trained", 1.0)
 
 
-def _cross_fit(
-    fit: TrainingSet, kept: npt.NDArray[np.int64], trainer: Trainer, seed: int, progress: _Steps
-) -> tuple[int, Float64s]:
-    """The step of least held-out loss, and each row's margin at it by a model that did not learn from its block."""
-    edges = np.linspace(0, len(fit), BLOCKS + 1).astype(np.int64)
-    block_of_kept = np.searchsorted(edges, kept, side="right") - 1
-    paths: list[FittedPath] = []
-    weights = np.bincount(block_of_kept, minlength=BLOCKS)
-    for block in range(BLOCKS):
-        progress.begin(f"block {block + 1} of {BLOCKS}")
-        held_out = block_of_kept == block
-        paths.append(trainer.fit_path(fit.take(kept[~held_out]), fit.take(kept[held_out]), seed))
-    longest = max(len(path.held_out_loss) for path in paths)
-    # A path that ended early had stopped improving: its last loss stands for the steps it did not take.
-    losses = [
-        np.concatenate([loss, np.full(longest - len(loss), loss[-1])]) for loss in (p.held_out_loss for p in paths)
-    ]
-    step = int(np.argmin(np.average(losses, axis=0, weights=weights)))
-    margins = [
-        path.raw_logit(min(step, len(path.held_out_loss) - 1), fit.take(slice(start, end)).encoded)
-        for path, start, end in zip(paths, edges[:-1], edges[1:], strict=True)
-    ]
-    return step, np.concatenate(margins)
+def cross_fit_of(data: TrainingSet, options: TrainOptions, seed: int) -> CrossFit:
+    """The fit part as `train` shows it to learners: what a search may look at.
+
+    Raises:
+        TrainingError, EncodingError: as `train`.
+    """
+    return _prepared(data, options, seed).cross_fit
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """cut: where the tail begins. shown: what learners see. rate: share of non-clicks asked for, and really kept."""
+
+    cut: int
+    segment_at: int | None
+    shown: TrainingSet
+    rate: float
+    kept_rate: float
+    cross_fit: CrossFit
+
+
+def _prepared(data: TrainingSet, options: TrainOptions, seed: int) -> _Prepared:
+    """Refuses what cannot be learnt from, and thins out the fit part."""
+    check_enough(data.clicked, data.float_names + data.id_names, seed)
+    if np.any(np.diff(data.time_ms) < 0):
+        raise TrainingError("impressions must be in time order, because the newest judge the model; sort the log")
+    refuse_infinities(infinite_columns(data.encoded, data.float_names))
+    cut = int(len(data) * FIT_SHARE)
+    check_even(data.clicked, np.linspace(0, cut, BLOCKS + 1).astype(np.int64))
+    segment_at = segment_column(data.float_names, data.id_names)
+    shown = data if segment_at is None else _without(segment_at, data)
+    rate = automatic_rate(len(data), data.clicks) if options.negative_rate is None else options.negative_rate
+    kept, kept_rate = keep_rows(data.clicked[:cut], rate, seed)
+    return _Prepared(cut, segment_at, shown, rate, kept_rate, CrossFit(shown.take(slice(0, cut)), kept))
 
 
 def calibrator_of(

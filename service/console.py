@@ -31,7 +31,9 @@ from rich.table import Table
 from rich.text import Text
 
 OnProgress = Callable[[str, float], None]
-"""Called with what is being done and the share of it that is done (0 to 1)."""
+"""Called with what is being done and the share of it that is done (0 to 1).
+
+`stage | detail` is a stage whose words change while it goes on: one bar, one sum of seconds."""
 
 WIDTH_OF_A_FILE = 140
 """Columns for tables where stdout is no terminal."""
@@ -99,10 +101,10 @@ class _Timed:
         self._since = 0.0
 
     def __call__(self, text: str, fraction: float) -> None:
-        if text != self._stage:
+        if (stage := _stage_of(text)) != self._stage:
             self.end()
-            self._stage, self._since = text, self._clock()
-            self._seconds.setdefault(text, 0.0)
+            self._stage, self._since = stage, self._clock()
+            self._seconds.setdefault(stage, 0.0)
         self._shown(text, fraction)
 
     def end(self) -> None:
@@ -121,26 +123,30 @@ class _Bars:
         self._task: TaskID | None = None
 
     def __call__(self, text: str, fraction: float) -> None:
-        if text != self._stage:
+        if (stage := _stage_of(text)) != self._stage:
             if self._task is not None:
                 self._bars.update(self._task, completed=1.0)
-            self._stage, self._task = text, self._bars.add_task(escape(text), total=1.0)
+            self._stage, self._task = stage, self._bars.add_task(escape(text), total=1.0)
         assert self._task is not None
-        self._bars.update(self._task, completed=min(1.0, fraction))
+        self._bars.update(self._task, completed=min(1.0, fraction), description=escape(text))
 
 
 class _Lines:
-    """One line when a stage begins, with the seconds so far: what a log file can hold."""
+    """One line when a stage or its detail begins, with the seconds so far: what a log file can hold."""
 
     def __init__(self, console: RichConsole) -> None:
         self._console = console
         self._started = time.monotonic()
-        self._stage: str | None = None
+        self._text: str | None = None
 
     def __call__(self, text: str, fraction: float) -> None:
-        if text != self._stage:
-            self._stage = text
+        if text != self._text:
+            self._text = text
             self._console.print(f"{time.monotonic() - self._started:7.1f} s  {escape(text)}")
+
+
+def _stage_of(text: str) -> str:
+    return text.partition(" | ")[0]
 
 
 def key_value_table(title: str, rows: Mapping[str, str]) -> Group:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from feature_store.offline.offline_store import OfflineStore
 from feature_store.online.redis_writer import RedisRowWriter
 from feature_store.schema import FeatureView
 from models.challenge import challenge
+from models.continuing import go_on
 from models.evaluation.attainable import share_of_attainable_gain
 from models.evaluation.evaluate import Evaluation, evaluate
 from models.evaluation.intervals import all_metrics, user_codes
@@ -35,11 +36,13 @@ from models.logs.stored_frame import DATABASE_MB, StoredFrame, store_frame
 from models.logs.truth import truth_of
 from models.publication import Provenance, publish
 from models.recalibration import publish_recalibrated, recalibrate
+from models.registry.artifact import ModelArtifact
 from models.registry.gate import Gate
-from models.registry.manifest import ClickDelay, Interval, Label
+from models.registry.manifest import ClickDelay, Interval, Label, Search
 from models.registry.predictor import Predictor
 from models.registry.registry import Published, Registry
 from models.trainers import STREAMED_LEARNERS, trainer_named
+from models.trainers.trainer import Trainer
 from models.training import TrainOptions, TrainOutcome, train, training_set
 from service.console import OnProgress
 from service.errors import SettingsError
@@ -106,18 +109,52 @@ def train_and_publish(
     options: TrainOptions,
     seed: int,
     on_progress: OnProgress,
+    found: tuple[Trainer, Search] | None = None,
 ) -> Published:
     """Learns from the frame, in memory or by streaming, proves the exported graph and publishes it.
 
+    Args:
+        found: the learner with settings that a search has chosen; with its own where None.
     Raises:
         TrainingError: the frame holds too little to learn from.
         ExportError, ProofMissing, RegistryError: as `models.publication.publish`.
     """
     champion = registry.champion()  # asked first: an unreadable registry should not cost a training
-    outcome = _trained(frame, learner, options, seed, on_progress)
+    trainer, search = (trainer_named(learner), None) if found is None else found
+    outcome = _trained(frame, trainer, options, seed, on_progress)
     compared = None if champion is None else challenge(registry, champion, frame, outcome.held_out_p, seed)
+    provenance = replace(_provenance(frame, source), search=search)
+    return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress, compared)
+
+
+def go_on_and_publish(
+    frame: TrainingFrame | StoredFrame,
+    *,
+    artifact: ModelArtifact,
+    registry: Registry,
+    source: str,
+    options: TrainOptions,
+    seed: int,
+    exactly: bool,
+    on_progress: OnProgress,
+) -> Published:
+    """Lets a version's learner go on with the frame's newer rows, proves the exported graph and publishes it.
+
+    Raises:
+        TrainingError, ArtifactDamaged: as `models.continuing.go_on`.
+        ExportError, ProofMissing, RegistryError: as `models.publication.publish`.
+    """
+    champion = registry.champion()
+    gone_on = go_on(artifact, frame, options, seed, source=source, exactly=exactly, on_progress=on_progress)
+    newer, outcome = gone_on.frame, gone_on.outcome
+    compared = None if champion is None else challenge(registry, champion, newer, outcome.held_out_p, seed)
+    provenance = replace(_provenance(newer, source), continued=gone_on.continued)
+    return publish(outcome, newer.inputs, provenance, registry, Gate(), on_progress, compared)
+
+
+def _provenance(frame: TrainingFrame | StoredFrame, source: str) -> Provenance:
     label = frame.log.project.label
-    provenance = Provenance(
+    return Provenance(
         source=source,
         label=Label(label.name, label.window_ms),
         reference_position=REFERENCE_POSITION if frame.has_positions else NO_POSITION,
@@ -125,13 +162,11 @@ def train_and_publish(
         click_delay=click_delay(frame.log),
         pending_impressions=frame.log.pending,
     )
-    return publish(outcome, frame.inputs, provenance, registry, Gate(), on_progress, compared)
 
 
 def _trained(
-    frame: TrainingFrame | StoredFrame, learner: str, options: TrainOptions, seed: int, on_progress: OnProgress
+    frame: TrainingFrame | StoredFrame, trainer: Trainer, options: TrainOptions, seed: int, on_progress: OnProgress
 ) -> TrainOutcome:
-    trainer = trainer_named(learner)
     if isinstance(frame, TrainingFrame):
         return train(training_set(frame), trainer, options, seed, on_progress)
     from models.streaming import train_streaming

@@ -36,6 +36,7 @@ OWNERS = {
     "onnx": ("models/export/",),
     "lightgbm": ("models/trainers/",),
     "xgboost": ("models/trainers/",),
+    "optuna": ("models/search.py",),
     "sklearn": ("models/trainers/",),
     "duckdb": ("feature_store/offline/",),
     "pyspark": ("feature_store/offline/",),
@@ -48,6 +49,7 @@ OWNERS = {
 HEAVY = (
     "lightgbm",
     "xgboost",
+    "optuna",
     "sklearn",
     "onnx",
     "duckdb",

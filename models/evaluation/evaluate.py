@@ -98,6 +98,8 @@ def seen_in_training(manifest: Manifest, frame: TrainingFrame, source: str) -> i
     if trained_on.has_times != frame.log.has_time or (not trained_on.has_times and trained_on.source != source):
         return None
     inside = (frame.time_ms >= trained_on.first_ms) & (frame.time_ms <= trained_on.last_ms)
+    if (past := manifest.continued) is not None and (trained_on.has_times or past.source == source):
+        inside |= (frame.time_ms >= past.first_ms) & (frame.time_ms <= past.last_ms)
     if fresh is not None:
         inside |= (frame.time_ms >= fresh.first_ms) & (frame.time_ms <= fresh.last_ms)
     return int(np.count_nonzero(inside))
@@ -130,12 +132,11 @@ def check_columns(model: ModelInputs, log: ModelInputs) -> None:
     if trained != found:
         differing = sorted(name for name in trained.keys() | found.keys() if trained.get(name) != found.get(name))
         raise EncodingError(
-            f"views {differing} are not those the model was trained on; evaluate with the features.toml of the training"
+            f"views {differing} are not those the model was trained on; use the features.toml of the training"
         )
     wanted, given = Encoder(model), Encoder(log)
     if (wanted.float_names, wanted.id_names) != (given.float_names, given.id_names):
         differing = sorted({*wanted.float_names, *wanted.id_names} ^ {*given.float_names, *given.id_names})
         raise EncodingError(
-            f"columns {differing} are in the log or in the model but not in both; "
-            "evaluate with the features.toml of the training"
+            f"columns {differing} are in the log or in the model but not in both; use the features.toml of the training"
         )

@@ -102,7 +102,10 @@ class StoredFrame:
 
     def part(self, start: float, end: float) -> StoredFrame:
         """The impressions between two fractions of the log; the files stay those of the whole, which is closed once."""
-        rows = slice(round(start * len(self)), round(end * len(self)))
+        return self.rows(slice(round(start * len(self)), round(end * len(self))))
+
+    def rows(self, rows: slice) -> StoredFrame:
+        """Neighbouring impressions; `rows.start` is a place."""
         return replace(self, clicked=self.clicked[rows], first=self.first + rows.start)
 
     def encode(self, encoder: Encoder, rows: slice) -> Encoded:

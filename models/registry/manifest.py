@@ -205,6 +205,62 @@ class Recalibrated(msgspec.Struct, frozen=True):
     """Of the log, left out because the label's window had not passed."""
 
 
+class Search(msgspec.Struct, frozen=True):
+    """How settings were found that are not the learner's own (see `models/search.py`)."""
+
+    budget_minutes: float | None
+    budget_trials: int | None
+    trials: int
+    cut_short: int
+    """Of the trials, given up after some blocks because half of the others had done better by then."""
+    seconds: float
+    """What the trials took, over all runs."""
+    settings: dict[str, float | int]
+    """The chosen ones; those of the learner itself where nothing better was found."""
+    loss: float | None = None
+    """Held-out log loss of the fit part with them, in nats: the best of many, so it flatters. None: no trial ended."""
+    loss_of_defaults: float | None = None
+
+    def described(self) -> str:
+        """One line: how many were tried under which budget, and what it gained where it was looked for."""
+        budgets = (
+            "" if self.budget_minutes is None else f"{self.budget_minutes:.3g} minutes",
+            "" if self.budget_trials is None else f"{self.budget_trials:,} trials",
+        )
+        words = f"{self.trials:,} trials ({self.cut_short:,} cut short), budget {' or '.join(filter(None, budgets))}"
+        if self.loss is None or self.loss_of_defaults is None:
+            return f"{words}; none came to its end, so the settings are the learner's own"
+        if self.loss == self.loss_of_defaults:
+            return f"{words}; nothing was better than the learner's own settings, held-out log loss {self.loss:.5f}"
+        chosen = ", ".join(f"{name} {value:.4g}" for name, value in self.settings.items())
+        return (
+            f"{words}; chosen: {chosen}; held-out log loss of the fit part {self.loss:.5f} instead of "
+            f"{self.loss_of_defaults:.5f} with the learner's own settings"
+        )
+
+
+class Continued(msgspec.Struct, frozen=True):
+    """From where a learner went on that had learnt earlier rows (see `models/continuing.py`)."""
+
+    version: str
+    """The parent. `trained_on` and `metrics` of its child speak of the newer rows alone."""
+    source: str
+    """The parent's log."""
+    impressions: int
+    clicks: int
+    """Of the parent and all before it."""
+    first_ms: int
+    last_ms: int
+    """Of the same, as far as their times can be compared."""
+
+    def described(self) -> str:
+        """One line: whose weights these are, and what they had seen."""
+        return (
+            f"goes on from version {self.version}, which had learnt {self.impressions:,} earlier impressions with "
+            f"{self.clicks:,} clicks; data and figures are of the newer ones alone"
+        )
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """`manifest.json`; unknown fields are kept out by `layout`."""
 
@@ -240,3 +296,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """None where the calibrator is the training's own; otherwise `metrics` speak of later impressions."""
     click_delay: ClickDelay | None = None
     """Of the whole log behind the model; None where it has no click times."""
+    search: Search | None = None
+    """None where the learner's own settings were taken without a search."""
+    continued: Continued | None = None
+    """None where the learner began anew."""

@@ -10,7 +10,9 @@ Source: Rendle 2010, "Factorization Machines".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from models.encoder import Encoded
 from models.evaluation.metrics import log_loss_of_logit
+from models.fitting.dials import Real, Setting, Space, Whole
 from models.fitting.linear_design import LinearDesign
 from models.random_streams import random_stream
 from models.specs import FactorisationMachineSpec
@@ -33,6 +36,13 @@ BATCH_ROWS = 512
 WEIGHT_STEP, VECTOR_STEP = 0.05, 0.03
 PENALTY = 2e-5
 """Of weights and vectors, for each row that touches them."""
+SPACE: Space = {
+    "rank": Whole(2, 16, RANK),
+    "penalty": Real(1e-6, 1e-3, PENALTY),
+    "weight_step": Real(0.01, 0.2, WEIGHT_STEP),
+    "vector_step": Real(0.005, 0.1, VECTOR_STEP),
+}
+"""Rank 16 is where published factorisation machines of CTR stand (BARS); the request pays for each."""
 FIRST_SPREAD = 0.05
 """Standard deviation of the vectors before the first pass: at zero they would never move."""
 NEWTON_STEPS = 5
@@ -41,15 +51,28 @@ SCORED_ROWS = 65_536
 
 @dataclass(frozen=True)
 class FactorisationMachineTrainer:
-    """A factorisation machine with frozen settings."""
+    """A factorisation machine with frozen settings; see the constants above."""
 
     rank: int = RANK
+    penalty: float = PENALTY
+    weight_step: float = WEIGHT_STEP
+    vector_step: float = VECTOR_STEP
     name: str = "fm"
+
+    @property
+    def space(self) -> Space:
+        """See `SPACE`."""
+        return SPACE
+
+    def tuned(self, settings: Mapping[str, Setting]) -> FactorisationMachineTrainer:
+        """With these settings."""
+        fields: dict[str, Any] = dict(settings)
+        return replace(self, **fields)
 
     def fit_path(self, fit: TrainingSet, held_out: TrainingSet, seed: int) -> FactorisationMachinePath:
         """Passes over `fit` until `held_out` has not improved for a while."""
         design = LinearDesign.of(fit.encoded)
-        search = _Search(design, fit, self.rank, seed)
+        search = _Search(design, fit, self, seed)
         held_rows = _Rows(design, held_out.encoded)
         states: list[_State] = []
         losses: list[float] = []
@@ -62,10 +85,11 @@ class FactorisationMachineTrainer:
     def fit(self, data: TrainingSet, step: int, growth: float, seed: int) -> FactorisationMachineModel:
         """Passes `step + 1` times over all rows; more rows make longer passes, not more of them."""
         design = LinearDesign.of(data.encoded)
-        search = _Search(design, data, self.rank, seed)
+        search = _Search(design, data, self, seed)
         for _ in range(step + 1):
             search.run_pass()
-        return FactorisationMachineModel(design, search.levelled(), data, {"rank": self.rank, "passes": step + 1})
+        settings = {name: getattr(self, name) for name in SPACE}
+        return FactorisationMachineModel(design, search.levelled(), data, {**settings, "passes": step + 1})
 
 
 class _Rows:
@@ -110,7 +134,10 @@ class _State:
 class _Search:
     """AdaGrad from the base rate: a state, and the squared gradients that set the size of its steps."""
 
-    def __init__(self, design: LinearDesign, data: TrainingSet, rank: int, seed: int) -> None:
+    def __init__(
+        self, design: LinearDesign, data: TrainingSet, settings: FactorisationMachineTrainer, seed: int
+    ) -> None:
+        self._settings = settings
         self._rows, self._clicked = _Rows(design, data.encoded), data.clicked
         _silence_constants(self._rows.linear)
         self._random = random_stream(seed, "factorisation machine")
@@ -119,7 +146,7 @@ class _Search:
         self.state = _State(
             float(np.log(rate / (1 - rate))),
             np.zeros(design.n_weights),
-            self._random.normal(0.0, FIRST_SPREAD, (n_vectors, rank)),
+            self._random.normal(0.0, FIRST_SPREAD, (n_vectors, settings.rank)),
         )
         # What training never sees must say nothing: its vectors are zero from the start.
         unseen = np.ones(n_vectors, dtype=np.bool_)
@@ -127,7 +154,7 @@ class _Search:
         self.state.vectors[unseen] = 0.0
         self._intercept_squares = 1.0
         self._weight_squares = np.ones(design.n_weights)
-        self._vector_squares = np.ones((n_vectors, rank))
+        self._vector_squares = np.ones((n_vectors, settings.rank))
 
     def run_pass(self) -> None:
         """Every row once, in a new order."""
@@ -146,7 +173,7 @@ class _Search:
         return state
 
     def _learn(self, batch: npt.NDArray[np.int64]) -> None:
-        state = self.state
+        state, settings = self.state, self._settings
         weights_at, linear = _touched(self._rows.linear[batch])
         vectors_at, with_vector = _touched(self._rows.vectors[batch])
         weights, vectors = state.weights[weights_at], state.vectors[vectors_at]
@@ -155,18 +182,22 @@ class _Search:
         margins = state.intercept + linear @ weights + 0.5 * (total**2 - squared @ vectors**2).sum(axis=1)
         residual = expit(margins) - self._clicked[batch]  # (B,)
 
-        gradient = linear.T @ residual + PENALTY * weights
+        gradient = linear.T @ residual + settings.penalty * weights
         self._weight_squares[weights_at] += gradient**2
-        state.weights[weights_at] = weights - WEIGHT_STEP * gradient / np.sqrt(self._weight_squares[weights_at])
+        state.weights[weights_at] = weights - settings.weight_step * gradient / np.sqrt(
+            self._weight_squares[weights_at]
+        )
 
         own = (squared.T @ residual)[:, None] * vectors
-        gradients = with_vector.T @ (residual[:, None] * total) - own + PENALTY * vectors
+        gradients = with_vector.T @ (residual[:, None] * total) - own + settings.penalty * vectors
         self._vector_squares[vectors_at] += gradients**2
-        state.vectors[vectors_at] = vectors - VECTOR_STEP * gradients / np.sqrt(self._vector_squares[vectors_at])
+        state.vectors[vectors_at] = vectors - settings.vector_step * gradients / np.sqrt(
+            self._vector_squares[vectors_at]
+        )
 
         pull = float(residual.sum())
         self._intercept_squares += pull**2
-        state.intercept -= WEIGHT_STEP * pull / self._intercept_squares**0.5
+        state.intercept -= settings.weight_step * pull / self._intercept_squares**0.5
 
 
 def _silence_constants(linear: sparse.csr_array) -> None:

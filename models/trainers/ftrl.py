@@ -10,7 +10,8 @@ The level is set at the end, because the last rows of a pass decide it too much.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from models.calibrator import sigmoid
 from models.encoder import Encoded
 from models.evaluation.metrics import log_loss_of_logit
 from models.fitting import ftrl_state
+from models.fitting.dials import Real, Setting, Space
 from models.fitting.ftrl import SCORED_ROWS, DesignedRows, FrozenWeights, Ftrl, FtrlSettings
 from models.fitting.linear_design import LinearDesign
 from models.fitting.linear_importance import column_shares
@@ -27,6 +29,13 @@ from models.trainers.trainer import Float64s, TrainingSet
 SETTINGS = FtrlSettings(alpha=0.1, beta=1.0, l1=0.5, l2=1.0)
 """alpha was chosen of 0.02 to 0.4 on a simulated log of a million impressions, by NE of its last fifth: 0.932 at 0.02,
 0.922 at 0.1, and at 0.2 the first rows overshoot. Penalties of 0 to 10 changed the fourth digit there."""
+
+SPACE: Space = {
+    "alpha": Real(0.02, 0.4, 0.1),
+    "l1": Real(0.01, 10.0, 0.5),
+    "l2": Real(0.01, 100.0, 1.0),
+}
+"""beta is no dial: it only decides how the very first rows are learnt."""
 
 MAX_PASSES = 20
 PATIENCE = 2
@@ -41,6 +50,15 @@ class FtrlTrainer:
 
     settings: FtrlSettings = SETTINGS
     name: str = "ftrl"
+
+    @property
+    def space(self) -> Space:
+        """See `SPACE`."""
+        return SPACE
+
+    def tuned(self, settings: Mapping[str, Setting]) -> FtrlTrainer:
+        """With these settings of FTRL."""
+        return replace(self, settings=replace(self.settings, **settings))
 
     def fit_path(self, fit: TrainingSet, held_out: TrainingSet, seed: int) -> FtrlPath:
         """Passes over `fit` until `held_out` has not improved for a while."""

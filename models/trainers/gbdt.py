@@ -6,7 +6,8 @@ float32, as the served graph gets them, so a threshold found here lies between t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import lightgbm
 import numpy as np
@@ -15,8 +16,9 @@ import numpy.typing as npt
 from models.encoder import Encoded
 from models.errors import TrainingError
 from models.fitting.category_codes import apply_codes, fit_codes
+from models.fitting.dials import Setting, Space
 from models.fitting.lightgbm_text import tree_spec
-from models.fitting.tree_settings import TREE_SETTINGS
+from models.fitting.tree_settings import TREE_SETTINGS, TREE_SPACE
 from models.specs import CodeMap, TreeEnsembleSpec
 from models.trainers.trainer import Float64s, TrainingSet
 
@@ -27,7 +29,7 @@ PATIENCE = 30
 
 @dataclass(frozen=True)
 class GbdtTrainer:
-    """Boosted trees with frozen settings; `overrides` are for experiments and land in the manifest."""
+    """Boosted trees with frozen settings; `overrides` are a search's or an experiment's and land in the manifest."""
 
     threads: int = 1
     overrides: dict[str, float | int | str | bool] = field(default_factory=dict)
@@ -36,6 +38,15 @@ class GbdtTrainer:
     def __post_init__(self) -> None:
         if self.overrides.get("zero_as_missing"):
             raise TrainingError("zero_as_missing is refused: it exports silently wrong; leave zeros as numbers")
+
+    @property
+    def space(self) -> Space:
+        """See `tree_settings.py`."""
+        return TREE_SPACE
+
+    def tuned(self, settings: Mapping[str, Setting]) -> GbdtTrainer:
+        """With these settings of LightGBM."""
+        return replace(self, overrides=self.overrides | dict(settings))
 
     def fit_path(self, fit: TrainingSet, held_out: TrainingSet, seed: int) -> GbdtPath:
         """Boosts on `fit` until `held_out` has not improved for a while."""

@@ -12,7 +12,8 @@ from zero and on later rows; the pull towards the trees' own values lets both le
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import lightgbm
 import numpy as np
@@ -22,9 +23,10 @@ from scipy import sparse
 from models.encoder import Encoded
 from models.evaluation.metrics import log_loss_of_logit
 from models.fitting.category_codes import apply_codes, fit_codes
+from models.fitting.dials import Real, Setting, Space
 from models.fitting.lightgbm_text import tree_spec
 from models.fitting.penalised_logistic import LinearSolution, LogisticProblem
-from models.fitting.tree_settings import TREE_SETTINGS
+from models.fitting.tree_settings import TREE_SETTINGS, TREE_SPACE
 from models.specs import CodeMap, TreeEnsembleSpec
 from models.trainers.trainer import Float64s, TrainingSet
 
@@ -39,7 +41,23 @@ class LeafLogisticTrainer:
     """Trees and a logistic regression over their leaves, with frozen settings."""
 
     threads: int = 1
+    strength: float = STRENGTH
+    overrides: dict[str, float | int | str | bool] = field(default_factory=dict)
+    """Of the trees, beside `TREE_SETTINGS`."""
     name: str = "gbdt-lr"
+
+    @property
+    def space(self) -> Space:
+        """Those of trees, and how strongly leaves are pulled towards what boosting gave them."""
+        return {**TREE_SPACE, "strength": Real(30.0, 30_000.0, STRENGTH)}
+
+    def tuned(self, settings: Mapping[str, Setting]) -> LeafLogisticTrainer:
+        """With these settings of LightGBM and of the penalty."""
+        trees: dict[str, float | int | str | bool] = {
+            name: value for name, value in settings.items() if name != "strength"
+        }
+        strength = float(settings.get("strength", self.strength))
+        return replace(self, strength=strength, overrides=self.overrides | trees)
 
     def fit_path(self, fit: TrainingSet, held_out: TrainingSet, seed: int) -> LeafLogisticPath:
         """Boosts once, weighs the leaves of ever more trees anew, until `held_out` gets worse."""
@@ -47,7 +65,7 @@ class LeafLogisticTrainer:
         models: list[_Weighed] = []
         losses: list[float] = []
         for rounds in ROUNDS:
-            models.append(_weighed(trees, rounds, fit))
+            models.append(_weighed(trees, rounds, fit, self.strength))
             losses.append(log_loss_of_logit(held_out.clicked, models[-1].margins(held_out.encoded)))
             if losses[-1] > min(losses):
                 break
@@ -59,11 +77,13 @@ class LeafLogisticTrainer:
         parameters = self._parameters(seed)
         trees = _boosted(data, rounds, parameters)
         return LeafLogisticModel(
-            _weighed(trees, rounds, data), data, parameters | {"rounds": rounds, "strength": STRENGTH}
+            _weighed(trees, rounds, data, self.strength),
+            data,
+            parameters | {"rounds": rounds, "strength": self.strength},
         )
 
     def _parameters(self, seed: int) -> dict[str, float | int | str | bool]:
-        return TREE_SETTINGS | {"seed": seed, "num_threads": self.threads}
+        return TREE_SETTINGS | self.overrides | {"seed": seed, "num_threads": self.threads}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +129,7 @@ class _Weighed:
         return margins
 
 
-def _weighed(trees: _Trees, rounds: int, data: TrainingSet) -> _Weighed:
+def _weighed(trees: _Trees, rounds: int, data: TrainingSet, strength: float) -> _Weighed:
     """Learns corrections of the leaf values from the rows that the trees learnt from."""
     spec = _spec_of(trees, rounds, len(data.float_names))
     is_leaf = spec.column < 0
@@ -121,7 +141,7 @@ def _weighed(trees: _Trees, rounds: int, data: TrainingSet) -> _Weighed:
     ends = np.arange(n + 1) * n_trees
     design = sparse.csr_array((np.ones(leaves.size), leaves.ravel(), ends), shape=(n, len(own)))
     problem = LogisticProblem(design, data.clicked, offset=own[leaves].sum(axis=1))
-    return _Weighed(trees, starts, own, problem.solve(STRENGTH, start=None))
+    return _Weighed(trees, starts, own, problem.solve(strength, start=None))
 
 
 def _spec_of(trees: _Trees, rounds: int, n_features: int) -> TreeEnsembleSpec:

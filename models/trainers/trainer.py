@@ -10,6 +10,7 @@ Learners see the model's own matrices (`Encoder.encode`): features float32 (n, d
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.encoder import Encoded
+from models.fitting.dials import Setting, Space
 from models.specs import ModelSpec
 
 Float64s = npt.NDArray[np.float64]
@@ -119,4 +121,18 @@ class Trainer(Protocol):
 
     def fit(self, data: TrainingSet, step: int, growth: float, seed: int) -> TrainedModel:
         """Learns from `data` at one step of the path, `data` having `growth` times the rows the step was chosen on."""
+        ...
+
+
+@runtime_checkable
+class TunableTrainer(Trainer, Protocol):
+    """A learner with settings that a search may turn, beside the dial that its path turns."""
+
+    @property
+    def space(self) -> Space:
+        """The dials and their ranges; their defaults are the learner as it is."""
+        ...
+
+    def tuned(self, settings: Mapping[str, Setting]) -> Trainer:
+        """The learner with some of these dials set otherwise; they land in the manifest as its parameters."""
         ...

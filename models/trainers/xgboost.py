@@ -7,7 +7,8 @@ summed in float64, which is what the exported graph does, so scores that differ 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ import xgboost
 
 from models.encoder import Encoded
 from models.fitting.category_codes import apply_codes, fit_codes
+from models.fitting.dials import Real, Setting, Space, Whole
 from models.fitting.xgboost_json import tree_spec
 from models.specs import CodeMap, TreeEnsembleSpec
 from models.trainers.trainer import Float64s, TrainingSet
@@ -40,12 +42,32 @@ SETTINGS: dict[str, float | int | str | bool] = {
 """Those of `tree_settings.py` in the words of XGBoost; a leaf holds a least sum of p (1 - p), not a least count."""
 
 
+SPACE: Space = {
+    "eta": Real(0.02, 0.2, 0.07),
+    "max_leaves": Whole(7, 63, 15),
+    "min_child_weight": Real(0.5, 100.0, 5.0),
+    "lambda": Real(0.1, 100.0, 10.0),
+    "colsample_bytree": Real(0.3, 1.0, 0.5, log=False),
+}
+"""`TREE_SPACE` in the words of XGBoost."""
+
+
 @dataclass(frozen=True)
 class XgboostTrainer:
-    """Boosted trees with frozen settings."""
+    """Boosted trees with frozen settings; `overrides` are a search's or an experiment's and land in the manifest."""
 
     threads: int = 1
+    overrides: dict[str, float | int | str | bool] = field(default_factory=dict)
     name: str = "xgboost"
+
+    @property
+    def space(self) -> Space:
+        """See `SPACE`."""
+        return SPACE
+
+    def tuned(self, settings: Mapping[str, Setting]) -> XgboostTrainer:
+        """With these settings of XGBoost."""
+        return replace(self, overrides=self.overrides | dict(settings))
 
     def fit_path(self, fit: TrainingSet, held_out: TrainingSet, seed: int) -> XgboostPath:
         """Boosts on `fit` until `held_out` has not improved for a while."""
@@ -75,7 +97,7 @@ class XgboostTrainer:
         return XgboostModel(trees, names, parameters | {"rounds": rounds, "library": f"xgboost {xgboost.__version__}"})
 
     def _parameters(self, seed: int) -> dict[str, float | int | str | bool]:
-        return SETTINGS | {"seed": seed, "nthread": self.threads}
+        return SETTINGS | self.overrides | {"seed": seed, "nthread": self.threads}
 
 
 class _Trees:

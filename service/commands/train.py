@@ -9,7 +9,7 @@ import click
 import msgspec
 from rich.console import Console as RichConsole
 
-from models.trainers import LEARNERS
+from models.trainers import LEARNERS, STREAMED_LEARNERS, trainer_named
 from service.commands.options import (
     data_option,
     engine_option,
@@ -24,7 +24,8 @@ from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
     from feature_store.offline.engine import EngineName
-    from models.registry.registry import Published
+    from models.registry.artifact import ModelArtifact
+    from models.registry.registry import Published, Registry
 
 
 @click.command("train")
@@ -47,6 +48,27 @@ if TYPE_CHECKING:
     default=True,
     help="Whether to undo the sampling of non-clicks; without it probabilities are wrong, on purpose.",
 )
+@click.option(
+    "--continue-from",
+    "parent",
+    metavar="VERSION",
+    help="With --model ftrl: go on from this version, or from `champion`, with the rows that are newer than all it has "
+    "learnt; --rows then names exactly which.",
+)
+@click.option(
+    "--search",
+    "search_minutes",
+    type=click.FloatRange(0, min_open=True),
+    metavar="MINUTES",
+    help="First look for better settings of the model, by held-out clicks of the first four fifths, for that long; "
+    "the same command again goes on where it was interrupted.",
+)
+@click.option(
+    "--search-trials",
+    type=click.IntRange(1),
+    metavar="N",
+    help="End the search after so many trials, alone or beside --search; the same seed and number choose the same.",
+)
 @workdir_option
 @json_option
 def command(
@@ -61,6 +83,9 @@ def command(
     negative_rate: float | None,
     calibrator: bool,
     correction: bool,
+    parent: str | None,
+    search_minutes: float | None,
+    search_trials: int | None,
     workdir: Path,
     as_json: bool,
 ) -> int:
@@ -73,23 +98,57 @@ def command(
     from models.logs.doubts import doubts
     from models.logs.frame import TrainingFrame
     from models.registry.registry import Registry
+    from models.search import Budget, check_searchable
     from models.training import TrainOptions
-    from service.jobs import frame_to_learn, train_and_publish
+    from service.jobs import frame_to_learn, go_on_and_publish, train_and_publish
+    from service.searching import search_settings
 
+    options = TrainOptions(negative_rate=negative_rate, calibrate=calibrator, correct=correction)
+    budget = None
+    if search_minutes is not None or search_trials is not None:
+        budget = Budget(None if search_minutes is None else 60 * search_minutes, search_trials)
+        check_searchable(trainer_named(learner))
+    registry = Registry(registry_dir, name)
+    artifact = None if parent is None else _to_go_on_from(parent, registry, learner, budget is not None)
     console = Console(json_only=as_json)
     with (
         console.progress() as on_progress,
         frame_to_learn(data, features_file, workdir, learner, on_progress, engine) as frame,
     ):
-        published = train_and_publish(
-            frame.part(*rows),
-            learner=learner,
-            registry=Registry(registry_dir, name),
-            source=data,
-            options=TrainOptions(negative_rate=negative_rate, calibrate=calibrator, correct=correction),
-            seed=seed,
-            on_progress=on_progress,
-        )
+        asked = frame.part(*rows)
+        found = None
+        if budget is not None:
+            found = search_settings(
+                asked,
+                learner=learner,
+                budget=budget,
+                options=options,
+                seed=seed,
+                workdir=workdir,
+                on_progress=on_progress,
+            )
+        if artifact is not None:
+            published = go_on_and_publish(
+                asked,
+                artifact=artifact,
+                registry=registry,
+                source=data,
+                options=options,
+                seed=seed,
+                exactly=rows != (0.0, 1.0),
+                on_progress=on_progress,
+            )
+        else:
+            published = train_and_publish(
+                asked,
+                learner=learner,
+                registry=registry,
+                source=data,
+                options=options,
+                seed=seed,
+                on_progress=on_progress,
+                found=found,
+            )
         warnings = list(doubts(frame) if isinstance(frame, TrainingFrame) else frame.warnings())
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
@@ -99,6 +158,26 @@ def command(
     document = described(published) | rejects_document(rejected) | told
     console.result(document, lambda screen: _show(screen, published, frame.log.pending_words()))
     return 0
+
+
+def _to_go_on_from(parent: str, registry: Registry, learner: str, searched: bool) -> ModelArtifact:
+    """The version that is named, if it can be gone on from; asked before minutes are spent on reading a log."""
+    from models.continuing import check_state
+
+    if learner not in STREAMED_LEARNERS:
+        raise click.UsageError(
+            f"--continue-from goes on with a learner that takes rows as they come; {learner} does not: say --model "
+            f"{' or '.join(sorted(STREAMED_LEARNERS))}"
+        )
+    if searched:
+        raise click.UsageError("--continue-from keeps the settings of its version, so there is nothing to --search")
+    version: str | None = parent
+    if parent == "champion" and (version := registry.champion()) is None:
+        raise click.UsageError("--continue-from: the registry has no champion; name a version")
+    assert version is not None
+    artifact = registry.get(version)
+    check_state(artifact)
+    return artifact
 
 
 def described(published: Published) -> dict[str, Any]:
@@ -119,6 +198,8 @@ def described(published: Published) -> dict[str, Any]:
         "challenge": msgspec.to_builtins(manifest.challenge),
         "label": msgspec.to_builtins(manifest.label),
         "click_delay": msgspec.to_builtins(manifest.click_delay),
+        "continued": msgspec.to_builtins(manifest.continued),
+        "search": msgspec.to_builtins(manifest.search),
         "suspicion": msgspec.to_builtins(manifest.suspicion),
         "metrics": {name: figure(interval) for name, interval in manifest.metrics.items()},
         "proof": {
@@ -152,6 +233,10 @@ def _show(screen: RichConsole, published: Published, pending: str) -> None:
         rows["pending"] = pending
     if manifest.challenge is not None:
         rows["against champion"] = manifest.challenge.described()
+    if manifest.continued is not None:
+        rows["past"] = manifest.continued.described()
+    if manifest.search is not None:
+        rows["search"] = manifest.search.described()
     if manifest.suspicion is not None:
         rows["ALARM"] = manifest.suspicion.described()
     if not manifest.better_than_base_rate:

@@ -39,3 +39,24 @@ def test_a_command_without_stages_has_no_seconds(capsys: pytest.CaptureFixture[s
     first, second = (json.loads(text + "}") for text in capsys.readouterr().out.split("}\n")[:2])
     assert "seconds" not in first
     assert second == {"seconds": 7}
+
+
+def test_a_stage_whose_words_change_is_one_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    """A search tells the best so far with every trial: one sum in the document, a line each on the screen."""
+    now = [0.0]
+    console = Console(json_only=True, clock=lambda: now[0])
+    with console.progress() as on_progress:
+        for at, text in enumerate(("searching | trial 1", "searching | trial 2", "training")):
+            now[0] = float(at)
+            on_progress(text, 0.5)
+        now[0] = 5.0
+    spoken = Console(json_only=False)
+    with spoken.progress() as on_progress:
+        for text in ("searching | trial 1", "searching | trial 1", "searching | trial 2"):
+            on_progress(text, 0.5)
+
+    console.result({}, lambda screen: None)
+
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["seconds"] == {"searching": 2.0, "training": 3.0}
+    assert [line.split("|")[1].strip() for line in captured.err.splitlines()] == ["trial 1", "trial 2"]
