@@ -52,8 +52,7 @@ class StreamLosses:
         cut = int(len(frame) * FIT_SHARE)
         check_even(frame.clicked, np.linspace(0, cut, BLOCKS + 1).astype(np.int64))
         fit = frame.rows(slice(0, cut))
-        clicks = int(np.count_nonzero(fit.clicked))
-        rate = automatic_rate(cut, clicks) if options.negative_rate is None else options.negative_rate
+        rate = automatic_rate(fit.clicked) if options.negative_rate is None else options.negative_rate
         kept, _ = keep_rows(fit.clicked, rate, seed)
         taught = np.zeros(cut, dtype=np.bool_)
         taught[kept] = True

@@ -89,11 +89,11 @@ def train_streaming(
     encoder = Encoder(frame.inputs)
     names = encoder.float_names + encoder.id_names
     check_enough(frame.clicked, names, seed)
-    n, clicks = len(frame), int(np.count_nonzero(frame.clicked))
+    n = len(frame)
     cut = int(n * FIT_SHARE)
     check_even(frame.clicked, np.linspace(0, cut, BLOCKS + 1).astype(np.int64))
     stream = Stream(frame, encoder, segment_column(encoder.float_names, encoder.id_names))
-    rate = automatic_rate(n, clicks) if options.negative_rate is None else options.negative_rate
+    rate = automatic_rate(frame.clicked[:cut]) if options.negative_rate is None else options.negative_rate
     if past is not None:
         rate = past.negative_rate
     kept, kept_rate = keep_rows(frame.clicked, rate, seed)
@@ -175,7 +175,7 @@ def train_streaming(
         ),
         examples=surveyed.of_all.take(slice(None, None, max(1, len(surveyed.of_all) // 5_000))).encoded,
         impressions=n,
-        clicks=clicks,
+        clicks=int(np.count_nonzero(frame.clicked)),
         first_ms=int(frame.time_ms[0]),
         last_ms=int(frame.time_ms[-1]),
     )

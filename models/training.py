@@ -222,8 +222,9 @@ def _prepared(data: TrainingSet, options: TrainOptions, seed: int) -> _Prepared:
     check_even(data.clicked, np.linspace(0, cut, BLOCKS + 1).astype(np.int64))
     segment_at = segment_column(data.float_names, data.id_names)
     shown = data if segment_at is None else _without(segment_at, data)
-    rate = automatic_rate(len(data), data.clicks) if options.negative_rate is None else options.negative_rate
-    kept, kept_rate = keep_rows(data.clicked[:cut], rate, seed)
+    clicked = data.clicked[:cut]
+    rate = automatic_rate(clicked) if options.negative_rate is None else options.negative_rate
+    kept, kept_rate = keep_rows(clicked, rate, seed)
     return _Prepared(cut, segment_at, shown, rate, kept_rate, CrossFit(shown.take(slice(0, cut)), kept))
 
 

@@ -24,8 +24,13 @@ NEGATIVES_PER_CLICK = 20.0
 """Sampling adds about clicks / kept non-clicks to the variance of what is learnt: 5 %."""
 
 
-def automatic_rate(n: int, clicks: int) -> float:
-    """Share of the non-clicks worth keeping: all of a small log, 20 per click of a large one."""
+def automatic_rate(clicked: npt.NDArray[np.bool_]) -> float:
+    """Share of the non-clicks worth keeping: all of a small log, 20 per click of a large one.
+
+    Args:
+        clicked: (n,) of the rows to learn from alone: what judges them takes part in no choice.
+    """
+    n, clicks = len(clicked), int(np.count_nonzero(clicked))
     if n <= SMALL_LOG_ROWS:
         return 1.0
     return min(1.0, NEGATIVES_PER_CLICK * clicks / (n - clicks))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from models.encoder import Encoded
 from models.errors import TrainingError
 from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction
+from models.trainers.base_rate import BaseRateTrainer
+from models.trainers.trainer import TrainingSet
+from models.training import FIT_SHARE, TrainOptions, train
 
 CLICKED = np.random.default_rng(0).random(100_000) < 0.01
 
@@ -41,9 +46,38 @@ def test_the_seed_decides_who_stays() -> None:
 
 def test_small_logs_are_learnt_whole_and_large_ones_thinned() -> None:
     """Sampling buys time, and a small log needs none."""
-    assert automatic_rate(100_000, 1_000) == 1.0
-    assert automatic_rate(1_000_000, 10_000) == pytest.approx(20 * 10_000 / 990_000)
-    assert automatic_rate(1_000_000, 300_000) == 1.0
+    assert automatic_rate(_clicked(100_000, 1_000)) == 1.0
+    assert automatic_rate(_clicked(1_000_000, 10_000)) == pytest.approx(20 * 10_000 / 990_000)
+    assert automatic_rate(_clicked(1_000_000, 300_000)) == 1.0
+
+
+def test_the_clicks_that_judge_decide_nothing_about_what_is_learnt() -> None:
+    """The share of non-clicks follows from the fit part: ten times the clicks in the tail leave it as it was."""
+    n = 160_000
+    clicked = _clicked(n, n // 100)
+    more = clicked.copy()
+    more[int(n * FIT_SHARE) :: 10] = True
+
+    rates = [
+        train(_seen(labels), BaseRateTrainer(), TrainOptions(), 1, lambda _what, _share: None).negative_rate
+        for labels in (clicked, more)
+    ]
+
+    assert rates[0] == pytest.approx(rates[1], rel=1e-3)
+
+
+def _clicked(n: int, clicks: int) -> npt.NDArray[np.bool_]:
+    """n impressions, evenly strewn with so many clicks."""
+    clicked = np.zeros(n, dtype=np.bool_)
+    clicked[np.linspace(0, n - 1, clicks).astype(np.int64)] = True
+    return clicked
+
+
+def _seen(clicked: npt.NDArray[np.bool_]) -> TrainingSet:
+    """Impressions of which nothing is known but one number."""
+    n = len(clicked)
+    encoded = Encoded(np.ones((n, 1), dtype=np.float32), np.empty((n, 0), dtype=np.int64))
+    return TrainingSet(encoded, clicked, np.arange(n), ("context.x",), ())
 
 
 @pytest.mark.parametrize("rate", [0.0, -0.5, 1.1, float("nan")])
