@@ -67,7 +67,7 @@ def excess_losses(scores: Scores, clicks: int, seed: int) -> dict[str, float]:
     p = sigmoid(true)
     rate = float(p.mean())
     entropy = -rate * np.log(rate) - (1 - rate) * np.log(1 - rate)
-    found = {}
+    found: dict[str, float] = {}
     for choice in CHOICES:
         y = fit_calibrator(fitted_to, clicked, choice)(seen)
         divergence = np.logaddexp(0, y) - np.logaddexp(0, true) - p * (y - true)

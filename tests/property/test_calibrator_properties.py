@@ -92,7 +92,7 @@ def test_promised_clicks_add_up_to_the_seen_ones(choice: str, sample: Sample) ->
     """Whatever its shape; where it had too little to be fitted it is the identity and says so."""
     calibrator = fit_calibrator(*sample, choice)  # type: ignore[arg-type]
 
-    clicks, n = np.count_nonzero(sample.clicked), len(sample.clicked)
+    clicks, n = int(np.count_nonzero(sample.clicked)), len(sample.clicked)
     if min(clicks, n - clicks) < MIN_CLICKS or np.ptp(sample.log_odds) == 0:
         assert calibrator.kind == "identity"
     elif calibrator.kind != "identity":
