@@ -5,7 +5,9 @@ order, so ranking and bidding use one number. All kinds are one shape:
 
     identity    y = x                               nothing was fitted
     platt       y = a x + b                         two parameters
+    beta        a line with one smooth bend         three parameters, drawn with 32 knots
     piecewise   straight lines between knots        up to 32 knots; beyond the ends it goes on with the end slopes
+    isotonic    the same                            the same, where isotonic regression put them
 
 Where a column names the segment of a row, a rising line of that segment may follow (`models/segments.py`).
 
@@ -16,7 +18,7 @@ ONNX form `models/export/calibrator_graph.py`; this is the reference both are he
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +27,17 @@ from models.errors import TrainingError
 from models.segments import NO_SEGMENT, Int32s, SegmentLines
 
 Float64s = npt.NDArray[np.float64]
-CalibratorKind = Literal["identity", "platt", "piecewise"]
+CalibratorKind = Literal["identity", "platt", "beta", "piecewise", "isotonic"]
+CalibratorChoice = Literal["auto", "platt", "beta", "piecewise", "isotonic", "none"]
+"""What a person may ask for: a kind, the one that the number of clicks supports, or none."""
+CALIBRATOR_CHOICES: tuple[CalibratorChoice, ...] = get_args(CalibratorChoice)
 
 
 @dataclass(frozen=True, slots=True)
 class CalibratorMap:
     """y = offset + slopes[0] * x + sum over knots of (slopes[j + 1] - slopes[j]) * max(0, x - knots[j]).
 
-    knots: (k,) float64, ascending; empty for identity and platt.
+    knots: (k,) float64, ascending; empty for identity and Platt.
     slopes: (k + 1,) float64, all above 0: before the first knot, between knots, after the last.
     fitted_on, clicks: impressions and clicks behind it.
     segments: the lines that follow it; None where no column names a segment.
@@ -75,7 +80,7 @@ class CalibratorMap:
         if len(line.knots) or line.segments is not None or self.segments is not None:
             raise TrainingError("only maps without segments can be joined, and only a straight line can follow")
         scale = line.slopes[0]
-        kind: CalibratorKind = "piecewise" if len(self.knots) else "platt"
+        kind: CalibratorKind = self.kind if len(self.knots) else "platt"
         offset = line.offset + scale * self.offset
         return CalibratorMap(kind, float(offset), self.knots, scale * self.slopes, line.fitted_on, line.clicks)
 

@@ -10,19 +10,21 @@ was computed from it (plans, tables of every ad) serves on, and the order of sco
 3. The published calibrator is fitted to all fresh impressions.
 
 With few clicks the old map keeps its shape and only a line is put behind it, which 200 clicks can carry; segments too
-small for a line of their own keep the one they had. From `MIN_CLICKS_PIECEWISE` clicks on the shape is learnt anew.
+small for a line of their own keep the one they had. From `MIN_CLICKS_SHAPE` clicks on, and where a kind is asked for
+by name, the shape is learnt anew.
 Cost: one scoring of the fresh impressions and some passes over their scores; 250 000 take about two seconds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.calibrator import CalibratorMap, Float64s, p_click_of
+from models.calibrator import CalibratorChoice, CalibratorKind, CalibratorMap, Float64s, p_click_of
 from models.encoder import Encoded, Encoder
 from models.errors import TrainingError
 from models.evaluation.calibration import ReliabilityBin, reliability
@@ -31,7 +33,8 @@ from models.evaluation.evaluate import CHUNK_ROWS, check_columns, score_frame
 from models.evaluation.intervals import all_metrics, user_codes
 from models.evaluation.reference import Reference, histogram
 from models.export.graph import calibrator_sha256, core_sha256, with_calibrator
-from models.fitting.calibration import MIN_CLICKS_PIECEWISE, MIN_CLICKS_PLATT, Bools, fit_calibrator
+from models.fitting.calibrating_line import Bools
+from models.fitting.calibration import MIN_CLICKS_PLATT, fit_calibrator
 from models.fitting.segments import fit_segments, kept_lines
 from models.logs.frame import TrainingFrame
 from models.plans.agreement import agreement
@@ -44,11 +47,12 @@ from models.registry.gate import Gate
 from models.registry.manifest import Challenge, Interval, Manifest, Proof, Recalibrated
 from models.registry.predictor import Predictor
 from models.registry.registry import Published, Registry
-from models.segments import NO_SEGMENT, Int32s
+from models.segments import NO_SEGMENT, Int32s, SegmentLines
 from models.training import FIT_SHARE
 
 Float32s = npt.NDArray[np.float32]
 
+MIN_CLICKS_SHAPE = 5_000
 REFERENCE = "reference.json"
 PROOF_ROWS = 100_000
 
@@ -75,33 +79,42 @@ class Recalibration:
     """(n,) of all fresh impressions, with the published calibrator."""
 
 
-def recalibrate(predictor: Predictor, graph: bytes, frame: TrainingFrame, source: str, seed: int) -> Recalibration:
+def recalibrate(
+    predictor: Predictor,
+    graph: bytes,
+    frame: TrainingFrame,
+    source: str,
+    seed: int,
+    choice: CalibratorChoice = "auto",
+) -> Recalibration:
     """Fits and judges a calibrator for a model's scores on the impressions of a log that it was not trained on.
 
     Args:
         graph: the model's own.
         source: the log, as `KIND:PATH`.
+        choice: a kind to fit anew; `auto` keeps the old shape where clicks are few.
     Raises:
         EncodingError: the log's columns are not the model's.
         PlanError: the graph's calibrator is not of the kind that can be replaced.
         TrainingError: too few fresh clicks.
     """
     check_columns(predictor.manifest.inputs, frame.inputs)
-    correction, old = calibrator_of(graph)
+    correction, read = calibrator_of(graph)
+    old = replace(read, kind=_kind(predictor.manifest))  # a graph knows lines and knots, and not who put them there
     fresh = _fresh(predictor.manifest, frame, source)
     cut = int(len(fresh) * FIT_SHARE)
     _check(fresh, cut)
     raw_logit = score_frame(predictor, fresh, slice(0, len(fresh))).raw_logit
     log_odds, segment_values = raw_logit + correction, _segment_values(old, predictor.encoder, fresh)
 
-    judged = _fitted(old, log_odds[:cut], fresh.clicked[:cut], segment_values[:cut])
+    judged = _fitted(old, log_odds[:cut], fresh.clicked[:cut], segment_values[:cut], choice)
     tail, users = fresh.clicked[cut:], user_codes(fresh.users.codes[cut:])
     p_old, p_new = (
         p_click_of(raw_logit[cut:], correction, calibrator, _numbers(calibrator, segment_values[cut:]))
         for calibrator in (old, judged)
     )
     guess = np.full(len(tail), fresh.clicked[:cut].mean())
-    calibrator = _fitted(old, log_odds, fresh.clicked, segment_values)
+    calibrator = _fitted(old, log_odds, fresh.clicked, segment_values, choice)
     return Recalibration(
         correction=correction,
         calibrator=calibrator,
@@ -205,6 +218,11 @@ def _check(fresh: TrainingFrame, cut: int) -> None:
             )
 
 
+def _kind(manifest: Manifest) -> CalibratorKind:
+    known: dict[str, CalibratorKind] = {kind: kind for kind in get_args(CalibratorKind)}
+    return known.get(manifest.calibrator.kind, "piecewise")
+
+
 def _segment_values(old: CalibratorMap, encoder: Encoder, frame: TrainingFrame) -> Float32s:
     """(n,) what the column that names segments says; NaN everywhere where there is none."""
     if old.segments is None:
@@ -218,15 +236,19 @@ def _numbers(calibrator: CalibratorMap, values: Float32s) -> Int32s:
     return NO_SEGMENT if calibrator.segments is None else calibrator.segments.numbers(values)
 
 
-def _fitted(old: CalibratorMap, log_odds: Float64s, clicked: Bools, segment_values: Float32s) -> CalibratorMap:
+def _fitted(
+    old: CalibratorMap, log_odds: Float64s, clicked: Bools, segment_values: Float32s, choice: CalibratorChoice
+) -> CalibratorMap:
     """A calibrator of these impressions; see the module for what few clicks can change."""
     everybody = replace(old, segments=None)
-    if np.count_nonzero(clicked) < MIN_CLICKS_PIECEWISE:
-        calibrator = everybody.followed_by(fit_calibrator(everybody(log_odds), clicked))
+    if choice == "auto" and np.count_nonzero(clicked) < MIN_CLICKS_SHAPE:
+        calibrator = everybody.followed_by(fit_calibrator(everybody(log_odds), clicked, "platt"))
     else:
-        calibrator = fit_calibrator(log_odds, clicked)
+        calibrator = fit_calibrator(log_odds, clicked, choice)
     if old.segments is None:
         return calibrator
+    if choice == "none":  # the column stays named, for the next recalibration
+        return replace(calibrator, segments=SegmentLines(old.segments.column, np.ones(1), np.zeros(1)))
     lines = fit_segments(calibrator(log_odds), clicked, old.segments.column, segment_values)
     return replace(calibrator, segments=kept_lines(old.segments, lines))
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from models.calibrator import CalibratorMap, Float64s, p_click_of, sigmoid
+from models.calibrator import CalibratorChoice, CalibratorMap, Float64s, p_click_of, sigmoid
 from models.cross_fit import BLOCKS, CrossFit
 from models.encoder import Encoded, Encoder
 from models.errors import TrainingError
@@ -56,8 +56,8 @@ class TrainOptions:
     negative_rate: float | None = None
     """Share of the non-clicks to learn from; None: all of a small log, 20 per click of a large one."""
 
-    calibrate: bool = True
-    """Without: the corrected log-odds are taken at their word."""
+    calibrator: CalibratorChoice = "auto"
+    """Which kind to fit, `auto` by the number of clicks; with `none` the corrected log-odds are taken at their word."""
 
     correct: bool = True
     """Without: the log-odds stay as high as sampling made them. Only to show that the correction matters."""
@@ -236,9 +236,9 @@ def calibrator_of(
     options: TrainOptions,
 ) -> CalibratorMap:
     """The calibrator of n out-of-sample rows; `values`, those of column `segment_at`, name their segments."""
-    if not options.calibrate:
+    if options.calibrator == "none":
         return CalibratorMap.identity()
-    everybody = fit_calibrator(log_odds, clicked)
+    everybody = fit_calibrator(log_odds, clicked, options.calibrator)
     if segment_at is None or values is None:
         return everybody
     return replace(everybody, segments=fit_segments(everybody(log_odds), clicked, segment_at, values))

@@ -23,6 +23,7 @@ from feature_store.offline.materialize import MaterializeReport, materialize
 from feature_store.offline.offline_store import OfflineStore
 from feature_store.online.redis_writer import RedisRowWriter
 from feature_store.schema import FeatureView
+from models.calibrator import CalibratorChoice
 from models.challenge import challenge
 from models.continuing import go_on
 from models.evaluation.attainable import share_of_attainable_gain
@@ -177,7 +178,14 @@ def _trained(
 
 
 def recalibrate_and_publish(
-    frame: TrainingFrame, *, registry: Registry, version: str, source: str, seed: int, on_progress: OnProgress
+    frame: TrainingFrame,
+    *,
+    registry: Registry,
+    version: str,
+    choice: CalibratorChoice,
+    source: str,
+    seed: int,
+    on_progress: OnProgress,
 ) -> Published:
     """Fits a calibrator to the impressions that a version was not trained on, and publishes its core with it.
 
@@ -188,7 +196,7 @@ def recalibrate_and_publish(
     champion = registry.champion()
     artifact = registry.get(version)
     on_progress("recalibrating", 0.0)
-    found = recalibrate(Predictor(artifact), artifact.graph, frame, source, seed)
+    found = recalibrate(Predictor(artifact), artifact.graph, frame, source, seed, choice)
     on_progress("recalibrating", 0.8)
     compared = None if champion is None else challenge(registry, champion, found.fresh, found.held_out_p, seed)
     published = publish_recalibrated(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from models.calibrator import CalibratorMap
 from models.encoder import Columns, Encoded, Layout, Side
+from models.fitting.beta_curve import drawn_curve
 from models.segments import SegmentLines
 from models.specs import CodeMap, FactorisationMachineSpec, LinearSpec, ModelSpec, TreeEnsembleSpec
 
@@ -30,7 +31,12 @@ PIECEWISE = CalibratorMap("piecewise", 0.1, np.array([-0.75, 0.0, 0.5]), np.arra
 SCALES, SHIFTS = np.array([1.0, 0.5, 1.0, 3.0]), np.array([0.0, -0.75, 0.25, 1.5])
 SEGMENT_VALUES = np.array([0, 1, 2, 3, 4, -1, 0.5, 2.0**31, -0.0, np.nan], np.float32)
 """Segments with and without a line, and what is none."""
-CALIBRATORS = (CalibratorMap.identity(), CalibratorMap("platt", 0.3, np.empty(0), np.array([0.8])), PIECEWISE)
+CALIBRATORS = (
+    CalibratorMap.identity(),
+    CalibratorMap("platt", 0.3, np.empty(0), np.array([0.8])),
+    PIECEWISE,
+    drawn_curve(0.6, 2.5, 0.1),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from models.fitting.calibration import Bools, fit_line
+from models.fitting.calibrating_line import Bools, fit_line
 from models.segments import Float64s, SegmentLines, segment_numbers
 
 MIN_CLICKS_SEGMENT = 100

@@ -82,7 +82,7 @@ class Calibrator(msgspec.Struct, frozen=True):
     """The strictly increasing map from corrected log-odds to probability, as it is written into the graph."""
 
     kind: str
-    """`identity`, `platt` or `piecewise`."""
+    """`identity`, `platt`, `beta`, `piecewise` or `isotonic`."""
     fitted_on: int = 0
     clicks: int = 0
     segment_column: str = ""

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from models.calibrator import CALIBRATOR_CHOICES
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 """A command's function, which options decorate."""
 
@@ -52,6 +54,13 @@ engine_option = click.option(
     help="Who joins features: DuckDB in this process, or Spark (requirements/spark.lock, Java 17).",
 )
 
+calibrator_option = click.option(
+    "--calibrator",
+    type=click.Choice(CALIBRATOR_CHOICES),
+    default="auto",
+    show_default=True,
+    help="How scores become probabilities (docs/calibration.md); auto: by the number of clicks.",
+)
 
 workdir_option = click.option(
     "--workdir",

@@ -11,6 +11,7 @@ from rich.console import Console as RichConsole
 
 from models.trainers import LEARNERS, STREAMED_LEARNERS, trainer_named
 from service.commands.options import (
+    calibrator_option,
     data_option,
     engine_option,
     features_option,
@@ -24,6 +25,7 @@ from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
     from feature_store.offline.engine import EngineName
+    from models.calibrator import CalibratorChoice
     from models.registry.artifact import ModelArtifact
     from models.registry.registry import Published, Registry
 
@@ -42,7 +44,8 @@ if TYPE_CHECKING:
     type=click.FloatRange(0, 1, min_open=True),
     help="Share of the non-clicks to learn from; chosen by the size of the log where absent.",
 )
-@click.option("--calibrator/--no-calibrator", default=True, help="Whether to fit a calibrator.  [default: fit]")
+@calibrator_option
+@click.option("--no-calibrator", "calibrator", flag_value="none", help="The same as --calibrator none.")
 @click.option(
     "--correction/--no-correction",
     default=True,
@@ -81,7 +84,7 @@ def command(
     name: str,
     seed: int,
     negative_rate: float | None,
-    calibrator: bool,
+    calibrator: CalibratorChoice,
     correction: bool,
     parent: str | None,
     search_minutes: float | None,
@@ -103,7 +106,7 @@ def command(
     from service.jobs import frame_to_learn, go_on_and_publish, train_and_publish
     from service.searching import search_settings
 
-    options = TrainOptions(negative_rate=negative_rate, calibrate=calibrator, correct=correction)
+    options = TrainOptions(negative_rate=negative_rate, calibrator=calibrator, correct=correction)
     budget = None
     if search_minutes is not None or search_trials is not None:
         budget = Budget(None if search_minutes is None else 60 * search_minutes, search_trials)
@@ -200,6 +203,7 @@ def described(published: Published) -> dict[str, Any]:
         "click_delay": msgspec.to_builtins(manifest.click_delay),
         "continued": msgspec.to_builtins(manifest.continued),
         "search": msgspec.to_builtins(manifest.search),
+        "calibrator": msgspec.to_builtins(manifest.calibrator),
         "suspicion": msgspec.to_builtins(manifest.suspicion),
         "metrics": {name: figure(interval) for name, interval in manifest.metrics.items()},
         "proof": {
@@ -222,6 +226,7 @@ def _show(screen: RichConsole, published: Published, pending: str) -> None:
         "NE": f"{entropy.value:.4f} [{entropy.low:.4f}, {entropy.high:.4f}]; below 1 beats the mean click rate",
         "AUC": f"{area.value:.4f} [{area.low:.4f}, {area.high:.4f}]",
         "promised / seen clicks": f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]",
+        "calibrator": f"{manifest.calibrator.kind}, fitted to {manifest.calibrator.clicks:,} clicks",
         "proof": f"|Δp| ≤ {proof.max_p_error:.1e} on {proof.rows + proof.threshold_rows:,} rows, "
         f"{proof.inversions} inversions",
         "champion": _champion(published),

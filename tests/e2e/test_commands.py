@@ -91,6 +91,19 @@ def test_a_model_is_recalibrated_from_what_came_after_it(folder: Path, capsys: p
     assert shown["recalibrated"]["before"] == found["before"]
 
 
+def test_a_kind_of_calibrator_is_named_on_both_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And `--no-calibrator` is the short form of none."""
+    model = ["--registry", str(folder / "kinds"), "--name", "kinds"]
+    train = ["train", *log(folder), "--rows", "0:0.4", "--model", "logistic", *model]
+
+    asked = [["--calibrator", "beta"], ["--calibrator", "none"], ["--no-calibrator"]]
+    trained = [document(capsys, [*train, *options])["calibrator"]["kind"] for options in asked]
+    found = document(capsys, ["recalibrate", *log(folder), *model, "--calibrator", "platt"])
+
+    assert trained == ["beta", "identity", "identity"]
+    assert found["calibrator"]["kind"] == "platt"
+
+
 def test_recalibrating_on_the_training_itself_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit 1 and the way out, where a person names the log that they trained on."""
     said = refusal(

@@ -17,6 +17,7 @@ from feature_store.schema import ContextFeature, EntityName, Feature, FeatureVie
 from models.calibrator import sigmoid
 from models.encoder import Block, Encoder, ModelInputs, Side
 from models.evaluation.intervals import all_metrics
+from models.logs.frame import build_frame
 from models.plans.choice import PlanChoice
 from models.plans.kernel import compiled_kernels_are_built
 from models.publication import Provenance, publish
@@ -25,10 +26,13 @@ from models.registry.gate import Gate
 from models.registry.manifest import Interval, Label
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
+from models.segments import segment_column
 from models.trainers import trainer_named
 from models.trainers.trainer import TrainingSet
 from models.training import TrainOptions, TrainOutcome, train
 from service.candidates import GivenAds
+from tests.conftest import REPOSITORY
+from tests.logs import random_columns, shop_log
 
 N_TRAINING, N_LATER = 60_000, 24_000
 SHIFTS = np.array([0.0, 0.9, -0.9, 0.3])
@@ -210,3 +214,24 @@ def test_manifest_and_card_tell_of_segments(tmp_path: Path) -> None:
         assert f"3 ({calibrator.segments[2].clicks:,} clicks) calibrated by a line of their own" in (
             artifact.files[name].decode()
         )
+
+
+@pytest.mark.parametrize("ad", ["a0", "a1", "a2"])
+def test_new_and_known_ads_are_segments_by_the_documented_view(tmp_path: Path, ad: str) -> None:
+    """The first 100 impressions of an ad are of segment 1, the first of all included; later ones of segment 2."""
+    page = (REPOSITORY / "docs/features-toml.md").read_text()
+    view = next(block for block in page.split("```") if "[views.ad_experience]" in block)
+    columns = random_columns(0, 600, n_ads=3)
+    frame = build_frame(shop_log(tmp_path, view[view.index("[views.") :], columns))
+    encoder = Encoder(frame.inputs)
+    column = segment_column(encoder.float_names, encoder.id_names)
+    assert column is not None
+
+    segment = frame.encode(encoder).features[:, column]
+
+    shown = frame.ads.codes == frame.ads.values.index(ad)
+    earlier, at = frame.earlier_of_ad[shown], frame.time_ms[shown]
+    known_since = at[99]  # minutes are coarse: impressions of the same one are not yet after the 100th
+    assert earlier.max() > 150
+    assert segment[shown].tolist() == np.where(at > known_since, 2.0, 1.0).tolist()
+    assert frame.warnings() == ()

@@ -194,8 +194,8 @@ def test_the_tail_takes_part_in_no_choice_of_a_stream(stored: StoredFrame) -> No
 
 def test_thinned_non_clicks_promise_what_all_of_them_do_in_a_stream(stored: StoredFrame) -> None:
     """With the calibrator off; without the correction they do not."""
-    whole, thinned = (streaming(stored, calibrate=False, negative_rate=rate) for rate in (1.0, 0.3))
-    uncorrected = streaming(stored, calibrate=False, negative_rate=0.3, correct=False)
+    whole, thinned = (streaming(stored, calibrator="none", negative_rate=rate) for rate in (1.0, 0.3))
+    uncorrected = streaming(stored, calibrator="none", negative_rate=0.3, correct=False)
 
     means = [outcome.held_out_p.mean() for outcome in (whole, thinned, uncorrected)]
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.calibrator import CalibratorMap, p_click_of, sigmoid
+from models.calibrator import CalibratorChoice, CalibratorMap, p_click_of, sigmoid
 from models.errors import TrainingError
 from models.evaluation.metrics import log_loss_of_logit
-from models.fitting.calibration import MAX_KNOTS, MIN_SLOPE, fit_calibrator
+from models.fitting.calibrating_line import MIN_SLOPE
+from models.fitting.calibration import fit_calibrator
+from models.fitting.rising_lines import MAX_KNOTS
 
 
 def drawn(n: int, *, level: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -25,7 +27,39 @@ def test_few_clicks_change_nothing() -> None:
     assert fit_calibrator(log_odds, clicked).kind == "identity"
 
 
-@pytest.mark.parametrize(("n", "kind"), [(5_000, "platt"), (60_000, "piecewise")])
+@pytest.mark.parametrize(
+    ("n", "kind"), [(500, "identity"), (1_200, "platt"), (5_000, "beta"), (20_000, "piecewise"), (60_000, "isotonic")]
+)
+def test_the_kind_follows_the_clicks(n: int, kind: str) -> None:
+    """At a click rate of 22 %. Non-clicks count as clicks do where they are fewer."""
+    log_odds, clicked = drawn(n, level=-1.5)
+
+    assert fit_calibrator(log_odds, clicked).kind == kind
+    assert fit_calibrator(-log_odds, ~clicked).kind == kind
+
+
+@pytest.mark.parametrize("kind", ["platt", "beta", "piecewise", "isotonic"])
+def test_a_kind_can_be_asked_for(kind: CalibratorChoice) -> None:
+    """Whatever the number of clicks would choose."""
+    log_odds, clicked = drawn(10_000, level=-1.5)
+
+    assert fit_calibrator(log_odds, clicked, kind).kind == kind
+
+
+@pytest.mark.parametrize("kind", ["piecewise", "isotonic"])
+def test_one_cell_is_a_line_and_says_so(kind: CalibratorChoice) -> None:
+    """A hundred clicks make no bends; the manifest must not name a kind that is not there."""
+    log_odds, clicked = drawn(400, level=-1.5)
+
+    assert fit_calibrator(log_odds, clicked, kind).kind == "platt"
+
+
+def test_none_is_fitted_where_none_is_asked_for() -> None:
+    """However many clicks there are."""
+    assert fit_calibrator(*drawn(10_000, level=-1.5), "none").kind == "identity"
+
+
+@pytest.mark.parametrize(("n", "kind"), [(5_000, "beta"), (60_000, "isotonic")])
 def test_promised_clicks_add_up_exactly(n: int, kind: str) -> None:
     """Whatever its shape, a calibrator may not move the total."""
     log_odds, clicked = drawn(n, level=-1.5)
@@ -34,6 +68,44 @@ def test_promised_clicks_add_up_exactly(n: int, kind: str) -> None:
 
     assert calibrator.kind == kind
     assert sigmoid(calibrator(0.5 * log_odds + 1.0)).sum() == pytest.approx(clicked.sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.5, 2.0), (1.6, 0.8), (1.0, 1.0)])
+def test_beta_finds_its_own_curve(low: float, high: float) -> None:
+    """Clicks drawn from the curve; both slopes come back to what 90 000 clicks know of them."""
+    random = np.random.default_rng(1)
+    score = random.normal(0.0, 2.0, size=200_000)
+    curve = -0.5 - low * np.logaddexp(0, -score) + high * np.logaddexp(0, score)
+
+    fitted = fit_calibrator(score, random.random(200_000) < sigmoid(curve), "beta")
+
+    assert fitted.slopes[[0, -1]] == pytest.approx([low, high], abs=0.04)
+    assert np.abs(fitted(score) - curve)[np.abs(score) < 4.0].max() < 0.1
+
+
+def test_beta_makes_up_no_bend_where_clicks_are_rare() -> None:
+    """Scores near 0.5 % do not tell what would be at 50 %: it stays near Platt's line."""
+    log_odds, clicked = drawn(200_000, level=-7.0)
+    near = np.linspace(-10.0, -4.0, 50)
+
+    platt, beta = (fit_calibrator(log_odds, clicked, kind)(near) for kind in ("platt", "beta"))
+
+    assert np.abs(beta - platt).max() < 0.05
+
+
+def test_a_score_of_many_rows_is_one_cell() -> None:
+    """Cut in two it would have two rates, and a line between them would be infinitely steep."""
+    random = np.random.default_rng(0)
+    log_odds = np.repeat([-2.0, -1.0], 30_000)
+    clicked = random.random(60_000) < sigmoid(log_odds)
+
+    for kind in ("piecewise", "isotonic"):
+        fitted = fit_calibrator(log_odds, clicked, kind)
+
+        assert fitted.knots == pytest.approx([-2.0, -1.0])
+        assert sigmoid(fitted(np.array([-2.0, -1.0]))) == pytest.approx(
+            [clicked[:30_000].mean(), clicked[30_000:].mean()], rel=1e-2
+        )
 
 
 @pytest.mark.parametrize("n", [5_000, 60_000])

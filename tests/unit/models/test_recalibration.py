@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.calibrator import CalibratorMap, Float64s, sigmoid
+from models.calibrator import CalibratorChoice, CalibratorMap, Float64s, sigmoid
 from models.errors import TrainingError
 from models.evaluation.reference import Reference
 from models.export.graph import calibrator_sha256, core_sha256, with_calibrator
@@ -181,6 +181,52 @@ def test_a_map_and_a_line_are_one_map(
 
     values: Float64s = np.array(x)
     assert joined(values) == pytest.approx(scale * bent(values) + shift, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("choice", ["platt", "beta", "piecewise", "isotonic"])
+def test_a_kind_that_is_named_is_fitted_anew(
+    registry: Registry, artifact: ModelArtifact, frame: TrainingFrame, choice: CalibratorChoice
+) -> None:
+    """However few the clicks; the published version says which, and its level, order and core hold as ever."""
+    found = recalibrate(Predictor(artifact), artifact.graph, frame, "made", 0, choice)
+    version = publish_recalibrated(
+        artifact, found, registry, Gate(), source="made", created_ms=START_MS, challenge=None
+    )
+
+    assert version.manifest.calibrator.kind == choice
+    assert f"(calibrator: {choice}, fitted on" in (version.path / "card.md").read_text()
+    assert version.manifest.core_sha256 == artifact.manifest.core_sha256
+    assert version.manifest.proof.holds
+    assert found.after["calibration_ratio"].low < 1.0 < found.after["calibration_ratio"].high
+    assert found.p_click.sum() == pytest.approx(np.count_nonzero(found.fresh.clicked), rel=0.01)
+    assert found.calibrator.segments is not None
+    market = found.calibrator.segments.numbers(found.rows.features[:, found.calibrator.segments.column])
+    for number in np.unique(market):
+        raw_logit, p_click = (values[market == number] for values in (found.raw_logit, found.p_click))
+        order = np.argsort(raw_logit)
+        assert np.array_equal(np.diff(p_click[order]) > 0, np.diff(raw_logit[order]) > 0)
+
+
+def test_without_a_calibrator_scores_are_taken_at_their_word(artifact: ModelArtifact, frame: TrainingFrame) -> None:
+    """The column that names segments stays named, so that the next recalibration finds it."""
+    found = recalibrate(Predictor(artifact), artifact.graph, frame, "made", 0, "none")
+
+    assert found.calibrator.kind == "identity"
+    assert found.calibrator.segments is not None
+    assert len(found.calibrator.segments) == 1
+    assert found.p_click == pytest.approx(sigmoid(found.raw_logit + found.correction))
+
+
+def test_a_line_behind_a_bent_map_leaves_its_kind(artifact: ModelArtifact, frame: TrainingFrame) -> None:
+    """A graph does not know who put its knots where they are; the manifest does."""
+    calibrator = msgspec.structs.replace(artifact.manifest.calibrator, kind="isotonic")
+    predictor = Predictor(replace(artifact, manifest=msgspec.structs.replace(artifact.manifest, calibrator=calibrator)))
+    bend = CalibratorMap("isotonic", 0.25, np.array([-2.0, 1.0]), np.array([0.5, 1.25, 2.0]))
+
+    found = recalibrate(predictor, with_calibrator(artifact.graph, 0.0, bend), frame, "made", 0)
+
+    assert found.calibrator.kind == "isotonic"
+    assert found.calibrator.knots.tolist() == [-2.0, 1.0]
 
 
 def test_only_a_plain_line_can_follow() -> None:

@@ -13,7 +13,7 @@ from models.encoder import Columns, Layout
 from models.errors import EncodingError, PlanError, TrainingError
 from models.export.graph import calibrator_sha256, core_sha256, export_graph
 from models.export.proof import prove
-from models.fitting.calibration import fit_line
+from models.fitting.calibrating_line import fit_line
 from models.fitting.segments import LARGEST_SEGMENT, MIN_CLICKS_SEGMENT, fit_segments
 from models.plans.factorised import factorised_plan
 from models.plans.generic import GenericPlan
