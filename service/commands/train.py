@@ -66,16 +66,19 @@ def command(
 ) -> int:
     """Train on a click log, calibrate, prove the ONNX graph and publish it; says so if it beats no base rate.
 
-    ftrl streams: from 200 000 impressions on the log need not fit into memory.
+    ftrl streams: from 200 000 impressions on the log need not fit into memory. two-tower and dcn need torch to train
+    (requirements/deep.in), and nothing of it to be served.
 
     The newest fifth of the log judges the model. Publishing is not gated: `clickserve models promote` is.
     """
     from models.logs.doubts import doubts
     from models.logs.frame import TrainingFrame
     from models.registry.registry import Registry
+    from models.trainers import trainer_named
     from models.training import TrainOptions
     from service.jobs import frame_to_learn, train_and_publish
 
+    trainer_named(learner)  # a library that is missing is said before the log is read
     console = Console(json_only=as_json)
     with (
         console.progress() as on_progress,
