@@ -7,6 +7,7 @@ ModelsError
 ├── MetricError               a metric is not defined on this sample
 ├── ExportError               a trained model has no faithful ONNX form
 ├── PlanError                 a graph cannot be scored by this plan
+│   └── NoFactorisedForm      a kind of model that only ONNX Runtime scores, as it was meant to
 ├── ExplanationError          a model's answers cannot be taken apart
 └── RegistryError             the registry or an artifact in it is not what it should be
     ├── ArtifactDamaged       a file is missing, truncated or changed
@@ -44,6 +45,10 @@ class ExportError(ModelsError):
 
 class PlanError(ModelsError):
     """A graph cannot be scored by this plan."""
+
+
+class NoFactorisedForm(PlanError):
+    """A kind of model that only ONNX Runtime scores, as it was meant to; nothing is wrong with the graph."""
 
 
 class ExplanationError(ModelsError):

@@ -1,9 +1,10 @@
 """What a trained model computes, free of the learner that found it: the input of the ONNX export and of the proof.
 
-Three families so far. A *tree ensemble* adds one leaf per tree; hashes reach its trees as numbers through code maps. A
-*linear* model adds one weight per column and bin. A *factorisation machine* adds to a linear model what every two
-columns say together. All are plain arrays in double precision, so that the exported graph can hold the trainer's own
-numbers and not their neighbours.
+A *tree ensemble* adds one leaf per tree; hashes reach its trees as numbers through code maps. A *linear* model adds one
+weight per column and bin. A *factorisation machine* adds to a linear model what every two columns say together, a *deep
+cross net* what any number of columns do, *two towers* what an ad and the rest of the row do. All are plain arrays, so
+that the exported graph can hold the trainer's own numbers and not their neighbours: nets the float32 that were learnt,
+the others doubles. Sums are of doubles everywhere.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 Float64s = npt.NDArray[np.float64]
+Float32s = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
 
 
@@ -151,4 +153,115 @@ class FactorisationMachineSpec:
         return {}
 
 
-ModelSpec = TreeEnsembleSpec | LinearSpec | FactorisationMachineSpec
+@dataclass(frozen=True, slots=True)
+class NetInputs:
+    """Columns that a net reads, as one vector x = [z of numbers | 1 where missing | vectors of hashes], (n, width).
+
+    z and the places of hashes are those of the linear model beside the net. A column that all training rows had alike
+    is not among them: nobody knows what another value of it would mean.
+
+    numbers, missing: (a,) and (m,) float columns whose z, and whose absence, is read. ids: (b,) id columns.
+    rank: e, the length of a hash's vector.
+    """
+
+    numbers: Int64s
+    missing: Int64s
+    ids: Int64s
+    rank: int
+
+    @property
+    def width(self) -> int:
+        """a + m + b e."""
+        return len(self.numbers) + len(self.missing) + len(self.ids) * self.rank
+
+
+@dataclass(frozen=True, slots=True)
+class DenseLayer:
+    """x becomes x @ weights + bias. weights: (a, b); bias: (b,)."""
+
+    weights: Float32s
+    bias: Float32s
+
+
+@dataclass(frozen=True, slots=True)
+class CrossLayer:
+    """x becomes x0 * (x @ narrow @ wide + bias) + x, x0 being what the first layer read.
+
+    narrow: (width, rank); wide: (rank, width); bias: (width,).
+    """
+
+    narrow: Float32s
+    wide: Float32s
+    bias: Float32s
+
+
+@dataclass(frozen=True, slots=True)
+class DeepCrossSpec:
+    """A linear model, and a net that reads all columns: cross layers beside hidden layers of max(0, x).
+
+    The margin adds [last cross layer | last hidden layer] @ out to the linear model's.
+
+    id_vectors: (rows up to the end of the last table that the net reads, rank).
+    out: (inputs.width + width of the last hidden layer,).
+
+    Source: Wang et al. 2021, "DCN V2", the parallel form with low-rank layers.
+    """
+
+    linear: LinearSpec
+    inputs: NetInputs
+    id_vectors: Float32s
+    crosses: tuple[CrossLayer, ...]
+    hidden: tuple[DenseLayer, ...]
+    out: Float32s
+
+    def cut_points(self) -> dict[int, Float64s]:
+        """Those of the linear part: the net bends, and jumps nowhere."""
+        return self.linear.cut_points()
+
+    def known_ids(self) -> dict[int, Int64s]:
+        """None: a hashed table gives every hash a vector."""
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Tower:
+    """Columns become a vector: max(0, hidden(x)), then out. hidden: width to h; out: h to r."""
+
+    inputs: NetInputs
+    hidden: DenseLayer
+    out: DenseLayer
+
+    @classmethod
+    def same(cls, vector: Float32s, rank: int) -> Tower:
+        """The tower that reads no column: `vector` (r,) for every row."""
+        none = np.empty(0, dtype=np.int64)
+        hidden = DenseLayer(np.empty((0, 0), np.float32), np.empty(0, np.float32))
+        return cls(
+            NetInputs(none, none, none, rank), hidden, DenseLayer(np.empty((0, len(vector)), np.float32), vector)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TwoTowerSpec:
+    """A linear model, and the inner product of two vectors: one of the ad, one of the user and the context.
+
+    id_vectors: (rows up to the end of the last table that a tower reads, rank).
+
+    Source: Huang et al. 2013, "Learning Deep Structured Semantic Models for Web Search using Clickthrough Data".
+    """
+
+    linear: LinearSpec
+    id_vectors: Float32s
+    query: Tower
+    ad: Tower
+
+    def cut_points(self) -> dict[int, Float64s]:
+        """Those of the linear part: towers bend, and jump nowhere."""
+        return self.linear.cut_points()
+
+    def known_ids(self) -> dict[int, Int64s]:
+        """None: a hashed table gives every hash a vector."""
+        return {}
+
+
+ModelSpec = TreeEnsembleSpec | LinearSpec | FactorisationMachineSpec | DeepCrossSpec | TwoTowerSpec

@@ -105,6 +105,7 @@ def training_set(frame: TrainingFrame) -> TrainingSet:
         float_names=encoder.float_names,
         id_names=encoder.id_names,
         user_codes=user_codes(frame.users.codes),
+        layout=encoder.layout,
     )
 
 

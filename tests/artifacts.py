@@ -26,7 +26,7 @@ from models.registry.gate import Gate
 from models.registry.manifest import Calibrator, Label, Manifest, TrainedOn
 from models.registry.registry import Registry
 from models.trainers import trainer_named
-from models.trainers.trainer import TrainingSet
+from models.trainers.trainer import Trainer, TrainingSet
 from models.training import TrainOptions, train
 from tests.raw_http import request
 
@@ -88,7 +88,9 @@ class ServedProject:
         return request("POST", "/v1/rank", self.rank_body(n_candidates, user_id))
 
 
-def make_served_project(folder: Path, *, name: str = "shop", seed: int = 5, learner: str = "logistic") -> ServedProject:
+def make_served_project(
+    folder: Path, *, name: str = "shop", seed: int = 5, learner: str | Trainer = "logistic"
+) -> ServedProject:
     """Trains a model (a logistic regression unless told) and publishes it in `folder/registry`; it becomes champion."""
     random = np.random.default_rng(seed)
     users = _entities(random, "user", "user_profile", ("age", "activity"), "country", ("de", "fr", "it"), N_USERS)
@@ -165,13 +167,14 @@ def _publish(
     encoded: Encoded,
     clicked: npt.NDArray[np.bool_],
     seed: int,
-    learner: str = "logistic",
+    learner: str | Trainer = "logistic",
 ) -> str:
     """Trains, exports, proves and publishes; the version, which is champion."""
     encoder = Encoder(inputs)
     time_ms = np.arange(N_IMPRESSIONS, dtype=np.int64)
-    log = TrainingSet(encoded, clicked, time_ms, encoder.float_names, encoder.id_names)
-    outcome = train(log, trainer_named(learner), TrainOptions(), seed, lambda *progress: None)
+    log = TrainingSet(encoded, clicked, time_ms, encoder.float_names, encoder.id_names, layout=encoder.layout)
+    trainer = trainer_named(learner) if isinstance(learner, str) else learner
+    outcome = train(log, trainer, TrainOptions(), seed, lambda *progress: None)
     graph = export_graph(
         outcome.model.spec, outcome.correction, outcome.calibrator, len(encoder.float_names), len(encoder.id_names)
     )

@@ -19,7 +19,16 @@ from models.calibrator import CalibratorMap
 from models.encoder import Columns, Encoded, Layout, Side
 from models.fitting.beta_curve import drawn_curve
 from models.segments import SegmentLines
-from models.specs import CodeMap, FactorisationMachineSpec, LinearSpec, ModelSpec, TreeEnsembleSpec
+from models.specs import (
+    CodeMap,
+    DeepCrossSpec,
+    FactorisationMachineSpec,
+    LinearSpec,
+    ModelSpec,
+    TreeEnsembleSpec,
+    TwoTowerSpec,
+)
+from tests.net_walk import net_by_hand
 
 AWKWARD = (
     *(0.0, -0.0, 5e-324, -5e-324, 1e-45, -1e-45, 1e-35, 0.1, float(np.float32(0.1)), 0.5, 1.0, -1.0),
@@ -90,25 +99,33 @@ def linear_models(draw: st.DrawFn) -> RandomModel:
     n_edges = draw(st.integers(1, 5))
     pool = draw(st.lists(st.sampled_from(AWKWARD[:-2]) | st.floats(-2, 2), min_size=1, max_size=6))
     random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    d, k = layout.n_floats, layout.n_ids
-    sizes = random.integers(1, 9, size=k)
-    spec: LinearSpec | FactorisationMachineSpec = LinearSpec(
+    limit = draw(st.sampled_from([0.5, 5.0]))
+    linear = linear_spec(random, layout, np.array([*pool, math.inf]), n_edges, limit)
+    spec: LinearSpec | FactorisationMachineSpec = linear
+    if rank := draw(st.sampled_from([0, 0, 1, 3])):
+        vectors = (random.normal(size=(n, rank)) for n in (layout.n_floats, linear.id_sizes.sum()))
+        spec = FactorisationMachineSpec(linear, *vectors)
+    rows = awkward_rows(random, layout, np.array(pool), [])
+    return RandomModel(spec, layout, *after_the_margin(draw, random, layout, rows), rows)
+
+
+def linear_spec(
+    random: np.random.Generator, layout: Layout, edges: npt.NDArray[np.float64], n_edges: int, limit: float
+) -> LinearSpec:
+    """Random weights over the columns of a layout, edges drawn from some."""
+    d, sizes = layout.n_floats, random.integers(1, 9, size=layout.n_ids)
+    return LinearSpec(
         intercept=float(random.normal()),
         mean=random.normal(size=d),
         spread=random.uniform(0.1, 3.0, size=d),
         slope=random.normal(size=d),
-        limit=draw(st.sampled_from([0.5, 5.0])),
-        edges=np.sort(random.choice(np.array([*pool, math.inf]), size=(d, n_edges)), axis=1),
+        limit=limit,
+        edges=np.sort(random.choice(edges, size=(d, n_edges)), axis=1),
         bin_weights=random.normal(size=(d, n_edges + 2)),
         id_sizes=sizes,
         id_offsets=np.cumsum(sizes) - sizes,
         id_weights=random.normal(size=sizes.sum()),
     )
-    if rank := draw(st.sampled_from([0, 0, 1, 3])):
-        vectors = random.normal(size=(d, rank)), random.normal(size=(sizes.sum(), rank))
-        spec = FactorisationMachineSpec(spec, *vectors)
-    rows = awkward_rows(random, layout, np.array(pool), [])
-    return RandomModel(spec, layout, *after_the_margin(draw, random, layout, rows), rows)
 
 
 def after_the_margin(
@@ -201,6 +218,8 @@ def walked(model: RandomModel, rows: Encoded) -> list[float]:
     listed = list(zip(*map(np.ndarray.tolist, rows), strict=True))
     if isinstance(model.spec, LinearSpec):
         return [_sum_by_hand(model.spec, *row) for row in listed]
+    if isinstance(model.spec, (DeepCrossSpec, TwoTowerSpec)):
+        return [_sum_by_hand(model.spec.linear, *row) + net_by_hand(model.spec, *row) for row in listed]
     return [_sum_by_hand(model.spec.linear, *row) + _pairs_by_hand(model.spec, *row) for row in listed]
 
 

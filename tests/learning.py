@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from feature_store.schema import ContextFeature
 from models.encoder import Encoded, ModelInputs
 from models.registry.manifest import Calibrator, Interval, Label, Manifest, Proof, TrainedOn
-from models.trainers import HEURISTICS, LEARNERS
+from models.trainers import DEEP_LEARNERS, HEURISTICS, LEARNERS, TORCH
 from models.trainers.trainer import TrainingSet
 
-ABLE_LEARNERS = tuple(name for name in LEARNERS if name not in HEURISTICS)
+NEEDS_TORCH = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason=f"learning a net needs torch, serving one does not: {TORCH}"
+)
+
+
+def params(learners: Iterable[str]) -> list[object]:
+    """Learners to run a test for; those whose library is not here are skipped with the reason."""
+    return [pytest.param(name, marks=[NEEDS_TORCH] if name in DEEP_LEARNERS else []) for name in learners]
+
+
+EVERY_LEARNER = params(LEARNERS)
+ABLE_LEARNERS = params(name for name in LEARNERS if name not in HEURISTICS)
 """Those from which a test may demand that they find what there is to find."""
+ADDITIVE_LEARNERS = tuple(name for name in LEARNERS if name not in DEEP_LEARNERS)
+"""Those whose answers can be taken apart."""
 
 FLOAT_NAMES = ("context.price", "context.age", "context.noise")
 ID_NAMES = ("context.site", "context.rare")
@@ -29,6 +47,13 @@ INPUTS = ModelInputs(
 
 N_SITES = 40
 N_RARE = 3_000
+
+
+def take_torch_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine where nobody installed it."""
+    for module in [name for name in sys.modules if name.startswith(("models.trainers.", "models.fitting.net_"))]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "torch", None)
 
 
 def made_impressions(n: int, *, seed: int = 0, level: float = -1.5, signal: float = 1.0) -> TrainingSet:

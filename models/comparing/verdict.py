@@ -17,6 +17,8 @@ TITLES = {
     "gbdt": "LightGBM trees",
     "xgboost": "XGBoost trees",
     "gbdt-lr": "trees + logistic regression",
+    "two-tower": "two towers",
+    "dcn": "deep cross network",
 }
 """What a learner is called before people; one without a title is called as on the command line."""
 

@@ -15,7 +15,15 @@ from models.encoder import Encoded
 from models.errors import ExplanationError
 from models.explanation.additive import FactorisationMachineContributions, LinearContributions
 from models.explanation.tree_shap import TreeContributions
-from models.specs import FactorisationMachineSpec, Float64s, LinearSpec, ModelSpec
+from models.specs import (
+    DeepCrossSpec,
+    FactorisationMachineSpec,
+    Float64s,
+    LinearSpec,
+    ModelSpec,
+    TreeEnsembleSpec,
+    TwoTowerSpec,
+)
 
 
 class Contributions(Protocol):
@@ -43,9 +51,17 @@ class Explained(NamedTuple):
     raw_logit: Float64s
 
 
+NOT_ADDITIVE = (
+    "it is a net, whose answer is no sum of what single columns add; train a linear model, a factorisation machine or "
+    "trees beside it, which can be explained"
+)
+
+
 def why_unexplainable(spec: ModelSpec) -> str | None:
     """Why `contributions_of` would refuse the model; None where it would not."""
-    if isinstance(spec, (LinearSpec, FactorisationMachineSpec)) or spec.cover is not None:
+    if isinstance(spec, (DeepCrossSpec, TwoTowerSpec)):
+        return NOT_ADDITIVE
+    if not isinstance(spec, TreeEnsembleSpec) or spec.cover is not None:
         return None
     return (
         "its graph does not say how many training rows came by each node of its trees (nodes_hitrates), and without "
@@ -67,6 +83,7 @@ def contributions_of(spec: ModelSpec, n_ids: int) -> Contributions:
         return LinearContributions(spec)
     if isinstance(spec, FactorisationMachineSpec):
         return FactorisationMachineContributions(spec)
+    assert isinstance(spec, TreeEnsembleSpec)
     return TreeContributions(spec, n_ids)
 
 

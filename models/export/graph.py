@@ -18,11 +18,20 @@ from onnx import TensorProto
 from models.calibrator import CalibratorMap
 from models.errors import ExportError
 from models.export.calibrator_graph import calibrator_graph
+from models.export.dcn_graph import deep_cross_core
 from models.export.fm_graph import factorisation_machine_core
 from models.export.fragment import Fragment
 from models.export.linear_graph import linear_core
 from models.export.tree_graph import ML_DOMAIN, tree_core
-from models.specs import FactorisationMachineSpec, LinearSpec, ModelSpec, TreeEnsembleSpec
+from models.export.two_tower_graph import two_tower_core
+from models.specs import (
+    DeepCrossSpec,
+    FactorisationMachineSpec,
+    LinearSpec,
+    ModelSpec,
+    TreeEnsembleSpec,
+    TwoTowerSpec,
+)
 
 # IR 14, which onnx 1.23 writes by default, is refused by ONNX Runtime 1.31.
 IR_VERSION = 10
@@ -79,6 +88,10 @@ def _core(spec: ModelSpec) -> Fragment:
             return linear_core(spec)
         case FactorisationMachineSpec():
             return factorisation_machine_core(spec)
+        case DeepCrossSpec():
+            return deep_cross_core(spec)
+        case TwoTowerSpec():
+            return two_tower_core(spec)
 
 
 def _assemble(parts: list[Fragment], n_features: int, n_ids: int) -> onnx.ModelProto:

@@ -27,12 +27,14 @@ class LinearNodes:
         self.columns_axis = core.constant("columns_axis", np.array([1], dtype=np.int64))
         self.z: str | None = None
         """(n, d) standardised numbers, 0 where missing; None without numbers."""
+        self.missing: str | None = None
+        """(n, d) bool; None without numbers."""
         self.id_place: str | None = None
         """(n, k) place of each hash in the tables; None without hashes."""
         parts = []
         if len(spec.slope):
             wide = core.node("Cast", ["features"], "features_f64", to=TensorProto.DOUBLE)
-            missing = core.node("IsNaN", [wide], "missing")
+            missing = self.missing = core.node("IsNaN", [wide], "missing")
             self.z = _standardised(core, spec, wide, missing)
             parts.append(core.node("Mul", [self.z, core.constant("slope", spec.slope)], "lines"))
             parts.append(_bins(core, spec, wide, missing))

@@ -16,12 +16,13 @@ from models.encoder import Block, Layout, Side
 from models.errors import EncodingError, PlanError
 from models.plans.kernel import Kernel, KernelName, linear_kernel, tree_kernel
 from models.plans.numpy_fm import NumpyFactorisationMachineKernel
+from models.plans.numpy_two_tower import NumpyTwoTowerKernel
 from models.plans.parts import AdParts, Part
 from models.plans.plan import Scores, check_matrices
 from models.plans.source import PlanSource
 from models.plans.tree_tables import tree_tables
 from models.segments import Int32s, SegmentLines
-from models.specs import FactorisationMachineSpec, LinearSpec
+from models.specs import DeepCrossSpec, FactorisationMachineSpec, LinearSpec, TwoTowerSpec
 
 COMPILED_STRIDE, NUMPY_STRIDE = 16, 1
 """Tests between two stored rows of trees: the compiled kernel applies up to 15 tests one by one in less time than a
@@ -124,7 +125,8 @@ def factorised_plan(source: PlanSource, layout: Layout, kernel: KernelName) -> F
     """The plan of what was read from a graph.
 
     Raises:
-        PlanError: a tree has more leaves than a word has bits, or a feature of the pair names the segment.
+        PlanError: a tree has more leaves than a word has bits, a tower reads the other side's columns, a deep cross
+            net has no parts, or a feature of the pair names the segment.
     """
     segments = source.calibrator.segments
     if isinstance(source.spec, LinearSpec):
@@ -134,6 +136,11 @@ def factorised_plan(source: PlanSource, layout: Layout, kernel: KernelName) -> F
         made = NumpyFactorisationMachineKernel(source.spec, source.correction, source.calibrator)
         width = 1 + source.spec.id_vectors.shape[1]
         return FactorisedPlan(made, layout, width, np.float64, 0, "factorisation machine, numpy", segments)
+    if isinstance(source.spec, TwoTowerSpec):
+        towers = NumpyTwoTowerKernel(source.spec, source.correction, source.calibrator, layout)
+        return FactorisedPlan(towers, layout, towers.width, np.float64, 0, "two towers, numpy", segments)
+    if isinstance(source.spec, DeepCrossSpec):
+        raise PlanError("a deep cross net has no factorised form")
     n_splits, n_trees = int(np.count_nonzero(source.spec.column >= 0)), int(source.spec.tree[-1]) + 1
     small = kernel == "numpy" and n_splits * n_trees * 8 <= MAX_TABLE_BYTES
     tables = tree_tables(

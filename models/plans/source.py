@@ -1,10 +1,10 @@
 """What a graph computes, read back from it: the exporter's specification, its correction and its calibrator.
 
 A score plan must answer as the graph does, so it is derived from the graph and from nothing beside it. The shapes that
-are understood are those of `models/export` (trees, linear, factorisation machine, calibrator) and the tree operators
-that LightGBM, XGBoost and scikit-learn are converted to. A graph of any other shape raises `PlanError` with the reason,
-and ONNX Runtime serves it. What was read is not trusted yet: `derivation.py` holds the plan against ONNX Runtime before
-it may answer.
+are understood are those of `models/export` (trees, linear, factorisation machine, two towers, calibrator) and the tree
+operators that LightGBM, XGBoost and scikit-learn are converted to. A graph of any other shape raises `PlanError` with
+the reason, and ONNX Runtime serves it; so it does a deep cross net, which has no parts to split into. What was read is
+not trusted yet: `derivation.py` holds the plan against ONNX Runtime before it may answer.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from models.calibrator import CalibratorMap
-from models.errors import PlanError, TrainingError
+from models.errors import NoFactorisedForm, PlanError, TrainingError
 from models.plans.onnx_graph import Array, Graph, Node, read_graph
+from models.plans.tower_source import two_tower_spec
 from models.plans.tree_source import TREE_OPERATORS, tree_spec
 from models.segments import SegmentLines
-from models.specs import CodeMap, FactorisationMachineSpec, LinearSpec, ModelSpec
+from models.specs import CodeMap, FactorisationMachineSpec, LinearSpec, ModelSpec, TwoTowerSpec
 
 _CARRIERS = frozenset({"Cast", "Reshape", "Identity", "Squeeze", "Flatten"})
 """Operators that change the dress of numbers, not their values (a cast to float32 is within the bounds of a proof)."""
@@ -47,6 +48,7 @@ def plan_source(content: bytes) -> PlanSource:
     """Reads a serialised graph.
 
     Raises:
+        NoFactorisedForm: it is a net that mixes all columns, and as fast as it gets in ONNX Runtime.
         PlanError: it is of no shape that a plan understands; the message says which part is not.
     """
     graph = read_graph(content)
@@ -160,8 +162,12 @@ def _width(graph: Graph, name: str) -> int:
     return graph.widths[name]
 
 
-def _sums(graph: Graph, core: list[Node]) -> LinearSpec | FactorisationMachineSpec:
-    """Reads `linear_core` and `factorisation_machine_core`, whose operators always come in the same order."""
+def _sums(graph: Graph, core: list[Node]) -> LinearSpec | FactorisationMachineSpec | TwoTowerSpec:
+    """Reads `linear_core` and what may stand beside it, whose operators always come in the same order."""
+    if "core/cross_0_narrow" in graph.constants:
+        raise NoFactorisedForm(
+            "a deep cross net multiplies all columns with each other, so no part of it is an ad's own"
+        )
     ops = tuple(node.op for node in core)
     has_numbers = ops[: len(_LINEAR_LINES)] == _LINEAR_LINES
     has_hashes = "Mod" in ops
@@ -170,10 +176,13 @@ def _sums(graph: Graph, core: list[Node]) -> LinearSpec | FactorisationMachineSp
     linear = (*parts, *["ReduceSum"] * n_sums, *["Add"] * n_sums)
     vectors = (_VECTORS_OF_NUMBERS if has_numbers else ()) + (_VECTORS_OF_HASHES if has_hashes else ())
     pairs = (*vectors, *["Add"] * (2 * (has_numbers and has_hashes)), *_PAIRS_OF_VECTORS)
-    if not n_sums or ops not in (linear, linear + pairs):
+    if not n_sums or ops[: len(linear)] != linear:
         raise PlanError(f"operators {', '.join(dict.fromkeys(ops)) or 'outside a core'} are no model that plans know")
     spec = _linear(graph, has_numbers=has_numbers, has_hashes=has_hashes)
-    return spec if ops == linear else _with_vectors(graph, spec)
+    beside = ops[len(linear) :]
+    if not beside:
+        return spec
+    return _with_vectors(graph, spec) if beside == pairs else two_tower_spec(graph, spec, beside)
 
 
 def _with_vectors(graph: Graph, spec: LinearSpec) -> FactorisationMachineSpec:

@@ -8,8 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from models.encoder import Block, Encoded, Encoder, Side, n_rows
-from models.errors import ArtifactDamaged, EncodingError, ExplanationError, PlanError
-from models.explanation.contributions import Contributions, contributions_of, why_unexplainable
+from models.errors import ArtifactDamaged, EncodingError, ExplanationError, NoFactorisedForm, PlanError
+from models.explanation.contributions import NOT_ADDITIVE, Contributions, contributions_of, why_unexplainable
 from models.plans.bound_rows import REUSED_ROWS
 from models.plans.choice import PlanChoice
 from models.plans.derivation import derived_plan
@@ -75,6 +75,8 @@ class Predictor:
             if choice.plan == "auto":
                 examples = Encoded(artifact.golden.features, artifact.golden.ids)
                 self.factorised = derived_plan(self.source, self.encoder.layout, choice.kernel, self.generic, examples)
+        except NoFactorisedForm:  # ONNX Runtime is how it is meant to be served
+            self.unexplainable = NOT_ADDITIVE
         except PlanError as error:
             if self.source is None:
                 self.unexplainable = str(error)

@@ -12,8 +12,14 @@ if TYPE_CHECKING:
 HEURISTICS = ("base-rate", "smoothed-ctr")
 """What every model must beat: nobody's opinion, and that of one column."""
 
-LEARNERS = (*HEURISTICS, "logistic", "ftrl", "fm", "gbdt", "xgboost", "gbdt-lr")
+LEARNERS = (*HEURISTICS, "logistic", "ftrl", "fm", "gbdt", "xgboost", "gbdt-lr", "two-tower", "dcn")
 """From simple to complex."""
+
+DEEP_LEARNERS = frozenset({"two-tower", "dcn"})
+"""Those that need torch to learn, and nothing of it to serve."""
+
+TORCH = "pip install -r requirements/deep.in"
+"""In no lock, because a checkout can do without."""
 
 STREAMED_LEARNERS = frozenset({"ftrl"})
 """Those that take rows as they come, so that a log need not fit into memory (`models/streaming.py`)."""
@@ -60,4 +66,19 @@ def trainer_named(name: str, threads: int = 1) -> Trainer:
         from models.trainers.leaf_logistic import LeafLogisticTrainer
 
         return LeafLogisticTrainer(threads=threads)
+    if name in DEEP_LEARNERS:
+        return _deep_learner(name, threads)
     raise TrainingError(f"there is no learner {name!r}; choose one of {', '.join(LEARNERS)}")
+
+
+def _deep_learner(name: str, threads: int) -> Trainer:
+    try:
+        if name == "dcn":
+            from models.trainers.dcn import DeepCrossTrainer
+
+            return DeepCrossTrainer(threads=threads)
+        from models.trainers.two_tower import TwoTowerTrainer
+
+        return TwoTowerTrainer(threads=threads)
+    except ImportError as error:
+        raise TrainingError(f"the learner {name} needs torch to train (serving does not): {TORCH} ({error})") from error

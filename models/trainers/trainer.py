@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from models.encoder import Encoded
+from models.encoder import Encoded, Layout
 from models.fitting.dials import Setting, Space
 from models.specs import ModelSpec
 
@@ -33,6 +33,7 @@ class TrainingSet:
     time_ms: (n,) int64, non-decreasing.
     float_names, id_names: names of the d and k columns.
     user_codes: (n,) int64, equal where the user is the same; None where the log has no users.
+    layout: which columns are of a user, an ad, the context or a pair; None where nobody said.
     """
 
     encoded: Encoded
@@ -41,6 +42,7 @@ class TrainingSet:
     float_names: tuple[str, ...]
     id_names: tuple[str, ...]
     user_codes: npt.NDArray[np.int64] | None = None
+    layout: Layout | None = None
 
     def __len__(self) -> int:
         return len(self.clicked)
@@ -59,6 +61,7 @@ class TrainingSet:
             self.float_names,
             self.id_names,
             None if self.user_codes is None else self.user_codes[rows],
+            self.layout,
         )
 
 

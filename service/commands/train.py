@@ -94,7 +94,8 @@ def command(
 ) -> int:
     """Train on a click log, calibrate, prove the ONNX graph and publish it; says so if it beats no base rate.
 
-    ftrl streams: from 200 000 impressions on the log need not fit into memory.
+    ftrl streams: from 200 000 impressions on the log need not fit into memory. two-tower and dcn need torch to train
+    (requirements/deep.in), and nothing of it to be served.
 
     The newest fifth of the log judges the model. Publishing is not gated: `clickserve models promote` is.
     """
@@ -107,10 +108,11 @@ def command(
     from service.searching import search_settings
 
     options = TrainOptions(negative_rate=negative_rate, calibrator=calibrator, correct=correction)
+    trainer = trainer_named(learner)  # a library that is missing is said before the log is read
     budget = None
     if search_minutes is not None or search_trials is not None:
         budget = Budget(None if search_minutes is None else 60 * search_minutes, search_trials)
-        check_searchable(trainer_named(learner))
+        check_searchable(trainer)
     registry = Registry(registry_dir, name)
     artifact = None if parent is None else _to_go_on_from(parent, registry, learner, budget is not None)
     console = Console(json_only=as_json)

@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from models.trainers import DEEP_LEARNERS
 from service import cli, exit_codes
+from tests.learning import take_torch_away
 
 N_IMPRESSIONS = 40_000
 
@@ -412,6 +414,20 @@ def test_a_command_that_cannot_be_carried_out_says_why(
 ) -> None:
     """One line with the thing, the value and the way out; and the status a script can branch on."""
     assert message in refusal(capsys, arguments, code=code)
+
+
+@pytest.mark.parametrize("learner", sorted(DEEP_LEARNERS))
+def test_a_library_that_is_missing_is_said_before_the_log_is_read(
+    learner: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joining a large log takes minutes, and nothing of it would be used."""
+    take_torch_away(monkeypatch)
+
+    said = refusal(
+        capsys, ["train", "--data", "simulated:/no/such/folder", "--model", learner], code=exit_codes.FAILURE
+    )
+
+    assert "pip install -r requirements/deep.in" in said
 
 
 def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

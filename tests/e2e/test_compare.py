@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from service import cli, exit_codes
+from tests.learning import take_torch_away
 
 N_IMPRESSIONS = 40_000
 MODELS = ("base-rate", "smoothed-ctr", "gbdt")
@@ -136,6 +137,20 @@ def test_a_damaged_model_is_trained_again(folder: Path, tmp_path: Path, capsys: 
 
     assert after["trained"] != before["trained"]
     assert after["metrics"] == before["metrics"]
+
+
+def test_a_learner_whose_library_is_missing_is_left_out_with_the_reason(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are compared all the same, and the page says what would bring it back."""
+    take_torch_away(monkeypatch)
+
+    found = document(capsys, [*compare(folder, ("base-rate", "dcn")), "--no-latency", "--out", str(tmp_path)])
+
+    assert set(contenders(found)) == {"base-rate"}
+    (left_out,) = found["left_out"]
+    assert left_out["learner"] == "dcn"
+    assert "pip install -r requirements/deep.in" in left_out["why"]
 
 
 @pytest.mark.timeout(120)

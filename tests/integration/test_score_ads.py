@@ -25,9 +25,10 @@ from models.plans.parts import AdParts
 from models.plans.plan import Scores
 from models.registry.predictor import AdColumns, Predictor
 from models.registry.registry import Registry
-from models.trainers import LEARNERS
 from service.candidates import GivenAds
 from tests.artifacts import DEVICES, HASH_SEED, make_served_project
+from tests.learning import EVERY_LEARNER
+from tests.nets import NETS, DrawnNetTrainer
 
 DEVICE_HASHES = hash_ids(np.array([*DEVICES, "watch"]), HASH_SEED).reshape(-1, 1)
 KERNELS = ("compiled", "numpy") if compiled_kernels_are_built() else ("numpy",)
@@ -91,10 +92,13 @@ class KeptAds(GivenAds):
         return self._unlisted, Block(block.floats[self._unlisted], block.ids[self._unlisted])
 
 
-@pytest.fixture(scope="module", params=LEARNERS)
+DRAWN_NETS = [pytest.param(DrawnNetTrainer(kind), id=f"{kind}, drawn") for kind in NETS]
+
+
+@pytest.fixture(scope="module", params=[*EVERY_LEARNER, *DRAWN_NETS])
 def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """One model of each learner, in ONNX Runtime, in both kernels, and in NumPy without its large table."""
-    project = make_served_project(tmp_path_factory.mktemp(request.param), learner=request.param)
+    project = make_served_project(tmp_path_factory.mktemp("served"), learner=request.param)
     artifact = Registry(project.registry_dir).get(project.version)
     plans = {"generic": Predictor(artifact, PlanChoice("generic"))}
     for kernel in KERNELS:

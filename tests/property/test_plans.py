@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from models.calibrator import CalibratorMap, p_click_of
 from models.encoder import Block, Columns, Encoded, Layout, Side
-from models.errors import PlanError
+from models.errors import NoFactorisedForm, PlanError
 from models.export.graph import export_graph
+from models.fitting.net_margins import net_margins
 from models.plans import factorised
 from models.plans.agreement import agreement
 from models.plans.factorised import FactorisedPlan, factorised_plan
@@ -26,14 +27,15 @@ from models.plans.parts import AdParts
 from models.plans.plan import Scores
 from models.plans.source import PlanSource, plan_source
 from models.plans.tree_tables import MAX_LEAVES, tree_tables
-from models.specs import TreeEnsembleSpec
+from models.specs import DeepCrossSpec, TreeEnsembleSpec
 from tests.ensembles import RandomModel, ensemble, grown, linear_models, tree_models, walked
+from tests.nets import net_models
 
 KERNELS: tuple[KernelName, ...] = ("numpy", "compiled") if compiled_kernels_are_built() else ("numpy",)
 STRIDES = (1, 3, 16)
 _IDENTITY = CalibratorMap.identity()
 
-many = settings(max_examples=150)
+many, some = settings(max_examples=150), settings(max_examples=50)
 
 
 @many
@@ -57,8 +59,39 @@ def test_linear_models_are_reproduced_within_the_bounds_of_a_proof(model: Random
     plans_agree(model)
 
 
+@some
+@given(net_models("two-tower"))
+def test_two_towers_are_reproduced_within_the_bounds_of_a_proof(model: RandomModel) -> None:
+    """Towers that read numbers, what is missing, hashes, some of these or nothing."""
+    plans_agree(model)
+
+
+@some
+@given(net_models("dcn"))
+def test_deep_cross_nets_answer_in_onnx_runtime_as_by_hand(model: RandomModel) -> None:
+    """They have no other plan, and no part that could be one."""
+    margins = np.array(walked(model, model.rows))
+    segments = model.calibrator.segments_of(model.rows.features)
+    wanted = Scores(margins, p_click_of(margins, model.correction, model.calibrator, segments))
+    graph = _graph(model)
+
+    answered = GenericPlan(graph).score(*model.rows)
+
+    assert agreement(wanted, answered).holds
+    np.testing.assert_allclose(answered.raw_logit, margins, rtol=1e-12, atol=1e-12)
+    if isinstance(model.spec, DeepCrossSpec):
+        np.testing.assert_allclose(net_margins(model.spec, model.rows), margins, rtol=1e-12, atol=1e-12)
+        with pytest.raises(NoFactorisedForm):
+            plan_source(graph)
+
+
 @many
-@given(st.one_of(tree_models(exact=True), linear_models()), st.integers(0, 2**32 - 1), st.booleans(), st.booleans())
+@given(
+    st.one_of(tree_models(exact=True), linear_models(), net_models("two-tower")),
+    st.integers(0, 2**32 - 1),
+    st.booleans(),
+    st.booleans(),
+)
 def test_parts_of_all_sides_join_to_the_whole_row(
     model: RandomModel, seed: int, one_user: bool, one_context: bool
 ) -> None:

@@ -23,7 +23,6 @@ from models.registry.gate import Gate
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
 from models.specs import TreeEnsembleSpec
-from models.trainers import LEARNERS
 from service.deadline import Deadline
 from service.errors import InvalidRequest, Overloaded
 from service.explaining import MAX_AT_ONCE, Explaining
@@ -32,6 +31,8 @@ from tests.artifacts import ServedProject, make_served_project
 from tests.integration.service.conftest import Worker, body_of, running, settings_of
 from tests.integration.service.json_schema import violations
 from tests.integration.service.test_scoring import Bench, bench, in_time, rank
+from tests.learning import ADDITIVE_LEARNERS
+from tests.nets import NETS, DrawnNetTrainer
 
 __all__ = ["bench"]
 
@@ -53,7 +54,7 @@ def check_sums(explanation: Mapping[str, Any], p_click: float, predictor: Predic
         assert given == pytest.approx(explanation["baseline_p_click"] if wanted is None else wanted, abs=1e-9)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", ADDITIVE_LEARNERS)
 async def test_every_learners_answers_are_explained(
     learner: str, valkey_server: EmbeddedServer, tmp_path: Path
 ) -> None:
@@ -167,6 +168,20 @@ async def test_a_model_that_cannot_be_explained_says_why(valkey_server: Embedded
     assert (plain.status, refused.status) == (200, 422)
     assert refused.json()["path"] == "explain"
     assert "model 'default' cannot be explained: its graph does not say how many" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("kind", NETS)
+async def test_a_nets_answers_are_not_explained(kind: str, valkey_server: EmbeddedServer, tmp_path: Path) -> None:
+    """Contributions that were made up would be believed; the reason names what can be explained."""
+    project = make_served_project(tmp_path, name=f"explain-{kind}", learner=DrawnNetTrainer(kind))
+    project.materialize(valkey_server.url)
+
+    async with running(settings_of(project.registry_dir, valkey_server.url, tmp_path)) as worker:
+        refused = await worker.rank({**project.rank_body(5), "explain": True})
+
+    assert (refused.status, refused.json()["path"]) == (422, "explain")
+    assert "it is a net, whose answer is no sum" in refused.json()["detail"]
+    assert "which can be explained" in refused.json()["detail"]
 
 
 def publish_without_covers(registry: Registry, version: str, other: Registry) -> None:

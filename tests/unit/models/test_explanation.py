@@ -20,9 +20,9 @@ from models.fitting.lightgbm_text import tree_spec
 from models.plans.generic import GenericPlan
 from models.plans.source import plan_source
 from models.specs import FactorisationMachineSpec, LinearSpec, ModelSpec, TreeEnsembleSpec
-from models.trainers import LEARNERS, trainer_named
+from models.trainers import trainer_named
 from models.trainers.gbdt import GbdtModel
-from tests.learning import made_impressions
+from tests.learning import ADDITIVE_LEARNERS, made_impressions
 from tests.tree_operators import regressor, spec_of
 
 LOG = made_impressions(3_000, seed=1)
@@ -35,7 +35,7 @@ def of_graph(spec: ModelSpec, n_features: int = 3, n_ids: int = 2) -> Contributi
     return contributions_of(plan_source(graph).spec, n_ids)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", ADDITIVE_LEARNERS)
 def test_contributions_add_up_to_what_the_trainer_answers(learner: str) -> None:
     """Of every learner, for rows it never saw, with missing numbers and unseen and missing ids."""
     model = trainer_named(learner).fit(LOG, 3, 1.0, seed=0)

@@ -15,8 +15,8 @@ from models.errors import ExportError
 from models.export.graph import calibrator_sha256, core_sha256, export_graph
 from models.plans.generic import GenericPlan
 from models.specs import CodeMap, LinearSpec, TreeEnsembleSpec
-from models.trainers import LEARNERS, trainer_named
-from tests.learning import made_impressions
+from models.trainers import trainer_named
+from tests.learning import EVERY_LEARNER, made_impressions
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "core_hashes.json"
 LOG = made_impressions(2_000, seed=1)
@@ -48,7 +48,7 @@ LINEAR = LinearSpec(
 )
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
 @pytest.mark.parametrize("calibrator", [CalibratorMap.identity(), PLATT, PIECEWISE], ids=lambda c: c.kind)
 def test_the_graph_answers_as_trainer_correction_and_calibrator(learner: str, calibrator: CalibratorMap) -> None:
     """In this order; the proof repeats it on many more rows."""

@@ -17,9 +17,9 @@ from models.plans.jumps import jump_rows
 from models.random_streams import random_stream
 from models.registry.manifest import Proof
 from models.specs import TreeEnsembleSpec
-from models.trainers import LEARNERS, trainer_named
+from models.trainers import trainer_named
 from models.trainers.trainer import TrainedModel
-from tests.learning import made_impressions
+from tests.learning import EVERY_LEARNER, made_impressions
 
 LOG = made_impressions(3_000, seed=1)
 CALIBRATOR = CalibratorMap("platt", 0.3, np.empty(0), np.array([0.8]))
@@ -31,7 +31,7 @@ def proven(model: TrainedModel, spec: object = None) -> Proof:
     return prove(graph, model, 0.0, CALIBRATOR, LOG.encoded, seed=0)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
 def test_an_honest_graph_is_proven(learner: str) -> None:
     """On 100 000 random rows and at every point where the answer may jump."""
     model = trainer_named(learner).fit(LOG, 3, 1.0, seed=0)

@@ -24,10 +24,10 @@ from models.registry.manifest import Label
 from models.registry.predictor import Predictor
 from models.registry.registry import Published, Registry
 from models.specs import ModelSpec
-from models.trainers import LEARNERS, trainer_named
+from models.trainers import trainer_named
 from models.training import TrainOptions, TrainOutcome, train
 from tests.conftest import REPOSITORY
-from tests.learning import INPUTS, made_impressions
+from tests.learning import EVERY_LEARNER, INPUTS, made_impressions
 
 LOG = made_impressions(4_000, seed=1)
 PROVENANCE = Provenance(
@@ -53,7 +53,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> ModelArtifact:
     return Registry(folder).get(published_in(folder, outcome_of("gbdt")).version)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
 def test_a_published_model_answers_as_it_was_trained(tmp_path: Path, learner: str) -> None:
     """Through registry, artifact, encoder and plan; missing and unseen values included."""
     outcome = outcome_of(learner)

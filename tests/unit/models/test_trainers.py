@@ -9,19 +9,19 @@ from models.calibrator import sigmoid
 from models.encoder import Encoded
 from models.errors import TrainingError
 from models.evaluation.metrics import auc, log_loss_of_logit
-from models.trainers import LEARNERS, trainer_named
+from models.trainers import trainer_named
 from models.trainers.base_rate import BaseRateTrainer
 from models.trainers.gbdt import GbdtTrainer
 from models.trainers.logistic import LogisticTrainer
 from models.trainers.smoothed_ctr import SmoothedCtrTrainer, prior_strength
 from models.trainers.trainer import Trainer, TrainingSet
-from tests.learning import ABLE_LEARNERS, made_impressions
+from tests.learning import ABLE_LEARNERS, EVERY_LEARNER, made_impressions
 
 LOG = made_impressions(3_000, seed=1)
 LATER = made_impressions(2_000, seed=2)
 
 
-@pytest.fixture(params=LEARNERS)
+@pytest.fixture(params=EVERY_LEARNER)
 def trainer(request: pytest.FixtureRequest) -> Trainer:
     return trainer_named(request.param)
 

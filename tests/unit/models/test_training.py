@@ -14,7 +14,7 @@ from models.trainers import LEARNERS, trainer_named
 from models.trainers.logistic import LogisticTrainer
 from models.trainers.trainer import TrainingSet
 from models.training import TrainOptions, TrainOutcome, train
-from tests.learning import made_impressions
+from tests.learning import EVERY_LEARNER, made_impressions, params
 
 
 def trained(log: TrainingSet, learner: str = "logistic", seed: int = 0, **options: object) -> TrainOutcome:
@@ -25,7 +25,7 @@ def p_click(outcome: TrainOutcome, log: TrainingSet) -> np.ndarray:
     return p_click_of(outcome.model.raw_logit(log.encoded), outcome.correction, outcome.calibrator)
 
 
-@pytest.mark.parametrize("learner", [name for name in LEARNERS if name != "base-rate"])
+@pytest.mark.parametrize("learner", params(name for name in LEARNERS if name != "base-rate"))
 def test_probabilities_are_true_on_later_impressions(learner: str) -> None:
     """Promised and seen clicks agree within what 4 000 later clicks can tell."""
     outcome = trained(made_impressions(12_000, seed=1), learner)
@@ -37,7 +37,7 @@ def test_probabilities_are_true_on_later_impressions(learner: str) -> None:
     assert outcome.better_than_base_rate
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
 def test_no_signal_is_found_to_be_no_better_than_the_base_rate(learner: str) -> None:
     """A finding, not an error: the card says so and the gate keeps it from serving."""
     outcome = trained(made_impressions(4_000, seed=1, signal=0.0), learner)
@@ -46,7 +46,7 @@ def test_no_signal_is_found_to_be_no_better_than_the_base_rate(learner: str) -> 
     assert outcome.metrics["normalized_entropy"].value == pytest.approx(1.0, abs=0.03)
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
 def test_thinned_non_clicks_promise_what_all_of_them_do(learner: str) -> None:
     """With the calibrator off, 30 % of them give the same mean prediction; without the correction they do not."""
     log, later = made_impressions(40_000, seed=1, level=-4.0), made_impressions(40_000, seed=2, level=-4.0)
@@ -170,16 +170,16 @@ def test_what_cannot_be_learnt_from_is_refused_with_the_way_out(log: TrainingSet
         trained(log)
 
 
-def test_constant_columns_make_a_base_rate_model() -> None:
+@pytest.mark.parametrize("learner", EVERY_LEARNER)
+def test_constant_columns_make_a_base_rate_model(learner: str) -> None:
     """Nothing to split on is not an error either."""
     log = made_impressions(1_000)
     constant = Encoded(np.ones((1_000, 3), np.float32), np.full((1_000, 2), 7))
 
-    for learner in LEARNERS:
-        outcome = trained(dataclasses.replace(log, encoded=constant), learner)
+    outcome = trained(dataclasses.replace(log, encoded=constant), learner)
 
-        assert not outcome.better_than_base_rate
-        assert p_click(outcome, log).mean() == pytest.approx(log.clicked.mean(), rel=0.05)
+    assert not outcome.better_than_base_rate
+    assert p_click(outcome, log).mean() == pytest.approx(log.clicked.mean(), rel=0.05)
 
 
 def test_a_negative_seed_is_refused() -> None:
