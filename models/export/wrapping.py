@@ -68,7 +68,7 @@ def wrapped(foreign: ForeignGraph, chosen: Chosen, wiring: Wiring) -> bytes:
     """The original's own operators between our inputs and outputs.
 
     Raises:
-        ImportRefused: its operators are of an opset that cannot stand beside ours.
+        ImportRefused: its operators cannot stand beside ours.
     """
     core = Fragment("core")
     for wired in wiring.inputs:
@@ -91,7 +91,10 @@ def wrapped(foreign: ForeignGraph, chosen: Chosen, wiring: Wiring) -> bytes:
     try:
         return assembled(parts, len(wiring.columns.fills), wiring.columns.n_ids, opsets)
     except ExportError as error:
-        raise ImportRefused(f"the original cannot stand between our inputs and outputs: {error}") from error
+        raise ImportRefused(
+            f"the original, in ai.onnx {opsets['']}, cannot stand between our inputs and outputs: {error}; export it "
+            'with {"": 21, "ai.onnx.ml": 3} as target_opset'
+        ) from error
 
 
 def _feed(core: Fragment, wired: ForeignInput, columns: ForeignColumns) -> None:
@@ -155,12 +158,13 @@ def _n_columns(foreign: ForeignGraph, chosen: Chosen, wiring: Wiring) -> int:
 
 
 def _opsets(model: onnx.ModelProto, used: set[str]) -> dict[str, int]:
-    """By domain: the original's where its operators are used, else ours."""
-    given = {"" if opset.domain in _DEFAULT_DOMAINS else opset.domain: opset.version for opset in model.opset_import}
+    """By domain: the original's where its operators are used, else ours.
+
+    Operators older than `LEAST_OPSET` are read as of it. What that changes, the graph's checker or the proof finds.
+    """
+    given = {
+        "" if imported.domain in _DEFAULT_DOMAINS else imported.domain: imported.version
+        for imported in model.opset_import
+    }
     ours = OPSET if used.isdisjoint(_DEFAULT_DOMAINS) else given.get("", OPSET)
-    if ours < LEAST_OPSET:
-        raise ImportRefused(
-            f"its operators are of ai.onnx {ours}, and those around it need {LEAST_OPSET} or later; export it with "
-            '{"": 21, "ai.onnx.ml": 3} as target_opset, or convert it with onnx.version_converter'
-        )
-    return {"": ours, "ai.onnx.ml": given.get("ai.onnx.ml", 3)}
+    return {"": max(ours, LEAST_OPSET), "ai.onnx.ml": given.get("ai.onnx.ml", 3)}

@@ -85,7 +85,7 @@ def _sigmoid(graph: Graph, value: str, column: int) -> tuple[Node, int]:
         node = graph.maker_of(value)
         if node.op in _SIDE_BY_SIDE and len(node.inputs) > 1:
             value, column = node.input(min(column, len(node.inputs) - 1)), 0
-        elif node.op in _CARRIERS:
+        elif node.op in _CARRIERS or _times_one(graph, node):
             value = node.input(0)
         elif node.op in ("TreeEnsembleClassifier", "LinearClassifier"):
             transform = node.text("post_transform", "NONE")
@@ -105,6 +105,11 @@ def _sigmoid(graph: Graph, value: str, column: int) -> tuple[Node, int]:
             return margin, 0
         else:
             raise PlanError(f"its probability is made by {node.op}, behind which no sigmoid can be seen")
+
+
+def _times_one(graph: Graph, node: Node) -> bool:
+    """How onnxmltools leaves out the ZipMap of LightGBM."""
+    return node.op == "Mul" and node.input(1) in graph.constants and bool(np.all(graph.constant(node.input(1)) == 1))
 
 
 def _matrix(graph: Graph, value: str, columns: ForeignColumns) -> Int64s:
