@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.registry.predictor import Predictor
+
 Float32s = npt.NDArray[np.float32]
 
 N_COLUMNS = 6
@@ -68,6 +70,18 @@ def clicks(matrix: Float32s, seed: int) -> npt.NDArray[np.int64]:
     known = np.nan_to_num(matrix)
     log_odds = -1 + known[:, 0] - 0.7 * known[:, 3] * known[:, 4] + np.abs(known[:, 1])
     return (np.random.default_rng(seed).random(len(matrix)) < 1 / (1 + np.exp(-log_odds))).astype(np.int64)
+
+
+def answered(predictor: Predictor, original: Float32s, *, generic: bool = False) -> npt.NDArray[np.float64]:
+    """p_click of rows whose columns are in the original's order, through the encoder's own."""
+    origin = predictor.manifest.imported
+    assert origin is not None
+    (names,) = origin.columns.values()
+    features = np.full((len(original), len(predictor.encoder.float_names)), np.nan, dtype=np.float32)
+    features[:, [predictor.encoder.float_names.index(name) for name in names]] = original
+    ids = np.zeros((len(original), len(predictor.encoder.id_names)), dtype=np.int64)
+    plan = predictor.generic if generic else predictor.plan
+    return plan.score(features, ids).p_click
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +165,26 @@ TRAINERS: dict[str, Callable[..., Exported]] = {
     "XGBoost": xgboost,
     "LightGBM": lightgbm,
 }
+
+
+def refused_graphs() -> dict[str, bytes]:
+    """What nobody can serve as a probability of a click, as trainers export it, and a word of each reason."""
+    import onnx
+    from skl2onnx import to_onnx
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    matrix = rows(1_000, 3)
+    raw = HistGradientBoostingClassifier(max_iter=20, early_stopping=False).fit(matrix, clicks(matrix, 4))
+    several = LogisticRegression().fit(matrix, np.arange(len(matrix)) % 3)
+    custom = onnx.ModelProto.FromString(logistic().content)
+    custom.graph.node[0].domain = "acme"
+    custom.opset_import.add(domain="acme", version=1)
+    return {
+        "a raw margin": to_onnx(raw, matrix[:1], options={"raw_scores": True, "zipmap": False}).SerializeToString(),
+        "has 3 columns": to_onnx(several, matrix[:1]).SerializeToString(),
+        "of a custom domain": custom.SerializeToString(),
+    }
 
 
 def _sklearn(model: Any, zipmap: bool, *, takes_missing: bool) -> Exported:

@@ -14,7 +14,7 @@ from models.plans.choice import PlanChoice
 from models.registry.gate import Gate
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
-from tests.foreign import TRAINERS, Exported, Float32s, catboost, listing, rows
+from tests.foreign import TRAINERS, Exported, answered, catboost, listing, rows
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # converters and trainers warn about each other
 
@@ -38,17 +38,6 @@ def published(exported: Exported, text: str, folder: Path) -> Registry:
     found = import_graph(exported.content, "stranger.onnx", project(text), None, lambda what, share: None)
     publish_imported(found, registry, Gate(), created_ms=1)
     return registry
-
-
-def answered(predictor: Predictor, original: Float32s, *, generic: bool = False) -> np.ndarray:
-    """p_click of rows whose columns are in the original's order, through the encoder's own."""
-    listed = predictor.manifest.imported.columns
-    (names,) = listed.values()
-    features = np.full((len(original), len(predictor.encoder.float_names)), np.nan, dtype=np.float32)
-    features[:, [predictor.encoder.float_names.index(name) for name in names]] = original
-    ids = np.zeros((len(original), len(predictor.encoder.id_names)), dtype=np.int64)
-    plan = predictor.generic if generic else predictor.plan
-    return plan.score(features, ids).p_click
 
 
 def check(exported: Exported, folder: Path, plan: str) -> None:
