@@ -76,7 +76,7 @@ def answered(predictor: Predictor, original: Float32s, *, generic: bool = False)
     """p_click of rows whose columns are in the original's order, through the encoder's own."""
     origin = predictor.manifest.imported
     assert origin is not None
-    (names,) = origin.columns.values()
+    names = [name for names in origin.columns.values() for name in names]
     features = np.full((len(original), len(predictor.encoder.float_names)), np.nan, dtype=np.float32)
     features[:, [predictor.encoder.float_names.index(name) for name in names]] = original
     ids = np.zeros((len(original), len(predictor.encoder.id_names)), dtype=np.int64)

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from feature_store.definition import Project, parse_project
+from models.calibrator import CalibratorMap, p_click_of
+from models.export.graph import core_sha256, with_calibrator
 from models.importing import import_graph, publish_imported
 from models.plans.choice import PlanChoice
+from models.plans.generic import GenericPlan
 from models.registry.gate import Gate
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
-from tests.foreign import TRAINERS, Exported, answered, catboost, listing, rows
+from tests.foreign import TRAINERS, Exported, answered, catboost, clicks, listing, random_forest, rows
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # converters and trainers warn about each other
 
@@ -73,3 +76,47 @@ def test_an_import_answers_as_catboost_does(tmp_path: Path) -> None:
         pytest.importorskip("catboost", reason="catboost is no dependency; install it to run this test")
 
     check(catboost(tmp_path), tmp_path, "trees")
+
+
+def test_inputs_named_as_in_a_data_frame_are_fed_by_name(tmp_path: Path) -> None:
+    """skl2onnx gives each column an input of its own, whole numbers as int64."""
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    matrix = rows(4_000, 1)
+    matrix[:, 3] = np.rint(matrix[:, 3] * 20)
+    model = make_pipeline(StandardScaler(), LogisticRegression()).fit(matrix, clicks(matrix, 2))
+    types = [("price", FloatTensorType([None, 1])), ("taste", FloatTensorType([None, 2])),
+             ("hour", Int64TensorType([None, 1])), ("rest", FloatTensorType([None, 2]))]  # fmt: skip
+    content = to_onnx(model, initial_types=types).SerializeToString()
+    columns = """columns = { taste = "member.taste", rest = ["member.age", "context.slot"],
+        price = "banner.price", hour = "context.hour" }
+        """.replace("\n", " ")
+    exported = Exported(content, lambda asked: model.predict_proba(asked)[:, 1], takes_missing=False)
+
+    registry = published(exported, listing(columns + "\n", default=0.0), tmp_path)
+
+    predictor = registry.load(registry.newest())
+    assert predictor.manifest.imported is not None
+    assert len(predictor.manifest.imported.filled) == 6
+    assert np.abs(answered(predictor, matrix) - exported.predict(matrix)).max() <= AGREED
+    assert np.abs(answered(predictor, matrix, generic=True) - exported.predict(matrix)).max() <= AGREED
+
+
+def test_a_recalibrated_forest_keeps_its_operators(tmp_path: Path) -> None:
+    """Its graph is of old operators, behind which a calibrator of ours must still mean what it says."""
+    registry = published(random_forest(), listing(default=0.0), tmp_path)
+    artifact = registry.get(registry.newest())
+    bent = CalibratorMap("piecewise", 0.1, np.array([-2.0, 0.0]), np.array([0.5, 1.2, 0.7]))
+
+    graph = with_calibrator(artifact.graph, 0.0, bent)
+
+    golden = artifact.golden
+    scores = GenericPlan(graph).score(golden.features, golden.ids)
+    assert core_sha256(graph) == artifact.manifest.core_sha256
+    np.testing.assert_array_equal(scores.raw_logit, golden.raw_logit)
+    np.testing.assert_allclose(scores.p_click, p_click_of(golden.raw_logit, 0.0, bent), atol=1e-12)
+    assert np.isfinite(golden.raw_logit).all()

@@ -103,14 +103,14 @@ CLAIMS = (
         "import-trainers",
         f"{COMMAND}, or: python -m tests.proofs stack --only import-trainers",
         f"|Δp| ≤ {BOUND:g} against predict_proba on {ROWS:,} rows, with NaN where the trainer takes it, by the plan "
-        "and by ONNX Runtime: LogisticRegression, GradientBoosting, RandomForest, HistGradientBoosting, XGBoost, LightGBM, "
-        "CatBoost; ZipMap and (n, 2)",
+        "and by ONNX Runtime: LogisticRegression, GradientBoosting, RandomForest, HistGradientBoosting, XGBoost, "
+        "LightGBM, CatBoost; ZipMap and (n, 2)",
         trainers,
     ),
     Claim(
         "import-refusals",
         f"{COMMAND}, or: python -m tests.proofs stack --only import-refusals",
-        "a raw margin, three classes and a custom operator are refused, each with its reason and exit 1; none is published",
+        "a raw margin, three classes and a custom operator are refused, each with reason and exit 1; none is published",
         refusals,
     ),
 )
