@@ -222,7 +222,7 @@ def import_command(
     name: str,
     as_json: bool,
 ) -> int:
-    """Publish FILE, a binary classifier exported to ONNX by another trainer, as a version of a model.
+    """Publish FILE, an ONNX classifier trained elsewhere.
 
     It gets our inputs and outputs and is proven equal to the original in ONNX Runtime before it is published.
     """
