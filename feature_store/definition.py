@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from feature_store.errors import SchemaError
 from feature_store.feature_definition import check_name, read_feature
+from feature_store.graph_columns import read_graph_columns
 from feature_store.hierarchy import with_levels
 from feature_store.project import Clicked, Label, LogNames, Project, TableFile, TimeColumn
 from feature_store.schema import (
@@ -42,7 +43,7 @@ from feature_store.view_definition import (
 
 __all__ = ["Project", "load_project", "parse_project"]
 
-_TOP_KEYS = ("project", "log", "label", "views", "context", "pairs")
+_TOP_KEYS = ("project", "log", "label", "views", "context", "pairs", "model")
 _PROJECT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _OPERATORS: dict[str, PairOperator] = {
     "equal": "equal",
@@ -118,6 +119,7 @@ def parse_project(text: str, *, origin: str, folder: Path | None = None) -> Proj
         stamps=stamps,
         origin=origin,
         folder=folder,
+        graph_columns=read_graph_columns(top.table("model")),
     )
 
 

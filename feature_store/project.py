@@ -87,6 +87,8 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the definition was read, for messages."""
     folder: Path | None = None
     """Where the paths of tables start; None for a built-in definition, whose tables lie beside the log."""
+    graph_columns: dict[str, tuple[str, ...]] = {}
+    """Of somebody else's model, the features in its own order by the input that reads them (`graph_columns.py`)."""
 
     def with_table(self, view: str, path: Path) -> Project:
         """The same project, reading that view from another file.

@@ -104,6 +104,17 @@ class TomlTable:
             raise self.error(key, f"expected a list of whole numbers such as [1, 2], got {values!r}")
         return tuple(values)
 
+    def texts(self, key: str) -> tuple[str, ...]:
+        """Texts, one or more, none of them empty."""
+        values = self._typed(key, list, [])
+        if not values or not all(isinstance(value, str) and value.strip() for value in values):
+            raise self.error(key, f'expected a list of texts such as ["ad.price"], got {values!r}')
+        return tuple(values)
+
+    def is_text(self, key: str) -> bool:
+        """Whether the value under a key is a text."""
+        return isinstance(self._values.get(key), str)
+
     def number(self, key: str, default: float) -> float:
         """A finite number."""
         value = self._values.get(key, default)

@@ -38,8 +38,7 @@ def challenge(registry: Registry, champion: str, frame: Frame, held_out_p: Float
     if (why_not := _incomparable(predictor.manifest, frame)) is not None:
         return Challenge(champion, why_not=why_not)
     n = len(frame)
-    unseen = np.searchsorted(frame.time_ms, predictor.manifest.trained_on.last_ms, side="right")
-    start = max(n - len(held_out_p), int(unseen))
+    start = max(n - len(held_out_p), _unseen_from(predictor.manifest, frame))
     clicked = frame.clicked[start:]
     clicks = int(np.count_nonzero(clicked))
     if min(clicks, len(clicked) - clicks) < MIN_CLICKS:
@@ -60,10 +59,18 @@ def challenge(registry: Registry, champion: str, frame: Frame, held_out_p: Float
     )
 
 
+def _unseen_from(champion: Manifest, frame: Frame) -> int:
+    """The first impression later than the champion's training."""
+    assert champion.trained_on is not None  # it was comparable
+    return int(np.searchsorted(frame.time_ms, champion.trained_on.last_ms, side="right"))
+
+
 def _incomparable(champion: Manifest, frame: Frame) -> str | None:
     label = Label(frame.log.project.label.name, frame.log.project.label.window_ms)
     if champion.label != label:
         return "it predicts another label"
+    if champion.trained_on is None:
+        return "it was imported, and nobody knows which impressions it was trained on"
     if not (frame.log.has_time and champion.trained_on.has_times):
         return "without times nobody can tell which impressions it was trained on"
     return None

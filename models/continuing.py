@@ -28,7 +28,7 @@ from models.fitting import ftrl_state
 from models.logs.frame import TrainingFrame
 from models.logs.stored_frame import StoredFrame
 from models.registry.artifact import LEARNER_STATE, ModelArtifact
-from models.registry.manifest import Continued, Label, Manifest
+from models.registry.manifest import Continued, Label, Manifest, TrainedOn
 from models.streaming import Past, train_streaming
 from models.trainers.ftrl import FtrlTrainer
 from models.training import Progress, TrainOptions, TrainOutcome
@@ -66,30 +66,30 @@ def go_on(
         ArtifactDamaged: the state cannot be read.
     """
     parent = artifact.manifest
-    check_state(artifact)
+    trained = check_state(artifact)
     _check_alike(parent, frame)
     if options.negative_rate is not None:
         raise TrainingError(
-            f"version {parent.version} learnt from {parent.trained_on.negative_sampling_rate:.4g} of the non-clicks, "
+            f"version {parent.version} learnt from {trained.negative_sampling_rate:.4g} of the non-clicks, "
             "and its weights speak of that share; leave the rate out, or train anew"
         )
-    newer = _newer(parent, frame, source, exactly)
+    newer = _newer(parent.version, trained, frame, source, exactly)
     learner = ftrl_state.from_bytes(artifact.files[LEARNER_STATE])
-    past = Past(learner, parent.trained_on.negative_sampling_rate)
+    past = Past(learner, trained.negative_sampling_rate)
     trainer = FtrlTrainer(settings=learner.settings)
     outcome = train_streaming(newer, trainer, options, seed, on_progress, past)
-    return GoneOn(outcome, newer, _continued(parent))
+    return GoneOn(outcome, newer, _continued(parent, trained))
 
 
-def check_state(artifact: ModelArtifact) -> None:
-    """Refuses a version that holds nothing to go on from; asked before minutes are spent on reading a log.
+def check_state(artifact: ModelArtifact) -> TrainedOn:
+    """What a version learnt; refuses one with nothing to go on from, and is asked before a log is read.
 
     Raises:
         TrainingError: it has no state.
     """
     manifest = artifact.manifest
-    if LEARNER_STATE in artifact.files and manifest.learner == FtrlTrainer.name:
-        return
+    if LEARNER_STATE in artifact.files and manifest.learner == FtrlTrainer.name and manifest.trained_on is not None:
+        return manifest.trained_on
     raise TrainingError(
         f"version {manifest.version} ({manifest.learner}) holds no state of a learner to go on from; name a version of "
         f"{FtrlTrainer.name} that does, or train anew"
@@ -109,29 +109,26 @@ def _check_alike(parent: Manifest, frame: StreamedFrame) -> None:
         )
 
 
-def _newer(parent: Manifest, frame: StreamedFrame, source: str, exactly: bool) -> StreamedFrame:
+def _newer(version: str, trained: TrainedOn, frame: StreamedFrame, source: str, exactly: bool) -> StreamedFrame:
     """The rows that the parent and those before it have not learnt; all where their times cannot be compared."""
-    trained = parent.trained_on
     if not (frame.log.has_time and trained.has_times) and trained.source != source:
         return frame
     start = int(np.searchsorted(frame.time_ms, trained.last_ms, side="right"))
     last = shown_moment(trained.last_ms) if trained.has_times else f"row {trained.last_ms:,} of {source}"
     if start == len(frame):
-        raise TrainingError(
-            f"version {parent.version} has learnt up to {last}, and no impression is later; name a newer log"
-        )
+        raise TrainingError(f"version {version} has learnt up to {last}, and no impression is later; name a newer log")
     if exactly and trained.has_times:
         start = int(np.searchsorted(frame.time_ms, trained.last_ms, side="left"))
     if exactly and start:
         raise TrainingError(
             f"{start:,} of the {len(frame):,} rows that are asked for lie before {last}, up to which version "
-            f"{parent.version} has learnt; leave --rows out to learn the newer ones"
+            f"{version} has learnt; leave --rows out to learn the newer ones"
         )
     return frame.rows(slice(start, None))
 
 
-def _continued(parent: Manifest) -> Continued:
-    trained, before = parent.trained_on, parent.continued
+def _continued(parent: Manifest, trained: TrainedOn) -> Continued:
+    before = parent.continued
     if before is None:
         return Continued(
             parent.version, trained.source, trained.impressions, trained.clicks, trained.first_ms, trained.last_ms

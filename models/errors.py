@@ -6,6 +6,7 @@ ModelsError
 ├── TrainingError             a learner cannot learn from what it was given
 ├── MetricError               a metric is not defined on this sample
 ├── ExportError               a trained model has no faithful ONNX form
+├── ImportRefused             somebody else's graph cannot be served, or should not be
 ├── PlanError                 a graph cannot be scored by this plan
 │   └── NoFactorisedForm      a kind of model that only ONNX Runtime scores, as it was meant to
 ├── ExplanationError          a model's answers cannot be taken apart
@@ -41,6 +42,10 @@ class MetricError(ModelsError):
 
 class ExportError(ModelsError):
     """A trained model has no faithful ONNX form."""
+
+
+class ImportRefused(ModelsError):
+    """Somebody else's graph cannot be served, or should not be; the message says what would help."""
 
 
 class PlanError(ModelsError):

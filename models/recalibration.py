@@ -31,7 +31,7 @@ from models.evaluation.calibration import ReliabilityBin, reliability
 from models.evaluation.card import CardFacts, render_card
 from models.evaluation.evaluate import CHUNK_ROWS, check_columns, score_frame
 from models.evaluation.intervals import all_metrics, user_codes
-from models.evaluation.reference import Reference, histogram
+from models.evaluation.reference import Reference, histogram, reference_of
 from models.export.graph import calibrator_sha256, core_sha256, with_calibrator
 from models.fitting.calibrating_line import Bools
 from models.fitting.calibration import MIN_CLICKS_PLATT, fit_calibrator
@@ -173,13 +173,11 @@ def publish_recalibrated(
             pending_impressions=found.fresh.log.pending,
         ),
     )
-    reference = msgspec.json.decode(artifact.files[REFERENCE], type=Reference)
+    reference = _reference(artifact, found)
     files = {
         GRAPH: graph,
         GOLDEN: Golden(golden.features, golden.ids, scores.raw_logit, scores.p_click).to_bytes(),
-        REFERENCE: msgspec.json.encode(
-            msgspec.structs.replace(reference, raw_logit=histogram(found.raw_logit), p_click=histogram(found.p_click))
-        ),
+        REFERENCE: msgspec.json.encode(reference),
     }
     if LEARNER_STATE in artifact.files:
         files[LEARNER_STATE] = artifact.files[LEARNER_STATE]  # of the core: its learner can still go on
@@ -190,9 +188,21 @@ def publish_recalibrated(
     return registry.publish(manifest, files, card, gate)
 
 
+def _reference(artifact: ModelArtifact, found: Recalibration) -> Reference:
+    """The training's histograms of columns, with those of the fresh scores; all of fresh rows where it was imported."""
+    if REFERENCE not in artifact.files:
+        encoder = Encoder(artifact.manifest.inputs)
+        n = len(found.rows.features)
+        return reference_of(found.rows, encoder.float_names, encoder.id_names, found.raw_logit[-n:], found.p_click[-n:])
+    reference = msgspec.json.decode(artifact.files[REFERENCE], type=Reference)
+    return msgspec.structs.replace(reference, raw_logit=histogram(found.raw_logit), p_click=histogram(found.p_click))
+
+
 def _fresh(manifest: Manifest, frame: TrainingFrame, source: str) -> TrainingFrame:
     """The impressions later than the training; all of them where the times cannot be compared."""
     trained = manifest.trained_on
+    if trained is None:  # nobody knows what an imported model has seen
+        return frame
     same_clock = frame.log.has_time and trained.has_times
     if not same_clock and trained.source != source:
         return frame

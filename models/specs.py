@@ -86,6 +86,8 @@ class LinearSpec:
     `clip((sign(x) * log(1 + |x|) - mean) / spread, -limit, limit)`, 0 where x is missing; bin 0 is "missing", bin
     1 + (number of edges below x) otherwise. A hash adds `id_weights[offset + hash mod size]` of its column.
 
+    Models from elsewhere read numbers as they are: without `signed_log`, z is `clip((x - mean) / spread, …)`.
+
     mean, spread, slope: (d,) float64; spread > 0.
     edges: (d, b) float64, ascending, padded with +inf.
     bin_weights: (d, b + 2) float64.
@@ -102,6 +104,7 @@ class LinearSpec:
     id_sizes: Int64s
     id_offsets: Int64s
     id_weights: Float64s
+    signed_log: bool = True
 
     @classmethod
     def constant(cls, intercept: float, n_features: int, n_ids: int) -> LinearSpec:

@@ -35,7 +35,7 @@ COMMANDS = {
     "rank": ("service.commands.rank", "Ask a running service to rank candidates for a user."),
     "explain": ("service.commands.explain", "Ask a running service why a user clicks an ad."),
     "bench": ("service.commands.bench", "Load-test a running service and write a report."),
-    "models": ("service.commands.models", "List, show and promote published models."),
+    "models": ("service.commands.models", "List, show, promote and import published models."),
     "config": ("service.commands.config", "Show or check the configuration."),
     "doctor": ("service.commands.doctor", "Find what would make serving slow or wrong, and say what to do."),
     "version": ("service.commands.version", "Print versions of clickserve and what it stands on."),

@@ -26,6 +26,7 @@ __all__ = ["arguments", "project", "store"]
 
 README = (REPOSITORY / "README.md").read_text()
 BINARY_RANK = (REPOSITORY / "docs/binary-rank.md").read_text()
+IMPORT_MODEL = (REPOSITORY / "docs/import-model.md").read_text()
 BLOCK = re.compile(r"<!-- (runs|file|exists): (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
 
 
@@ -95,6 +96,31 @@ def test_the_client_of_the_binary_frames_gets_the_answer_that_json_has(arguments
             results = json.load(answer)["results"]
     answered = [(ad_id, float(p_click)) for ad_id, p_click in map(str.split, said.splitlines())]
     assert answered == [(result["ad_id"], pytest.approx(result["p_click"], abs=1e-6)) for result in results]
+
+
+@pytest.mark.timeout(240)
+def test_a_strangers_model_becomes_a_ranked_answer_by_its_page(tmp_path: Path) -> None:
+    """From skl2onnx to the trainer's own probabilities over HTTP, by the page alone."""
+    for name in ("train.py", "features.toml"):
+        (tmp_path / name).write_text(blocks(IMPORT_MODEL)[name])
+    trained = subprocess.run(
+        ["python", "-W", "ignore", "train.py"],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    run_block("import", tmp_path, page=IMPORT_MODEL)
+    serve = shlex.split(blocks(IMPORT_MODEL)["import-service"])
+    with service(*" ".join(serve[2:]).replace("--port 8080", "").split(), cwd=tmp_path) as running:
+        running.wait_for("ready")
+
+        answer = run_block("import-ask", tmp_path, running.port, page=IMPORT_MODEL)
+        body = {"user_id": "m7", "candidates": ["b1", "b2", "b3"], "context": {"hour": 20}}
+        with urlopen(f"{running.url}/v1/rank", json.dumps(body).encode(), timeout=DEADLINE_S) as response:
+            ranked = json.load(response)
+
+    wanted = {ad_id: pytest.approx(float(p), abs=1e-6) for ad_id, p in map(str.split, trained.splitlines())}
+    assert {result["ad_id"]: result["p_click"] for result in ranked["results"]} == wanted
+    assert ranked["degraded"] == []
+    assert all(ad_id in answer for ad_id in wanted)
 
 
 def test_the_readme_shows_every_figure_with_its_origin() -> None:

@@ -68,6 +68,32 @@ class CardFacts:
 
 def render_card(facts: CardFacts) -> dict[str, bytes]:
     """`card.md` and `card.html`."""
+    environment = _environment()
+    values = {
+        "manifest": facts.manifest,
+        "metrics": [
+            (shown, METRIC_MEANINGS[name], facts.manifest.figures[name])
+            for name, shown in METRIC_NAMES.items()
+            if name in facts.manifest.figures
+        ],
+        "tail": facts.manifest.figures["normalized_entropy"],
+        "base_rate_entropy": facts.base_rate_entropy,
+        "reliability": facts.reliability,
+        "columns": _columns(facts),
+        "n_columns": len(facts.coverage),
+        "plot": reliability_plot(facts.reliability),
+    }
+    return {name: environment.get_template(f"{name}.j2").render(values).encode() for name in ("card.md", "card.html")}
+
+
+def render_imported_card(manifest: Manifest) -> dict[str, bytes]:
+    """The same of a model that was trained elsewhere and measured by nobody here."""
+    environment, values = _environment(), {"manifest": manifest, "origin": manifest.imported}
+    cards = {f"card.{kind}": f"imported.{kind}.j2" for kind in ("md", "html")}
+    return {name: environment.get_template(template).render(values).encode() for name, template in cards.items()}
+
+
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=jinja2.select_autoescape(("html.j2",)),
@@ -85,21 +111,7 @@ def render_card(facts: CardFacts) -> dict[str, bytes]:
         "segments": _segments,
         "recalibrated": _recalibrated,
     }
-    values = {
-        "manifest": facts.manifest,
-        "metrics": [
-            (shown, METRIC_MEANINGS[name], facts.manifest.metrics[name])
-            for name, shown in METRIC_NAMES.items()
-            if name in facts.manifest.metrics
-        ],
-        "tail": facts.manifest.metrics["normalized_entropy"],
-        "base_rate_entropy": facts.base_rate_entropy,
-        "reliability": facts.reliability,
-        "columns": _columns(facts),
-        "n_columns": len(facts.coverage),
-        "plot": reliability_plot(facts.reliability),
-    }
-    return {name: environment.get_template(f"{name}.j2").render(values).encode() for name in ("card.md", "card.html")}
+    return environment
 
 
 def _columns(facts: CardFacts) -> list[tuple[str, float, float]]:

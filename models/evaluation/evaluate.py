@@ -95,6 +95,8 @@ def seen_in_training(manifest: Manifest, frame: TrainingFrame, source: str) -> i
         source: the frame's log, as `KIND:PATH`.
     """
     trained_on, fresh = manifest.trained_on, manifest.recalibrated
+    if trained_on is None:
+        return None
     if trained_on.has_times != frame.log.has_time or (not trained_on.has_times and trained_on.source != source):
         return None
     inside = (frame.time_ms >= trained_on.first_ms) & (frame.time_ms <= trained_on.last_ms)

@@ -27,7 +27,7 @@ class LinearContributions:
 
     def __init__(self, spec: LinearSpec) -> None:
         self._spec = spec
-        average = np.sign(spec.mean) * np.expm1(np.abs(spec.mean))  # (d,)
+        average = np.sign(spec.mean) * np.expm1(np.abs(spec.mean)) if spec.signed_log else spec.mean  # (d,)
         average_bin = 1 + (average[:, None] > spec.edges).sum(axis=1)
         self._number_terms: Float64s = spec.bin_weights[np.arange(len(average)), average_bin]
         self.baseline = float(spec.intercept + self._number_terms.sum())

@@ -65,7 +65,8 @@ def why_unexplainable(spec: ModelSpec) -> str | None:
         return None
     return (
         "its graph does not say how many training rows came by each node of its trees (nodes_hitrates), and without "
-        "that nothing says what a column is worth; train and publish it again with this version"
+        "that nothing says what a column is worth; train and publish it again with this version (an imported graph has "
+        "it only where its converter wrote it)"
     )
 
 

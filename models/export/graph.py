@@ -11,6 +11,7 @@ that is computed from the core (plans, their tables, its proof) outlives a recal
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import onnx
 from onnx import TensorProto
@@ -49,8 +50,8 @@ def export_graph(spec: ModelSpec, correction: float, calibrator: CalibratorMap, 
     """
     if n_features + n_ids == 0:
         raise ExportError("a model without columns cannot be exported; declare at least one feature")
-    model = _assemble([_core(spec), calibrator_graph(calibrator, correction)], n_features, n_ids)
-    return _checked(model)
+    parts = [_core(spec), calibrator_graph(calibrator, correction)]
+    return assembled(parts, n_features, n_ids, {"": OPSET, ML_DOMAIN: ML_OPSET})
 
 
 def with_calibrator(graph: bytes, correction: float, calibrator: CalibratorMap) -> bytes:
@@ -94,7 +95,14 @@ def _core(spec: ModelSpec) -> Fragment:
             return two_tower_core(spec)
 
 
-def _assemble(parts: list[Fragment], n_features: int, n_ids: int) -> onnx.ModelProto:
+def assembled(parts: list[Fragment], n_features: int, n_ids: int, opsets: Mapping[str, int]) -> bytes:
+    """The serialised graph of a core and a calibrator.
+
+    Args:
+        opsets: by domain, those that the parts' operators are of.
+    Raises:
+        ExportError: as `export_graph`.
+    """
     inputs = []
     if n_features:
         inputs.append(onnx.helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", n_features]))
@@ -108,8 +116,9 @@ def _assemble(parts: list[Fragment], n_features: int, n_ids: int) -> onnx.ModelP
         outputs,
         [constant for part in parts for constant in part.constants],
     )
-    opsets = [onnx.helper.make_opsetid("", OPSET), onnx.helper.make_opsetid(ML_DOMAIN, ML_OPSET)]
-    return onnx.helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets, producer_name="clickserve")
+    imports = [onnx.helper.make_opsetid(*opset) for opset in opsets.items()]
+    model = onnx.helper.make_model(graph, ir_version=IR_VERSION, opset_imports=imports, producer_name="clickserve")
+    return _checked(model)
 
 
 def _checked(model: onnx.ModelProto) -> bytes:

@@ -52,16 +52,21 @@ class LinearNodes:
 
 
 def _standardised(core: Fragment, spec: LinearSpec, wide: str, missing: str) -> str:
-    """(n, d) standardised signed logarithm, 0 where missing."""
-    size = core.node("Abs", [wide], "size")
-    beyond_one = core.node("Add", [size, core.constant("one", np.array(1.0))], "size_plus_1")
-    log_size = core.node("Log", [beyond_one], "log_size")
-    signed = core.node("Mul", [core.node("Sign", [wide], "sign"), log_size], "signed_log")
-    centred = core.node("Sub", [signed, core.constant("mean", spec.mean)], "centred")
+    """(n, d) standardised signed logarithm, or standardised number, 0 where missing."""
+    scaled = _signed_log(core, wide) if spec.signed_log else wide
+    centred = core.node("Sub", [scaled, core.constant("mean", spec.mean)], "centred")
     scaled = core.node("Div", [centred, core.constant("spread", spec.spread)], "scaled")
     limits = [core.constant(f"limit_{side}", np.array(sign * spec.limit)) for side, sign in (("low", -1), ("high", 1))]
     clipped = core.node("Clip", [scaled, *limits], "clipped")
     return core.node("Where", [missing, core.constant("zero", np.array(0.0)), clipped], "known")
+
+
+def _signed_log(core: Fragment, wide: str) -> str:
+    """(n, d) sign(x) * log(1 + |x|)."""
+    size = core.node("Abs", [wide], "size")
+    beyond_one = core.node("Add", [size, core.constant("one", np.array(1.0))], "size_plus_1")
+    log_size = core.node("Log", [beyond_one], "log_size")
+    return core.node("Mul", [core.node("Sign", [wide], "sign"), log_size], "signed_log")
 
 
 def _bins(core: Fragment, spec: LinearSpec, wide: str, missing: str) -> str:

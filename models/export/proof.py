@@ -25,11 +25,10 @@ from models.errors import ExportError
 from models.export.graph import core_sha256
 from models.plans.agreement import LOGIT_BOUND, P_BOUND, agreement
 from models.plans.generic import GenericPlan
-from models.plans.jumps import LARGEST, jump_rows
+from models.plans.jumps import LARGEST, Jumping, jump_rows
 from models.plans.plan import Scores
 from models.random_streams import random_stream
 from models.registry.manifest import Proof
-from models.specs import ModelSpec
 from models.trainers.trainer import TrainedModel
 
 RANDOM_ROWS = 100_000
@@ -70,7 +69,7 @@ def prove(
     )
 
 
-def random_rows(examples: Encoded, spec: ModelSpec, n: int, random: np.random.Generator) -> Encoded:
+def random_rows(examples: Encoded, spec: Jumping, n: int, random: np.random.Generator) -> Encoded:
     """n rows whose columns are drawn one by one: half as seen, the rest between, beyond, known, unseen or missing."""
     seen = random.integers(0, len(examples.features), size=n)
     features = examples.features[seen].copy()

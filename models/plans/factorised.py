@@ -130,6 +130,7 @@ def factorised_plan(source: PlanSource, layout: Layout, kernel: KernelName) -> F
     """
     segments = source.calibrator.segments
     if isinstance(source.spec, LinearSpec):
+        kernel = kernel if source.spec.signed_log else "numpy"
         made = linear_kernel(kernel, source.spec, source.correction, source.calibrator)
         return FactorisedPlan(made, layout, 1, np.float64, 0, f"linear, {kernel}", segments)
     if isinstance(source.spec, FactorisationMachineSpec):

@@ -35,6 +35,24 @@ _LOAD_ERRORS = (
 )
 
 
+def opened_session(graph: bytes) -> onnxruntime.InferenceSession:
+    """A serialised graph, ready to run on the calling thread.
+
+    Raises:
+        PlanError: it cannot be loaded.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors only: warnings of a graph would repeat on stderr at every call
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except _LOAD_ERRORS as error:
+        raise PlanError(f"ONNX Runtime cannot load the graph: {error}") from error
+
+
 class GenericPlan:
     """A graph in ONNX Runtime."""
 
@@ -42,16 +60,7 @@ class GenericPlan:
 
     def __init__(self, graph: bytes) -> None:
         """Raises PlanError where the graph cannot be loaded or lacks the inputs and outputs of a model."""
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors only: warnings of a graph would repeat on stderr at every call
-        try:
-            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except _LOAD_ERRORS as error:
-            raise PlanError(f"ONNX Runtime cannot load the graph: {error}") from error
+        self._session = opened_session(graph)
         widths = {tensor.name: tensor.shape[1:] for tensor in self._session.get_inputs()}
         answers = {tensor.name for tensor in self._session.get_outputs()}
         if not widths or not widths.keys() <= {"features", "ids"} or not answers.issuperset(ANSWERS):

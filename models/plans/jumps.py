@@ -7,12 +7,15 @@ a plan are held on them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 
 from models.encoder import Encoded
 from models.segments import SegmentLines
-from models.specs import Float64s, ModelSpec
+from models.specs import Float64s, Int64s
 
 LARGEST = float(np.finfo(np.float32).max) / 2
 """Half the largest float32: differences of two such values are finite, and infinities never reach a graph."""
@@ -20,8 +23,18 @@ ROWS_PER_SEGMENT = 8
 """Of different margins, because a segment's line bends with them."""
 
 
+class Jumping(Protocol):
+    """What is known of where a model's answer may jump: any specification, for one."""
+
+    def cut_points(self) -> Mapping[int, Float64s]:
+        """Numbers of a float column, by its place."""
+
+    def known_ids(self) -> Mapping[int, Int64s]:
+        """Hashes of an id column that the model tells from others, by its place."""
+
+
 def jump_rows(
-    examples: Encoded, spec: ModelSpec, random: np.random.Generator, segments: SegmentLines | None = None
+    examples: Encoded, spec: Jumping, random: np.random.Generator, segments: SegmentLines | None = None
 ) -> Encoded:
     """Example rows with one column moved to a point where the answer may jump."""
     at_cuts = [(column, _with_neighbours(cuts)) for column, cuts in spec.cut_points().items()]

@@ -107,8 +107,8 @@ def tree_kernel(name: KernelName, tables: TreeTables) -> Kernel:
 
 
 def linear_kernel(name: KernelName, spec: LinearSpec, correction: float, calibrator: CalibratorMap) -> Kernel:
-    """The kernel over these weights."""
-    if name == "numpy":
+    """The kernel over these weights; the compiled one knows the signed logarithm only."""
+    if name == "numpy" or not spec.signed_log:
         return NumpyLinearKernel(spec, correction, calibrator)
     kernel: Kernel = importlib.import_module("models.plans._linear").LinearKernel(
         spec.intercept,

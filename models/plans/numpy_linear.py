@@ -37,7 +37,8 @@ def linear_columns(spec: LinearSpec, floats: Floats, first_float: int, ids: Ids,
     at = slice(first_float, first_float + floats.shape[1])
     values = floats.astype(np.float64)  # (m, f)
     missing = np.isnan(values)
-    z = (np.sign(values) * np.log(1 + np.abs(values)) - spec.mean[at]) / spec.spread[at]
+    scaled = np.sign(values) * np.log(1 + np.abs(values)) if spec.signed_log else values
+    z = (scaled - spec.mean[at]) / spec.spread[at]
     z = np.where(missing, 0.0, z.clip(-spec.limit, spec.limit))
     below = (values[:, :, None] > spec.edges[at]).sum(axis=2)  # NaN is above nothing
     bins = np.where(missing, 0, below + 1)

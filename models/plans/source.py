@@ -26,6 +26,7 @@ _CARRIERS = frozenset({"Cast", "Reshape", "Identity", "Squeeze", "Flatten"})
 """Operators that change the dress of numbers, not their values (a cast to float32 is within the bounds of a proof)."""
 
 _LINEAR_LINES = ("Cast", "IsNaN", "Abs", "Add", "Log", "Sign", "Mul", "Sub", "Div", "Clip", "Where", "Mul")
+_PLAIN_LINES = ("Cast", "IsNaN", "Sub", "Div", "Clip", "Where", "Mul")
 _LINEAR_BINS = ("Unsqueeze", "Greater", "Cast", "ReduceSum", "Add", "Where", "Gather")
 _LINEAR_TABLES = ("Mod", "Add", "Gather")
 _VECTORS_OF_NUMBERS = ("MatMul", "Mul", "MatMul")
@@ -169,17 +170,22 @@ def _sums(graph: Graph, core: list[Node]) -> LinearSpec | FactorisationMachineSp
             "a deep cross net multiplies all columns with each other, so no part of it is an ad's own"
         )
     ops = tuple(node.op for node in core)
-    has_numbers = ops[: len(_LINEAR_LINES)] == _LINEAR_LINES
-    has_hashes = "Mod" in ops
-    parts = ((*_LINEAR_LINES, *_LINEAR_BINS) if has_numbers else ()) + (_LINEAR_TABLES if has_hashes else ())
+    lines = next((known for known in (_LINEAR_LINES, _PLAIN_LINES) if ops[: len(known)] == known), ())
+    has_numbers, has_hashes = bool(lines), "Mod" in ops
+    parts = ((*lines, *_LINEAR_BINS) if has_numbers else ()) + (_LINEAR_TABLES if has_hashes else ())
     n_sums = 2 * has_numbers + has_hashes
     linear = (*parts, *["ReduceSum"] * n_sums, *["Add"] * n_sums)
     vectors = (_VECTORS_OF_NUMBERS if has_numbers else ()) + (_VECTORS_OF_HASHES if has_hashes else ())
     pairs = (*vectors, *["Add"] * (2 * (has_numbers and has_hashes)), *_PAIRS_OF_VECTORS)
+    unknown = f"operators {', '.join(dict.fromkeys(ops)) or 'outside a core'} are no model that plans know"
     if not n_sums or ops[: len(linear)] != linear:
-        raise PlanError(f"operators {', '.join(dict.fromkeys(ops)) or 'outside a core'} are no model that plans know")
+        raise PlanError(unknown)
     spec = _linear(graph, has_numbers=has_numbers, has_hashes=has_hashes)
     beside = ops[len(linear) :]
+    if lines == _PLAIN_LINES:
+        if beside:
+            raise PlanError(unknown)
+        return replace(spec, signed_log=False)
     if not beside:
         return spec
     return _with_vectors(graph, spec) if beside == pairs else two_tower_spec(graph, spec, beside)

@@ -10,6 +10,11 @@ from dataclasses import dataclass
 
 from models.registry.manifest import Interval, Manifest
 
+_UNMEASURED = (
+    "nobody has measured it here: clickserve evaluate shows its figures on a log, clickserve recalibrate publishes a "
+    "measured version; or promote it with --accept-unmeasured, if you vouch for it"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -31,12 +36,17 @@ class Gate:
     accept_suspicious: bool = False
     """Whether somebody has looked at figures too good to be true and vouches that nothing leaks."""
 
+    accept_unmeasured: bool = False
+    """Whether somebody vouches for a model that nobody here has measured (an imported one)."""
+
     def judge(self, candidate: Manifest, champion: Manifest | None) -> Verdict:
         """Judges by the figures in the manifests.
 
         Args:
             champion: the model to be replaced; None where there is none.
         """
+        if candidate.metrics is None:
+            return Verdict(self.accept_unmeasured, () if self.accept_unmeasured else (_UNMEASURED,))
         reasons = []
         entropy = candidate.metrics["normalized_entropy"]
         if not candidate.better_than_base_rate:
@@ -72,8 +82,10 @@ def _against(candidate: Manifest, champion: Manifest) -> tuple[str, bool]:
     current = challenge is not None and challenge.champion == champion.version
     if challenge is not None and current and challenge.entropy_difference is not None:
         return challenge.described(), challenge.entropy_difference.low > 0.0
+    if champion.metrics is None:
+        return f"nobody has measured champion {champion.version}, so there is nothing to be worse than", False
     why_not = challenge.why_not if challenge is not None and current else "it was not champion when this was trained"
-    ours, theirs = (manifest.metrics["normalized_entropy"] for manifest in (candidate, champion))
+    ours, theirs = (manifest.figures["normalized_entropy"] for manifest in (candidate, champion))
     words = (
         f"NE {_figure(ours)} against {_figure(theirs)} of champion {champion.version}, each on impressions of its own, "
         f"so only intervals that do not touch decide (not compared on the same ones: {why_not})"

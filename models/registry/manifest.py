@@ -261,6 +261,30 @@ class Continued(msgspec.Struct, frozen=True):
         )
 
 
+class Imported(msgspec.Struct, frozen=True):
+    """Where a model came from that was not trained here (see `models/importing.py`)."""
+
+    source: str
+    """Name of the file."""
+    sha256: str
+    """Of the file, so that nobody need guess which export this was."""
+    producer: str
+    """Who wrote it, by its own words."""
+    output: str
+    column: int
+    """Of that output, from 0: the probability of a click."""
+    click_class: str
+    """What the original calls that column; empty where it has no names."""
+    form: str
+    """`trees` or `linear`: written anew from the original's numbers; `original`: its own operators."""
+    why_original: str
+    """What kept it from being written anew; empty where it was."""
+    columns: dict[str, tuple[str, ...]]
+    """Our columns in the original's order, by its inputs."""
+    filled: dict[str, float]
+    """What stands for a missing number, by our column: those that the original has no answer without."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """`manifest.json`; unknown fields are kept out by `layout`."""
 
@@ -271,12 +295,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     learner: str
     inputs: ModelInputs
     label: Label
-    trained_on: TrainedOn
-    reference_position: str
+    trained_on: TrainedOn | None
+    """None: nobody said (an imported model)."""
+    reference_position: str | None
     """The position that `p_click` speaks of, in words (`mean over the log's positions`)."""
     calibrator: Calibrator
-    metrics: dict[str, Interval]
-    seed: int
+    metrics: dict[str, Interval] | None
+    """None: nobody measured."""
+    seed: int | None
     parameters: dict[str, float | int | str | bool]
     core_sha256: str
     """Hash of the graph up to `raw_logit`: what plans and their tables are keyed by."""
@@ -285,7 +311,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     """SHA-256 of every other file of the artifact."""
     libraries: dict[str, str]
-    better_than_base_rate: bool
+    better_than_base_rate: bool | None
     suspicion: Suspicion | None = None
     """The alarm on figures that look like a leak; None where they are credible."""
     challenge: Challenge | None = None
@@ -300,3 +326,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """None where the learner's own settings were taken without a search."""
     continued: Continued | None = None
     """None where the learner began anew."""
+    imported: Imported | None = None
+    """None where the model was trained here."""
+
+    @property
+    def figures(self) -> dict[str, Interval]:
+        """`metrics`; none of an imported model that nobody measured."""
+        return self.metrics or {}

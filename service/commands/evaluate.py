@@ -30,6 +30,7 @@ from service.skew_report import show_skew, skew_document
 
 if TYPE_CHECKING:
     from feature_store.offline.engine import EngineName
+    from models.registry.manifest import TrainedOn
     from service.jobs import Measured
 
 
@@ -171,10 +172,10 @@ def command(
         screen.print(escape(label), soft_wrap=True)
         if frame.log.pending:
             screen.print(escape(f"pending: {frame.log.pending_words()}"), soft_wrap=True)
-        screen.print(escape(_honesty(len(part), n_seen, trained_on.source)))
+        screen.print(escape(_honesty(len(part), n_seen, trained_on)))
         show_further(screen, answers)
         if other is not None:
-            theirs = _honesty(len(part), other_seen, other.manifest.trained_on.source)
+            theirs = _honesty(len(part), other_seen, other.manifest.trained_on)
             screen.print(escape(f"version {other.manifest.version}: {theirs}"))
 
     console.result(document, show)
@@ -213,12 +214,17 @@ def _role(version: str, newest: str, champion: str | None) -> str:
     return f"{age}; {'the champion' if version == champion else f'not the champion, {champion}'}"
 
 
-def _honesty(n: int, n_seen: int | None, source: str) -> str:
+def _honesty(n: int, n_seen: int | None, trained_on: TrainedOn | None) -> str:
     """Whether the model knew these clicks before it was asked."""
+    if trained_on is None:
+        return (
+            "this version was imported, and nobody said what it was trained on: if it has seen these clicks, the "
+            "figures flatter it"
+        )
     if n_seen is None:
         return (
             f"whether this version was trained on these impressions cannot be told: without times, only rows of "
-            f"{source} can be recognised"
+            f"{trained_on.source} can be recognised"
         )
     if n_seen == 0:
         return "none of these impressions lies in the period that this version was trained on"

@@ -1,4 +1,4 @@
-"""`clickserve models list | show | promote`: what is published, and which of it answers."""
+"""`clickserve models list | show | promote | import`: what is published, and which of it answers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def registry_options(command: Command) -> Command:
 
 @click.group("models")
 def command() -> None:
-    """List, show and promote published models."""
+    """List, show and promote published models; import one that was trained elsewhere."""
 
 
 @command.command("list")
@@ -74,7 +74,7 @@ def _listed(entry: Listed) -> dict[str, Any]:
         else {
             "learner": manifest.learner,
             "created_ms": manifest.created_ms,
-            "normalized_entropy": msgspec.to_builtins(manifest.metrics["normalized_entropy"]),
+            "normalized_entropy": msgspec.to_builtins(manifest.figures.get("normalized_entropy")),
             "better_than_base_rate": manifest.better_than_base_rate,
             "suspicious": manifest.suspicion is not None,
         }
@@ -86,10 +86,13 @@ def _shown(manifest: Manifest | None) -> tuple[str, str, str, str]:
     """Learner, time of publication, NE, and the impressions behind it."""
     if manifest is None:
         return "-", "-", "-", "-"
-    entropy = manifest.metrics["normalized_entropy"]
+    published = datetime.fromtimestamp(manifest.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    entropy = manifest.figures.get("normalized_entropy")
+    if entropy is None:
+        return manifest.learner, published, "not measured", "-"
     return (
         manifest.learner,
-        datetime.fromtimestamp(manifest.created_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        published,
         f"{entropy.value:.4f} [{entropy.low:.4f}, {entropy.high:.4f}]",
         f"{entropy.n:,} impressions",
     )
@@ -115,17 +118,20 @@ def show_model(
         rows = {
             "learner": manifest.learner,
             "predicts": manifest.label.name,
-            "trained on": f"{manifest.trained_on.source}: {manifest.trained_on.impressions:,} impressions with "
-            f"{manifest.trained_on.clicks:,} clicks",
-            "position": manifest.reference_position,
+            "trained on": _origin(manifest),
+            "position": manifest.reference_position or "unknown",
             "calibrator": manifest.calibrator.kind,
             "views": ", ".join(f"{view.name} {view.fingerprint[:8]}" for view in manifest.inputs.views) or "none",
             "proof": "holds" if manifest.proof.holds else "does not hold",
             "model card": str(artifact.path / "card.html"),
         }
-        judged = manifest.metrics["normalized_entropy"]
-        rows["judged on"] = f"{judged.n:,} later impressions with {judged.clicks:,} clicks [95 % intervals]"
-        rows |= {key: f"{m.value:.4f} [{m.low:.4f}, {m.high:.4f}]" for key, m in manifest.metrics.items()}
+        judged = manifest.figures.get("normalized_entropy")
+        rows["judged on"] = (
+            "nothing yet: nobody has measured it here"
+            if judged is None
+            else f"{judged.n:,} later impressions with {judged.clicks:,} clicks [95 % intervals]"
+        )
+        rows |= {key: f"{m.value:.4f} [{m.low:.4f}, {m.high:.4f}]" for key, m in manifest.figures.items()}
         if manifest.challenge is not None:
             rows["against champion"] = manifest.challenge.described()
         if manifest.suspicion is not None:
@@ -133,6 +139,13 @@ def show_model(
         screen.print(key_value_table(f"{manifest.name} {manifest.version}", rows))
 
     Console(json_only=as_json).result(document, show)
+
+
+def _origin(manifest: Manifest) -> str:
+    """What a model learnt from, as far as anybody knows."""
+    if (log := manifest.trained_on) is not None:
+        return f"{log.source}: {log.impressions:,} impressions with {log.clicks:,} clicks"
+    return "unknown" if manifest.imported is None else f"unknown: imported from {manifest.imported.source}"
 
 
 @command.command("promote")
@@ -143,6 +156,11 @@ def show_model(
     is_flag=True,
     help="Promote also what looks too good to be true: you have looked, and nothing leaks.",
 )
+@click.option(
+    "--accept-unmeasured",
+    is_flag=True,
+    help="Promote also an imported model that nobody has measured here: you vouch for it.",
+)
 @json_option
 def promote(
     config_file: Path | None,
@@ -150,6 +168,7 @@ def promote(
     name: str,
     version: str | None,
     accept_suspicious: bool,
+    accept_unmeasured: bool,
     as_json: bool,
 ) -> int:
     """Make a version champion, if the gate lets it.
@@ -160,7 +179,7 @@ def promote(
 
     registry = _registry(config_file, registry_dir, name)
     chosen = version or registry.newest()
-    verdict = registry.promote(chosen, Gate(accept_suspicious=accept_suspicious))
+    verdict = registry.promote(chosen, Gate(accept_suspicious=accept_suspicious, accept_unmeasured=accept_unmeasured))
 
     def show(screen: RichConsole) -> None:
         screen.print(f"{name} {chosen}: {'champion' if verdict.passed else 'refused by the gate'}")
@@ -176,6 +195,45 @@ def promote(
     }
     Console(json_only=as_json).result(document, show)
     return 0 if verdict.passed else exit_codes.GATE
+
+
+@command.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--features",
+    "features_file",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="features.toml with [model] columns: the features in the order in which the graph reads them.",
+)
+@click.option(
+    "--probability",
+    metavar="NAME[:COLUMN]",
+    help="Which output is the probability of a click, and which column or class of it; needed where several could be.",
+)
+@registry_options
+@json_option
+def import_command(
+    file: Path,
+    features_file: Path,
+    probability: str | None,
+    config_file: Path | None,
+    registry_dir: Path | None,
+    name: str,
+    as_json: bool,
+) -> int:
+    """Publish FILE, an ONNX classifier trained elsewhere.
+
+    It gets our inputs and outputs and is proven equal to the original in ONNX Runtime before it is published.
+    """
+    from service.importing import import_model, shown_import
+
+    registry = _registry(config_file, registry_dir, name)
+    console = Console(json_only=as_json)
+    with console.progress() as on_progress:
+        done = import_model(file, features_file, probability, registry, on_progress)
+    console.result(done.document(), lambda screen: shown_import(done, screen))
+    return 0
 
 
 def _registry(config_file: Path | None, registry_dir: Path | None, name: str) -> Registry:

@@ -105,13 +105,13 @@ def _described(published: Published, fresh: Recalibrated) -> dict[str, Any]:
         "recalibrated": msgspec.to_builtins(fresh),
         "challenge": msgspec.to_builtins(manifest.challenge),
         "before": {name: figure(interval) for name, interval in fresh.before.items()},
-        "metrics": {name: figure(interval) for name, interval in manifest.metrics.items()},
+        "metrics": {name: figure(interval) for name, interval in manifest.figures.items()},
     }
 
 
 def _show(screen: RichConsole, published: Published, fresh: Recalibrated, pending: str) -> None:
     manifest = published.manifest
-    judged = manifest.metrics["normalized_entropy"]
+    judged = manifest.figures["normalized_entropy"]
     rows = {
         "model": f"{manifest.name} {published.version}, the core of {fresh.version}",
         "calibrator": f"{manifest.calibrator.kind}, fitted to {fresh.impressions:,} impressions with "
@@ -119,7 +119,7 @@ def _show(screen: RichConsole, published: Published, fresh: Recalibrated, pendin
         "judged on": f"the newest {judged.n:,} of them, with {judged.clicks:,} clicks, by a calibrator of the others",
     }
     for key, words in (("calibration_ratio", "promised / seen clicks"), ("normalized_entropy", "NE")):
-        rows[words] = f"{_figure(fresh.before[key])} before, {_figure(manifest.metrics[key])} now"
+        rows[words] = f"{_figure(fresh.before[key])} before, {_figure(manifest.figures[key])} now"
     if pending:
         rows["pending"] = pending
     if manifest.challenge is not None:

@@ -207,7 +207,7 @@ def described(published: Published) -> dict[str, Any]:
         "search": msgspec.to_builtins(manifest.search),
         "calibrator": msgspec.to_builtins(manifest.calibrator),
         "suspicion": msgspec.to_builtins(manifest.suspicion),
-        "metrics": {name: figure(interval) for name, interval in manifest.metrics.items()},
+        "metrics": {name: figure(interval) for name, interval in manifest.figures.items()},
         "proof": {
             "rows": manifest.proof.rows,
             "threshold_rows": manifest.proof.threshold_rows,
@@ -221,7 +221,7 @@ def described(published: Published) -> dict[str, Any]:
 def _show(screen: RichConsole, published: Published, pending: str) -> None:
     manifest = published.manifest
     proof = manifest.proof
-    entropy, area, ratio = (manifest.metrics[name] for name in ("normalized_entropy", "auc", "calibration_ratio"))
+    entropy, area, ratio = (manifest.figures[name] for name in ("normalized_entropy", "auc", "calibration_ratio"))
     rows = {
         "model": f"{manifest.name} {published.version} ({manifest.learner})",
         "judged on": f"the newest {entropy.n:,} impressions with {entropy.clicks:,} clicks",

@@ -1,0 +1,152 @@
+"""What is not imported, and that the message says why and what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from feature_store.definition import parse_project
+from feature_store.errors import SchemaError
+from models.errors import ImportRefused
+from models.importing import ImportedGraph, import_graph
+from tests.foreign import MATRIX, N_COLUMNS, listing
+
+WEIGHTS = np.linspace(-1, 1, N_COLUMNS, dtype=np.float32)[:, None]
+
+
+def made(
+    nodes: list, outputs: dict[str, list], *, width: int = N_COLUMNS, batch: object = "n", **model: object
+) -> bytes:
+    """A graph over one matrix `x` and the weights `w`, which need not be valid."""
+    weights = numpy_helper.from_array(WEIGHTS, "w")
+    graph = helper.make_graph(
+        nodes,
+        "stranger",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, width])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        [weights],
+    )
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 3), helper.make_opsetid("acme", 1)]
+    return helper.make_model(graph, ir_version=10, opset_imports=opsets, **model).SerializeToString()
+
+
+MARGIN = helper.make_node("MatMul", ["x", "w"], ["margin"])
+SIGMOID = helper.make_node("Sigmoid", ["margin"], ["p"])
+GOOD = made([MARGIN, SIGMOID], {"p": ["n", 1]})
+
+
+def imported(
+    content: bytes, *, columns: str = MATRIX, default: float | None = 0.0, asked: str | None = None
+) -> ImportedGraph:
+    project = parse_project(listing(columns, default=default), origin="features.toml")
+    return import_graph(content, "stranger.onnx", project, asked, lambda what, share: None)
+
+
+def test_a_plain_graph_is_imported() -> None:
+    """What the refused ones below differ from in one thing."""
+    found = imported(GOOD)
+
+    assert found.proof.holds
+    assert found.described.form == "original"
+
+
+def branch(name: str) -> onnx.GraphProto:
+    return helper.make_graph(
+        [helper.make_node("Identity", ["margin"], [name])], name, [], [helper.make_tensor_value_info(name, 1, None)]
+    )
+
+
+CONTROL_FLOW = [
+    MARGIN,
+    helper.make_node("Constant", [], ["yes"], value=helper.make_tensor("yes", TensorProto.BOOL, [], [True])),
+    helper.make_node("If", ["yes"], ["chosen"], then_branch=branch("a"), else_branch=branch("b")),
+    helper.make_node("Sigmoid", ["chosen"], ["p"]),
+]
+SOFTMAX_OF_THREE = [
+    helper.make_node("Concat", ["x", "x"], ["wide"], axis=1),
+    helper.make_node("Softmax", ["wide"], ["p"]),
+]
+TWO_ANSWERS = [MARGIN, SIGMOID, helper.make_node("Identity", ["p"], ["q"])]
+REFUSED = {
+    "raw margin": (made([MARGIN], {"margin": ["n", 1]}), "raw margin or a regression"),
+    "two raw columns": (
+        made([MARGIN, SIGMOID, helper.make_node("Concat", ["p", "p"], ["both"], axis=1)], {"both": ["n", 2]}),
+        "add up to",
+    ),
+    "multi-class": (made(SOFTMAX_OF_THREE, {"p": ["n", 12]}), "has 12 columns"),
+    "custom operator": (
+        made([helper.make_node("Magic", ["x"], ["p"], domain="acme")], {"p": ["n", 1]}),
+        r"acme\.Magic are of a custom domain",
+    ),
+    "control flow": (made(CONTROL_FLOW, {"p": ["n", 1]}), "operator If holds an inner graph"),
+    "random numbers": (
+        made([helper.make_node("RandomUniformLike", ["x"], ["p"])], {"p": ["n", N_COLUMNS]}),
+        "draws random numbers",
+    ),
+    "several outputs": (made(TWO_ANSWERS, {"p": ["n", 1], "q": ["n", 1]}), "--probability p:1"),
+    "one row at a time": (made([MARGIN, SIGMOID], {"p": [1, 1]}, batch=1), "for any number n of rows"),
+    "opset from the future": (GOOD.replace(b"\x10\x15", b"\x10\x7f"), "opset"),
+    "no file of this kind": (b"not an ONNX file", "no ONNX model"),
+    "half a file": (GOOD[: len(GOOD) // 2], "ONNX"),
+    "nothing": (b"", "no ONNX graph"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_served_truly_is_refused_with_its_reason(case: str) -> None:
+    """A wrong number served fast is worse than none."""
+    content, reason = REFUSED[case]
+
+    with pytest.raises(ImportRefused, match=reason):
+        imported(content)
+
+
+def test_weights_in_another_file_are_never_opened(tmp_path: object) -> None:
+    """A path in a graph from elsewhere could name any file of this machine."""
+    model = onnx.ModelProto.FromString(GOOD)
+    weights = model.graph.initializer[0]
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="/etc/passwd")
+
+    with pytest.raises(ImportRefused, match="lie in another file, which is not opened"):
+        imported(model.SerializeToString())
+
+
+def test_the_named_one_of_several_outputs_is_taken() -> None:
+    """The way out that the refusal names."""
+    content = REFUSED["several outputs"][0]
+
+    assert imported(content, asked="q:0").described.output == "q"
+    assert imported(content, asked="q").described.column == 0
+    with pytest.raises(ImportRefused, match="there is no such column"):
+        imported(content, asked="q:1")
+    with pytest.raises(ImportRefused, match="no such output"):
+        imported(content, asked="r:0")
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ('columns = ["banner.price", "member.age"]\n', "reads 6 numbers, the list has 2"),
+        (MATRIX.replace("member.age", "member.agee"), "did you mean 'member.age'"),
+        (MATRIX.replace("member.age", "banner.theme"), "is a category"),
+        ('columns = { y = "member.age" }\n', "none is called 'y'"),
+        ("", "model.columns: is missing"),
+        ("columns = []\n", "expected a list of texts"),
+    ],
+)
+def test_a_list_that_does_not_fit_the_graph_is_told_with_its_path(columns: str, complaint: str) -> None:
+    """A column in the wrong place is the mistake that no proof can find."""
+    with pytest.raises(SchemaError, match=complaint):
+        imported(GOOD, columns=columns)
+
+
+def test_a_graph_that_cannot_miss_a_number_needs_defaults() -> None:
+    """Rows expire and users are new: without a default its answer would be NaN."""
+    with pytest.raises(SchemaError, match=r"has no answer where 'member\.age'"):
+        imported(GOOD, default=None)
+
+    assert imported(GOOD, default=2.5).described.filled["member.age"] == 2.5
