@@ -9,12 +9,11 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
 from service import http_errors
-from service.asgi import Message, Receive, Send
+from service.asgi import Message, Receive, RoutedApp, Send
 from service.cold_path import ColdPath
 from service.deadline import MonotonicClock
 from service.docs_page import docs_page
 from service.errors import RequestError, UnknownPath, WrongMethod
-from service.hot_path import HotPath
 from service.openapi import with_hot_routes
 from service.product_version import product_version
 from service.readiness import Readiness
@@ -34,7 +33,7 @@ class Application(FastAPI):
 
     def __init__(
         self,
-        hot_paths: Iterable[HotPath],
+        hot_paths: Iterable[RoutedApp],
         routers: Iterable[APIRouter],
         *,
         readiness: Readiness,

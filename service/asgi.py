@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 Message = MutableMapping[str, Any]
 """A scope or an event."""
@@ -11,6 +11,16 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+class RoutedApp(Protocol):
+    """An application for one path."""
+
+    route: str
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+
 
 Headers = Sequence[tuple[bytes, bytes]]
 SendWhole = Callable[[int, Headers, bytes], bool]

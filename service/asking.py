@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from service import exit_codes
+
+if TYPE_CHECKING:
+    from service.client import ClickserveError, Client
 
 REFUSED_REQUESTS = (400, 413, 422)
 """What the service answers where the request itself is wrong: here, what was typed."""
@@ -27,31 +30,35 @@ class NotAnswered(click.ClickException):
         click.echo(f"clickserve: {self.message}", err=True)
 
 
-def asked(url: str, route: str, body: object, *, timeout_s: float) -> dict[str, Any]:
-    """The answer of a service to one POST.
+@contextmanager
+def asking(url: str, *, timeout_s: float) -> Iterator[Client]:
+    """A client of the service at `url`, whose errors become lines and exit codes.
 
     Raises:
-        NotAnswered: nothing that speaks HTTP answered in time, or the answer was a problem.
-        click.UsageError: the address is not an http or https one.
+        NotAnswered: nothing that speaks our HTTP answered in time, or the answer was a problem.
+        click.UsageError: the address is not an http or https one, or a value cannot be sent.
     """
     try:
-        status, answer = _post_json(f"{url.rstrip('/')}{route}", body, timeout_s=timeout_s)
-    except (OSError, HTTPException) as error:
-        raise NotAnswered(
-            f"no answer from {url} ({error}); is it running? clickserve serve starts it", exit_codes.DEPENDENCY_DOWN
-        ) from error
-    if status != 200:
-        code = exit_codes.USAGE if status in REFUSED_REQUESTS else exit_codes.FAILURE
-        raise NotAnswered(f"{status} {answer.get('title', '')}: {answer.get('detail', answer)}", code)
-    return answer
+        from service.client import ClickserveError, Client  # httpx is an extra: the serving image does without it
+    except ModuleNotFoundError as error:
+        if error.name != "httpx":
+            raise
+        raise NotAnswered("asking a service needs httpx; pip install 'clickserve[client]'", exit_codes.USAGE) from error
+    try:
+        with Client(url, timeout_s=timeout_s) as client:
+            yield client
+    except ClickserveError as error:
+        raise _not_answered(url, error) from error
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
 
 
-def context_of(pairs: tuple[str, ...]) -> dict[str, object]:
+def context_of(pairs: tuple[str, ...]) -> dict[str, Any]:
     """`hour=13` is a number, `device=phone` text, `--context 'note="13"'` the text 13."""
     return dict(_context_value(text) for text in pairs)
 
 
-def _context_value(text: str) -> tuple[str, object]:
+def _context_value(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise click.UsageError(f"--context {text!r}: expected KEY=VALUE")
@@ -61,22 +68,9 @@ def _context_value(text: str) -> tuple[str, object]:
         return key, value
 
 
-def _post_json(url: str, body: object, *, timeout_s: float) -> tuple[int, dict[str, Any]]:
-    """Status and decoded document of one POST with a JSON body."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise click.UsageError(f"{url!r} is not an address like http://host:port")
-    connection = (HTTPSConnection if parts.scheme == "https" else HTTPConnection)(
-        parts.hostname, parts.port, timeout=timeout_s
-    )
-    try:
-        connection.request("POST", parts.path, json.dumps(body), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        text = response.read()
-    finally:
-        connection.close()
-    try:
-        document = json.loads(text)
-    except ValueError:
-        document = {"detail": text[:200].decode(errors="replace")}
-    return response.status, document if isinstance(document, dict) else {"detail": document}
+def _not_answered(url: str, error: ClickserveError) -> NotAnswered:
+    if not error.status:
+        return NotAnswered(
+            f"no answer from {url} ({error}); is it running? clickserve serve starts it", exit_codes.DEPENDENCY_DOWN
+        )
+    return NotAnswered(str(error), exit_codes.USAGE if error.status in REFUSED_REQUESTS else exit_codes.FAILURE)

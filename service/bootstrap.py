@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from feature_store.clock import system_clock
 from feature_store.online.catalogue import RedisCatalogue
@@ -23,6 +24,7 @@ from models.registry.registry import Registry
 from service.admission import Admission
 from service.answering import Answering
 from service.app import Application
+from service.asgi import RoutedApp
 from service.background import Background
 from service.champion_watch import ChampionWatch, serve
 from service.explaining import Explaining
@@ -43,6 +45,9 @@ from service.served_log.log import WRITE_MS, Counts, ServedLog
 from service.settings import Settings
 from service.telemetry import Telemetry
 
+if TYPE_CHECKING:
+    from service.tracing.tracing import Tracing
+
 FLUSH_MS = 250.0
 """Rhythm of metrics; also the longest piece of detail that a killed worker takes with it."""
 LAG_SAMPLE_MS = 100.0
@@ -62,8 +67,10 @@ logger = logging.getLogger(__name__)
 class Runtime:
     """One worker's parts, started and ready to answer."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, tracing: Tracing | None = None) -> None:
         """Builds the parts; nothing is read or started. Use `start`."""
+        self._tracing = tracing
+        self._trace_counts = (0, 0, 0)
         self._settings = settings
         self._background = Background()
         self._readers: list[RedisCatalogue] = []
@@ -92,17 +99,18 @@ class Runtime:
         self.app = self._application()
 
     @classmethod
-    async def start(cls, settings: Settings) -> Runtime:
+    async def start(cls, settings: Settings, tracing: Tracing | None = None) -> Runtime:
         """Loads and proves the models, reads the item table, warms up; on return the app is ready.
 
         Args:
             settings: with `redis.url` set: whoever owns the embedded server puts its address there.
+            tracing: records requests; closed by `stop`.
         Raises:
             StoreError: the store is down and no snapshot on disk can stand in for it.
             RegistryError: no model, or one that is damaged, unproven or of another schema.
             PlanError: ONNX Runtime cannot load a model's graph.
         """
-        runtime = cls(settings)
+        runtime = cls(settings, tracing)
         try:
             await runtime._load_models()
         except BaseException:
@@ -125,6 +133,9 @@ class Runtime:
         if self._served_log is not None:
             await asyncio.to_thread(self._served_log.close)
             self._count_served_log()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
+            self._count_spans()
         self.telemetry.flush()
         await self._store.aclose()
         for reader in self._readers:
@@ -156,16 +167,20 @@ class Runtime:
 
     def _answering(self) -> Answering:
         settings, telemetry = self._settings, self.telemetry
-        scoring = Scoring(
-            self._store, features_ms=settings.deadline.features_ms, clock=system_clock, telemetry=telemetry
-        )
+        features_ms = settings.deadline.features_ms
+        if self._tracing is None:
+            scoring = Scoring(self._store, features_ms=features_ms, clock=system_clock, telemetry=telemetry)
+        else:
+            scoring = self._tracing.scoring(
+                self._store, features_ms=features_ms, clock=system_clock, telemetry=telemetry, url=settings.redis.url
+            )
         explaining = Explaining(settings.deadline.explain_ms, self._clock)
         return Answering(self._slots, scoring, explaining, telemetry, settings.server.max_candidates, self._served_log)
 
     def _application(self) -> Application:
         settings, telemetry = self._settings, self.telemetry
         request_ids = RequestIds()
-        hot_paths = [
+        hot_paths: list[RoutedApp] = [
             HotPath(
                 route,
                 negotiate,
@@ -182,6 +197,8 @@ class Runtime:
                 (PREDICT_ROUTE, json_only(self.answering.predict)),
             )
         ]
+        if self._tracing is not None:
+            hot_paths = [self._tracing.path(hot_path) for hot_path in hot_paths]
         return Application(
             hot_paths,
             [model_routes(self._slots), health_routes(self._readiness), version_routes()],
@@ -226,8 +243,15 @@ class Runtime:
             self.telemetry.served_log(*(now - then for now, then in zip(counts, before, strict=True)))
             self._served_counts = counts
 
+    def _count_spans(self) -> None:
+        if self._tracing is not None:
+            counts, before = self._tracing.counts, self._trace_counts
+            self.telemetry.trace_spans(*(now - then for now, then in zip(counts, before, strict=True)))
+            self._trace_counts = counts
+
     async def _flush_metrics(self) -> None:
         self._count_served_log()
+        self._count_spans()
         now_ms = system_clock()
         tables = self._live_items()
         self.telemetry.levels(

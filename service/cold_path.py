@@ -16,6 +16,7 @@ from service.readiness import Readiness
 from service.request_id import HEADER as REQUEST_ID_HEADER
 from service.request_id import TRACE_HEADER, RequestIds
 from service.telemetry import Telemetry
+from service.trace_context import trace_field
 from service.wire import encode
 
 OTHER = "other"
@@ -69,7 +70,8 @@ class ColdPath:
         try:
             await self._app(inner, receive, send_with_common_headers)
         except Exception:  # the last handler, as on the hot path
-            logger.exception("a request failed on a defect", extra={"request_id": request_id, "route": route})
+            fields = {"request_id": request_id, "route": route, **trace_field(headers.get(TRACE_HEADER))}
+            logger.exception("a request failed on a defect", extra=fields)
             if has_begun:
                 return
             problem = http_errors.internal_problem(request_id)

@@ -23,6 +23,7 @@ from service.request_id import HEADER as REQUEST_ID_HEADER
 from service.request_id import TRACE_HEADER, RequestIds
 from service.settings import DeadlineSettings
 from service.telemetry import Telemetry
+from service.trace_context import trace_field
 from service.wire import encode
 
 _PROBLEM = (b"content-type", http_errors.CONTENT_TYPE)
@@ -81,7 +82,8 @@ class HotPath:
             status, body = problem.status, encode(problem)
             headers_out = [_PROBLEM, *http_errors.headers_of(error)]
         except Exception:  # the last handler: a defect costs one request its answer, never its shape
-            logger.exception("a request failed on a defect", extra={"request_id": request_id, "route": self.route})
+            fields = {"request_id": request_id, "route": self.route, **trace_field(headers.get(TRACE_HEADER))}
+            logger.exception("a request failed on a defect", extra=fields)
             problem = http_errors.internal_problem(request_id)
             status, body = problem.status, encode(problem)
             headers_out = [_PROBLEM]

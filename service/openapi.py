@@ -83,7 +83,8 @@ _FRAME = {"type": "string", "format": "binary", "description": "Specified in `do
 _REQUEST_HEADERS = {
     "X-Request-ID": "Name of the request in answers and logs: 1 to 128 visible ASCII characters; others are replaced.",
     "X-Deadline-Ms": "Milliseconds until the answer is worthless; can only shorten `deadline.total_ms`.",
-    "traceparent": "W3C trace context; its trace id names the request where X-Request-ID is absent.",
+    "traceparent": "W3C trace context; its trace id names the request where X-Request-ID is absent, and its sampled "
+    "bit says whether the request is recorded, where the service exports traces.",
 }
 _ANSWER_HEADERS = {
     "X-Request-ID": "The request's name, the caller's or a new one.",

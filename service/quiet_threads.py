@@ -40,10 +40,11 @@ async def quietly(work: Callable[[], T]) -> T:
 @cache
 def _threads() -> ThreadPoolExecutor:
     """One pool per process, begun when first needed."""
-    return ThreadPoolExecutor(N_THREADS, thread_name_prefix="quiet", initializer=_give_way)
+    return ThreadPoolExecutor(N_THREADS, thread_name_prefix="quiet", initializer=give_way)
 
 
-def _give_way() -> None:
+def give_way() -> None:
+    """Lowers the priority of the calling thread, for good."""
     thread = threading.get_native_id()
     with suppress(OSError):  # other systems count niceness per process, and then all stay equal
         os.setpriority(os.PRIO_PROCESS, thread, min(os.getpriority(os.PRIO_PROCESS, thread) + NICENESS, 19))

@@ -11,12 +11,13 @@ import itertools
 import re
 import secrets
 
+from service.trace_context import HEADER as TRACE_CONTEXT_HEADER
+from service.trace_context import trace_id_of
+
 HEADER = b"x-request-id"
-TRACE_HEADER = b"traceparent"
+TRACE_HEADER = TRACE_CONTEXT_HEADER
 
 _VISIBLE_ASCII = re.compile(rb"[!-~]{1,128}")
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
-"""W3C Trace Context, https://www.w3.org/TR/trace-context/#traceparent-header."""
 
 
 class RequestIds:
@@ -30,6 +31,6 @@ class RequestIds:
         """The id of a request with these header values; None where a header is absent."""
         if request_id is not None and _VISIBLE_ASCII.fullmatch(request_id):
             return request_id.decode("ascii")
-        if traceparent is not None and (trace := _TRACEPARENT.fullmatch(traceparent)):
-            return trace[1].decode("ascii")
+        if traceparent is not None and (trace_id := trace_id_of(traceparent)):
+            return trace_id
         return f"{self._prefix}-{next(self._numbers):x}"

@@ -1,8 +1,9 @@
 """The log: one JSON object a line on stderr, for machines first.
 
 Every line has `ts` (UTC, milliseconds), `level`, `msg` and `pid`, a worker's lines also `worker`. What a call gives in
-`extra` stands beside them under its own name: `request_id`, `model_version`, `error`. Messages are fixed sentences and
-values are fields, so that lines can be counted by `msg`. A traceback is a field as well, and only there for a defect.
+`extra` stands beside them under its own name: `request_id`, `model_version`, `error`; and `trace_id` where the line is
+about a request that belongs to a trace (`docs/tracing.md`). Messages are fixed sentences and values are fields, so that
+lines can be counted by `msg`. A traceback is a field as well, and only there for a defect.
 
 A line is one write of less than a pipe's atomic 4 096 bytes nearly always, so processes that share a stderr do not mix.
 Writing blocks when nobody reads: what is logged per request is therefore a sample that is 0 by default.
@@ -21,6 +22,8 @@ from types import TracebackType
 import msgspec
 
 from service.asgi import AsgiApp, Message, Receive, Send
+from service.trace_context import CURRENT_TRACE_ID, trace_field
+from service.trace_context import HEADER as TRACE_HEADER
 
 _NOT_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -46,6 +49,8 @@ class JsonLines(logging.Formatter):
             "pid": record.process,
             **self._fixed,
         }
+        if (trace_id := CURRENT_TRACE_ID.get()) is not None:
+            line["trace_id"] = trace_id
         line.update((name, value) for name, value in vars(record).items() if name not in _NOT_FIELDS)
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
@@ -99,6 +104,7 @@ class AccessLog:
                 "status": status,
                 "duration_ms": round(1000 * (time.perf_counter() - started), 3),
                 "request_id": headers.get(b"x-request-id", b"").decode("latin-1"),
+                **trace_field(dict(scope["headers"]).get(TRACE_HEADER)),
                 "model_version": headers.get(b"x-model-version", b"").decode("latin-1"),
             },
         )

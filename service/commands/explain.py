@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+import msgspec
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.table import Table
 
 from service import exit_codes
-from service.asking import asked, context_of
+from service.asking import asking, context_of
 from service.commands.options import json_option
 from service.console import Console
 
@@ -49,28 +50,31 @@ def command(
 ) -> int:
     """Say why a user clicks an ad: clickserve explain --user u1 --ad a7 --context device=phone."""
     entities = {key: value for key, value in (("user_id", user_id), ("ad_id", ad_id)) if value is not None}
-    body = {"instances": [{**entities, "context": context_of(context_pairs)}], "model": model, "explain": True}
-    answer = asked(url, "/v1/predict", body, timeout_s=timeout_s)
-    (prediction,) = answer["predictions"]
-    explanation = prediction.get("explanation")
-    if explanation is None:
+    context = context_of(context_pairs)
+    with asking(url, timeout_s=timeout_s) as client:
+        from service.client import Instance
+
+        answer = client.predict([Instance(**entities, context=context)], model=model, explain=True)
+    (prediction,) = answer.predictions
+    p_click, explanation = prediction.p_click, msgspec.to_builtins(prediction.explanation)
+    if p_click is None or explanation is None:
         click.echo(
             "clickserve: the explanation was not ready in time; ask again, or raise deadline.explain_ms of the service",
             err=True,
         )
         return exit_codes.FAILURE
-    changes = odds_changes(prediction["p_click"], explanation)
+    changes = odds_changes(p_click, explanation)
     contributions = [
         {**entry, "odds_change": change} for entry, change in zip(explanation["contributions"], changes, strict=True)
     ]
     result = {
         **entities,
-        "said": sentence(entities, prediction["p_click"], explanation["baseline_p_click"], contributions),
-        "p_click": prediction["p_click"],
+        "said": sentence(entities, p_click, explanation["baseline_p_click"], contributions),
+        "p_click": p_click,
         **explanation,
         "contributions": contributions,
-        "model": answer["model"],
-        "degraded": answer["degraded"],
+        "model": msgspec.to_builtins(answer.model),
+        "degraded": answer.degraded,
     }
     Console(json_only=as_json).result(result, lambda screen: _show(screen, result, top))
     return 0

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import msgspec
 from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.table import Table
 
-from service.asking import asked, context_of
+from service.asking import asking, context_of
 from service.commands.options import json_option
 from service.console import Console
 
@@ -34,25 +35,24 @@ def command(
     candidates: tuple[str, ...],
 ) -> int:
     """Rank candidate ads for a user: clickserve rank --user u1 a1 a2 a3, or with bids a1=0.8 a2=1.2."""
-    body: dict[str, Any] = {
-        "user_id": user_id,
-        "candidates": [_candidate(text) for text in candidates],
-        "context": context_of(context_pairs),
-        "model": model,
-    }
-    if top_k is not None:
-        body["top_k"] = top_k
-    answer = asked(url, "/v1/rank", body, timeout_s=timeout_s)
+    asked, context = [_candidate(text) for text in candidates], context_of(context_pairs)
+    with asking(url, timeout_s=timeout_s) as client:
+        from service.client import Candidate
+
+        ads = [ad_id if bid is None else Candidate(ad_id, bid) for ad_id, bid in asked]
+        ranked = client.rank(user_id, ads, context=context, top_k=top_k, model=model)
+    answer = msgspec.to_builtins(ranked)
     Console(json_only=as_json).result(answer, lambda screen: _show(screen, answer))
     return 0
 
 
-def _candidate(text: str) -> str | dict[str, object]:
+def _candidate(text: str) -> tuple[str, float | None]:
+    """An ad and its bid, None where it has none."""
     ad_id, equals, bid = text.partition("=")
     if not equals:
-        return ad_id
+        return ad_id, None
     try:
-        return {"ad_id": ad_id, "bid": float(bid)}
+        return ad_id, float(bid)
     except ValueError:
         raise click.UsageError(f"{text!r}: the bid after = must be a number") from None
 

@@ -56,6 +56,7 @@ def told() -> dict[str, dict[str, set[str]]]:
         name="default", version="1", variant="champion", core_sha256="0" * 64, plan="trees", serves=True
     )
     telemetry.served_log(1, 0, 0)
+    telemetry.trace_spans(1, 0, 0)
     telemetry.flush()
     supervisor.workers(2)
     found: dict[str, dict[str, set[str]]] = {}

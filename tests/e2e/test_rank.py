@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
 from service import cli, exit_codes
+from tests.conftest import REPOSITORY
 from tests.e2e.service_process import service
 
 
@@ -26,3 +29,23 @@ def test_what_was_typed_wrong_is_a_usage_error(arguments: list[str], capsys: pyt
     assert len(answer["results"]) == 2
     assert (mixed, twice, unknown_model) == (exit_codes.USAGE, exit_codes.USAGE, exit_codes.FAILURE)
     assert "send a bid for all candidates or for none" in said_of_mixed
+
+
+def test_without_httpx_one_line_says_what_to_install() -> None:
+    """The serving image leaves it out; a traceback would look like a defect."""
+    without = "import sys; sys.modules['httpx'] = None; from service import cli; sys.exit(cli.run(sys.argv[1:]))"
+
+    done = subprocess.run(
+        [sys.executable, "-c", without, "rank", "--user", "u1", "a1"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+
+    assert done.returncode == exit_codes.USAGE
+    assert done.stderr == "clickserve: asking a service needs httpx; pip install 'clickserve[client]'\n"
+
+
+def test_a_bid_that_is_no_number_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON has no such number, so it cannot even be refused by the service."""
+    asked = cli.run(["rank", "--url", "http://127.0.0.1:1", "--user", "u1", "a1=nan"])
+
+    assert asked == exit_codes.USAGE
+    assert "candidates[0].bid: expected a finite number" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pytest
 import pytest_asyncio
@@ -23,6 +24,9 @@ from service.settings_origins import load_settings
 from tests.artifacts import ServedProject, make_served_project
 from tests.raw_http import Answer, RawConnection, request
 from tests.stores import valkey_server
+
+if TYPE_CHECKING:
+    from service.tracing.tracing import Tracing
 
 __all__ = ["valkey_server"]
 
@@ -67,9 +71,9 @@ Running = Callable[[Settings], AbstractAsyncContextManager[Worker]]
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[Worker]:
+async def running(settings: Settings, tracing: Tracing | None = None) -> AsyncIterator[Worker]:
     """A worker with these settings, stopped on leaving."""
-    runtime = await Runtime.start(settings)
+    runtime = await Runtime.start(settings, tracing)
     listeners = open_listeners("127.0.0.1", 0, backlog=128, setting="server")
     server = HttpServer(
         runtime.app,

@@ -35,11 +35,19 @@ def test_without_an_id_the_trace_names_the_request() -> None:
         b"00-4bf92f3577b34da6a3ce929d0e0e4736-" + b"0" * 16 + b"-01",
         TRACEPARENT.upper(),
         TRACEPARENT[:-3],
+        TRACEPARENT + b"-more",
     ],
 )
 def test_a_broken_trace_names_nothing(traceparent: bytes) -> None:
     """W3C: an invalid traceparent is ignored, not repaired."""
     assert "-" in RequestIds().of(None, traceparent)
+
+
+def test_a_trace_of_a_later_version_names_the_request() -> None:
+    """W3C: what a later version adds at the end is not read."""
+    later = b"01" + TRACEPARENT[2:] + b"-more"
+
+    assert RequestIds().of(None, later) == "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 def test_new_ids_are_unique_across_processes() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from service.asgi import Message
 from service.structured_log import AccessLog, JsonLines
+from service.trace_context import CURRENT_TRACE_ID
 
 
 @pytest.fixture
@@ -42,6 +43,18 @@ def test_a_line_is_one_json_object_with_the_fields_of_the_call(stream: io.String
         "request_id": "r1",
         "model_version": "v3",
     }
+
+
+def test_a_line_of_a_recorded_request_names_its_trace(stream: io.StringIO) -> None:
+    """Also where the code that logs knows nothing of requests."""
+    token = CURRENT_TRACE_ID.set("4bf9")
+    logging.getLogger("test").info("inside")
+    CURRENT_TRACE_ID.reset(token)
+    logging.getLogger("test").info("outside")
+
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    assert [line.get("trace_id") for line in lines] == ["4bf9", None]
 
 
 def test_text_from_outside_cannot_begin_a_line(stream: io.StringIO) -> None:
@@ -91,7 +104,9 @@ async def test_a_share_of_the_requests_gets_a_line(caplog: pytest.LogCaptureFixt
         return {"type": "http.request", "body": b"", "more_body": False}
 
     logged = AccessLog(app, sample=0.25, draw=lambda: drawn)
-    await logged({"type": "http", "method": "POST", "path": "/v1/rank"}, receive, send)
+    traceparent = (b"traceparent", b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")
+    await logged({"type": "http", "method": "POST", "path": "/v1/rank", "headers": [traceparent]}, receive, send)
 
     assert len(sent) == 2
-    assert [(record.status, record.request_id) for record in caplog.records] == [(200, "r1")] * lines
+    expected = (200, "r1", "4bf92f3577b34da6a3ce929d0e0e4736")
+    assert [(record.status, record.request_id, record.trace_id) for record in caplog.records] == [expected] * lines
