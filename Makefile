@@ -33,7 +33,7 @@ format: setup ## format the code
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-prove: setup ## run the long proofs and write docs/proofs/PART.json (PART=first-light, hot-path or learning)
+prove: setup ## run the long proofs and write docs/proofs/PART.json (PART=first-light, hot-path, learning or stack)
 	@$(BIN)/python -m tests.proofs $(PART)
 
 bench: setup ## load-test what the demo made and write a report
