@@ -145,7 +145,9 @@ set +f
 unshare --mount --pid --fork --propagation private sh "$0" --inside "$@" &
 child=$!
 forward() {
-    read -r first _ <"/proc/$child/task/$child/children" && kill -s "$1" "$first"
+    # Its only child is process 1 inside. Before that is there, nothing else can be meant than the start itself.
+    first=$(cat "/proc/$child/task/$child/children" 2>/dev/null)
+    kill -s "$1" ${first:-"$child"}
 }
 trap 'forward TERM' TERM
 trap 'forward INT' INT
