@@ -29,7 +29,8 @@ newline='
 '
 
 # Second half: process 1 of its own process tree, in its own mount tree, still root. ROOT, RUN_AS, WORKDIR, TMP_SIZE,
-# MOUNTS and VOLUMES come from the first half; the arguments are the environment and the command.
+# MOUNTS, VOLUMES and ENVIRONMENT come from the first half in the environment, which only root can read; the arguments,
+# which everybody can, are the command.
 inside() {
     mount --bind "$ROOT" "$ROOT"
     mount -t proc -o nosuid,nodev,noexec proc "$ROOT/proc"
@@ -63,10 +64,12 @@ inside() {
         fi
         mount -o "$options" "$source" "$ROOT$place"
     done
+    set -f
+    set -- $ENVIRONMENT "$@"
     unset IFS
     mount -o remount,bind,ro "$ROOT"
     exec chroot "$ROOT" setpriv --reuid="${RUN_AS%%:*}" --regid="${RUN_AS##*:}" --clear-groups --no-new-privs \
-        --bounding-set=-all --inh-caps=-all env -i --chdir="${WORKDIR:-/}" "$@"
+        --bounding-set=-all --inh-caps=-all --pdeathsig keep env -i --chdir="${WORKDIR:-/}" "$@"
 }
 if [ "${1:-}" = --inside ]; then
     shift
@@ -127,7 +130,9 @@ if [ -n "$registry" ]; then
     mounts="$mounts$(realpath "$registry"):${place:?the image names no registry}:ro$newline"
 fi
 MOUNTS=$mounts TMP_SIZE=$tmp_size
-export ROOT RUN_AS WORKDIR VOLUMES MOUNTS TMP_SIZE
+# The later one of two equal names counts. Other machines do not reach what listens on loopback.
+ENVIRONMENT=${environment}CLICKSERVE_SERVER__HOST=127.0.0.1$newline$extra
+export ROOT RUN_AS WORKDIR VOLUMES MOUNTS TMP_SIZE ENVIRONMENT
 
 IFS=$newline
 set -f
@@ -137,16 +142,15 @@ else
     [ $# -gt 0 ] || set -- $(config 'range .OCIv1.Config.Cmd}}{{println .}}{{end')
     set -- $(config 'range .OCIv1.Config.Entrypoint}}{{println .}}{{end') "$@"
 fi
-# The later one of two equal names counts. Other machines do not reach what listens on loopback.
-set -- $environment CLICKSERVE_SERVER__HOST=127.0.0.1 $extra "$@"
 unset IFS
 set +f
 
-unshare --mount --pid --fork --propagation private sh "$0" --inside "$@" &
+# Whatever becomes of this shell: the service ends with it.
+setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child --propagation private sh "$0" --inside "$@" &
 child=$!
 forward() {
     # Its only child is process 1 inside. Before that is there, nothing else can be meant than the start itself.
-    first=$(cat "/proc/$child/task/$child/children" 2>/dev/null)
+    first=$(cat "/proc/$child/task/$child/children" 2>/dev/null) || return 0
     kill -s "$1" ${first:-"$child"}
 }
 trap 'forward TERM' TERM

@@ -33,7 +33,7 @@ mount -t tmpfs tmpfs "$WORK"
 mkdir "$WORK/upper" "$WORK/scratch" "$WORK/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$WORK/upper,workdir=$WORK/scratch" "$WORK/root"
 mount -t proc proc "$WORK/root/proc"
-for folder in /dev /sys $KEPT; do
+for folder in /dev /sys "$@"; do
     mkdir -p "$WORK/root$folder"
     mount --rbind "$folder" "$WORK/root$folder"
 done
@@ -64,16 +64,17 @@ class Sandbox:
     def __enter__(self) -> Self:
         work = self._folder / "sandbox"
         work.mkdir()
-        kept = [self._folder, REPOSITORY, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
+        # Some may lie on file systems of their own; the overlay shows the root's. Not /usr: it would be written to.
+        needed = [self._folder, REPOSITORY, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()]
+        kept = [path for path in needed if path != Path("/usr")]
         variables = {
             "WORK": str(work),
-            "KEPT": " ".join(str(path) for path in kept if path != Path("/usr")),
             "NAMES": " ".join(self._names),
             "PYTHON": sys.executable,
             "INTERFACE_UP": INTERFACE_UP,
         }
         self._anchor = subprocess.Popen(
-            [*NAMESPACES, "--kill-child", "--propagation", "private", "sh", "-ec", MAKE],
+            [*NAMESPACES, "--kill-child", "--propagation", "private", "sh", "-ec", MAKE, "sh", *map(str, kept)],
             env=os.environ | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

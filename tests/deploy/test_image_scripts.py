@@ -81,6 +81,8 @@ def test_a_missing_buildah_is_named_with_the_command_that_installs_it(folder: Pa
 def test_whoever_is_not_root_is_told_why_that_matters(folder: Path, script: str) -> None:
     """Before anything is made that would have to be removed."""
     as_nobody = ["unshare", "--user"] if os.geteuid() == 0 else []
+    if as_nobody and run([*as_nobody, "true"]).returncode != 0:
+        pytest.skip("root cannot become nobody on this machine: no user namespaces")
 
     answered = run([*as_nobody, folder / script])
 
