@@ -33,6 +33,7 @@ newline='
 # which everybody can, are the command.
 inside() {
     mount --bind "$ROOT" "$ROOT"
+    mkdir -p "$ROOT${WORKDIR:=/}"    # an image may name a folder that only a mount makes
     mount -t proc -o nosuid,nodev,noexec proc "$ROOT/proc"
     mount -o bind,ro /sys "$ROOT/sys"
     mount -t tmpfs -o nosuid,mode=755,size=64k tmpfs "$ROOT/dev"
@@ -69,7 +70,7 @@ inside() {
     unset IFS
     mount -o remount,bind,ro "$ROOT"
     exec chroot "$ROOT" setpriv --reuid="${RUN_AS%%:*}" --regid="${RUN_AS##*:}" --clear-groups --no-new-privs \
-        --bounding-set=-all --inh-caps=-all --pdeathsig keep env -i --chdir="${WORKDIR:-/}" "$@"
+        --bounding-set=-all --inh-caps=-all --pdeathsig keep env -i --chdir="$WORKDIR" "$@"
 }
 if [ "${1:-}" = --inside ]; then
     shift
