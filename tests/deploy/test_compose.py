@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,34 @@ from service.settings_origins import load_settings
 OUR_IMAGES = ("clickserve", "clickserve-loadtest")
 
 
+def validate(file: Path) -> subprocess.CompletedProcess[str]:
+    """Checks a compose file by the schema that check-jsonschema carries."""
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
 @pytest.fixture(scope="module")
 def stack(repository: Path) -> dict[str, Any]:
     """The compose file, its merge keys resolved."""
     return yaml.safe_load((repository / "docker-compose.yml").read_text())
+
+
+def test_the_file_is_valid_by_the_schema_of_compose(repository: Path) -> None:
+    """A misspelt key is refused by Compose on the user's machine; better here."""
+    validated = validate(repository / "docker-compose.yml")
+
+    assert validated.returncode == 0, validated.stdout + validated.stderr
+
+
+def test_a_misspelt_key_is_found(repository: Path, tmp_path: Path) -> None:
+    """Else the test above could not fail."""
+    misspelt = tmp_path / "docker-compose.yml"
+    misspelt.write_text((repository / "docker-compose.yml").read_text().replace("stop_grace_period", "stop_grace"))
+
+    validated = validate(misspelt)
+
+    assert validated.returncode == 1
+    assert "'stop_grace' was unexpected" in validated.stdout
 
 
 def test_every_service_of_the_stack_is_there(stack: dict[str, Any]) -> None:

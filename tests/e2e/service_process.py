@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,23 @@ from typing import Any
 from tests.conftest import REPOSITORY
 
 DEADLINE_S = 30.0
+PROGRAM = (sys.executable, "-m", "service")
 
 
 class ServiceProcess:
     """A running service with its log."""
 
-    def __init__(self, *arguments: str, environment: dict[str, str] | None = None, cwd: Path = REPOSITORY) -> None:
-        """Starts `clickserve serve` on free ports; returns before it listens."""
+    def __init__(
+        self,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        cwd: Path = REPOSITORY,
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
+        """Starts `clickserve serve` on free ports; returns before it listens. `program` stands for `clickserve`."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("CLICKSERVE_", "REDIS_"))}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "service", "serve", "--port", "0", "--admin-port", "0", *arguments],
+            [*program, "serve", "--port", "0", "--admin-port", "0", *arguments],
             cwd=cwd,
             env={**kept, **(environment or {})},
             stdin=subprocess.DEVNULL,
@@ -149,10 +156,13 @@ class ServiceProcess:
 
 @contextmanager
 def service(
-    *arguments: str, environment: dict[str, str] | None = None, cwd: Path = REPOSITORY
+    *arguments: str,
+    environment: dict[str, str] | None = None,
+    cwd: Path = REPOSITORY,
+    program: Sequence[str] = PROGRAM,
 ) -> Iterator[ServiceProcess]:
     """A service that is stopped on leaving."""
-    process = ServiceProcess(*arguments, environment=environment, cwd=cwd)
+    process = ServiceProcess(*arguments, environment=environment, cwd=cwd, program=program)
     try:
         yield process
     finally:
