@@ -104,8 +104,8 @@ def command(
     from models.registry.registry import Registry
     from models.search import Budget, check_searchable
     from models.training import TrainOptions
-    from service.jobs import frame_to_learn, go_on_and_publish, train_and_publish
     from service.searching import search_settings
+    from service.training_jobs import frame_to_learn, go_on_and_publish, train_and_publish
 
     options = TrainOptions(negative_rate=negative_rate, calibrator=calibrator, correct=correction)
     trainer = trainer_named(learner)  # a library that is missing is said before the log is read
@@ -187,7 +187,7 @@ def _to_go_on_from(parent: str, registry: Registry, learner: str, searched: bool
 
 def described(published: Published) -> dict[str, Any]:
     """What was published, as plain values."""
-    from service.jobs import figure
+    from service.measuring import figure
 
     manifest = published.manifest
     return {

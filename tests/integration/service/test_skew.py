@@ -31,7 +31,7 @@ from models.logs.frame import build_frame
 from models.registry.registry import Registry
 from models.training import TrainOptions
 from service.cli import run as clickserve
-from service.jobs import open_log, train_and_publish
+from service.training_jobs import open_log, train_and_publish
 from tests.integration.service.conftest import Worker, running, settings_of
 from tests.logs import HOUR_MS, MINUTE_MS, parquet
 
