@@ -71,7 +71,6 @@ def command(
     The newest fifth of the log judges the model. Publishing is not gated: `clickserve models promote` is.
     """
     from models.logs.doubts import doubts
-    from models.logs.frame import TrainingFrame
     from models.registry.registry import Registry
     from models.training import TrainOptions
     from service.jobs import frame_to_learn, train_and_publish
@@ -90,7 +89,7 @@ def command(
             seed=seed,
             on_progress=on_progress,
         )
-        warnings = list(doubts(frame) if isinstance(frame, TrainingFrame) else frame.warnings())
+        warnings = list(doubts(frame))
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
     for warning in warnings:
