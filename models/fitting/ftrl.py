@@ -139,7 +139,7 @@ class Ftrl:
     def _begin(self) -> None:
         """What follows from z and squares, and room to work in."""
         self._d = len(self.design.mean)
-        self._scale = np.append(_heard(self.design), 1.0)
+        self._scale = np.append(heard_scale(self.design), 1.0)
         self._effective = self._scale * self._weights(np.arange(len(self.z)))
         self._mark = np.zeros(len(self.z), dtype=np.int32)
         self._always = np.append(np.arange(self._d), len(self.z) - 1)  # lines and intercept: in every row
@@ -226,7 +226,7 @@ def _margins(effective: Float64s, rows: DesignedRows) -> Float64s:
     return margins
 
 
-def _heard(design: LinearDesign) -> Float64s:
+def heard_scale(design: LinearDesign) -> Float64s:
     """(n_weights,) value of each column of the design, 0 where all rows have it alike.
 
     Its weight would be a second intercept, which a row without it would miss.
