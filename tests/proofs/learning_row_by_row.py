@@ -35,15 +35,16 @@ BOUND = 0.01
 ROWS = 10_000_000
 
 
-def row_by_row(n: int, scratch: Path) -> Outcome:
-    """NE of the last fifth of n simulated impressions, of ours and of the reference."""
+def row_by_row(impressions: int, scratch: Path) -> Outcome:
+    """NE of the last fifth of that many simulated impressions, of ours and of the reference."""
     if not is_installed():
         return Outcome(f"Vowpal Wabbit is not installed; install it with: {INSTALL}", False, {})
     data = scratch / "sim"
-    clickserve("simulate", "--out", data, "--impressions", n, "--seed", SEED, cwd=scratch)
+    clickserve("simulate", "--out", data, "--impressions", impressions, "--seed", SEED, cwd=scratch)
     began = time.monotonic()
     with store_frame(read_log(f"simulated:{data}", workdir=scratch / "work")) as frame:
         joined_s = time.monotonic() - began
+        n = len(frame)  # an impression whose label is pending at the log's end is not in it
         rate = automatic_rate(n, int(np.count_nonzero(frame.clicked)))
         kept, kept_rate = keep_rows(frame.clicked, rate, SEED)
         taught = np.zeros(n, dtype=np.bool_)
