@@ -50,6 +50,7 @@ lock: ## resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --all-extras -c requirements/runtime.lock --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/all.lock
 	uv pip compile requirements/loadtest.in -c requirements/all.lock --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/loadtest.lock
 	uv pip compile requirements/spark.in --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/spark.lock
+	uv pip compile requirements/reference.in --no-deps --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/reference.lock
 	uv pip compile requirements/datasets.in --no-deps --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/datasets.lock
 
 clean: ## remove what the demo and the tests made (not .venv)

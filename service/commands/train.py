@@ -100,7 +100,6 @@ def command(
     The newest fifth of the log judges the model. Publishing is not gated: `clickserve models promote` is.
     """
     from models.logs.doubts import doubts
-    from models.logs.frame import TrainingFrame
     from models.registry.registry import Registry
     from models.search import Budget, check_searchable
     from models.training import TrainOptions
@@ -154,7 +153,7 @@ def command(
                 on_progress=on_progress,
                 found=found,
             )
-        warnings = list(doubts(frame) if isinstance(frame, TrainingFrame) else frame.warnings())
+        warnings = list(doubts(frame))
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
     for warning in warnings:
