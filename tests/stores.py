@@ -21,8 +21,8 @@ from feature_store.clock import system_clock
 from feature_store.online.catalogue import RedisCatalogue
 from feature_store.online.embedded import EmbeddedServer
 from feature_store.online.memory_store import MemoryStore
+from feature_store.online.opening import open_store
 from feature_store.online.redis_admin import RedisAdmin
-from feature_store.online.redis_store import RedisStore
 from feature_store.online.redis_writer import RedisRowWriter
 from feature_store.online.store import CatalogueReader, EntityEraser, OnlineStore, RowWriter
 from feature_store.rows import Floats, Ids, Times
@@ -116,7 +116,7 @@ class RedisParts:
 
     def __init__(self, url: str, project: str) -> None:
         self.clock = Now()
-        self.store = RedisStore(url)
+        self.store = open_store(url)
         self.writer = RedisRowWriter(url, project, self.clock)
         self.catalogue = RedisCatalogue(url, project)
         self.eraser = RedisAdmin(url, project, self.clock)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import hiredis
 import redis.asyncio
@@ -93,10 +94,55 @@ class Lane(asyncio.Protocol):
         on_reply = self._on_reply
         self.close()
         if on_reply is not None:
-            on_reply(RedisConnectionError(f"Connection closed by server{f' ({exc})' if exc else ''}"))
+            on_reply(_closed_by_server(exc))
 
 
-async def open_lane(connection: Connection) -> Lane:
+class PipelineLane(Lane):
+    """A lane for several commands at once; of these an error is an answer like others."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self._replies: list[Any] = []
+        self._missing = 0
+        """Answers that are still to come to a pipeline."""
+
+    def ask_all(self, commands: bytes, n: int, on_replies: Callable[[Any], None]) -> None:
+        """Sends n packed commands; `on_replies` gets the n answers in order, or the error that ended the connection."""
+        self._replies, self._missing = [], n
+        self.ask(commands, on_replies)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport: bytes have come."""
+        if not self._missing:
+            super().data_received(data)
+            return
+        self._reader.feed(data)
+        answer: Any = self._replies
+        while self._missing:
+            try:
+                reply = self._reader.gets()
+            except InvalidResponse as error:
+                answer, self._missing = error, 0
+                break
+            if reply is _INCOMPLETE:
+                return
+            self._replies.append(reply)
+            self._missing -= 1
+        on_replies, self._on_reply = self._on_reply, None
+        if on_replies is None or answer is not self._replies or self._reader.has_data():
+            self.close()
+        if on_replies is not None:
+            on_replies(answer)
+
+
+def _closed_by_server(exc: Exception | None) -> RedisConnectionError:
+    return RedisConnectionError(f"Connection closed by server{f' ({exc})' if exc else ''}")
+
+
+AnyLane = TypeVar("AnyLane", bound=Lane)
+
+
+async def open_lane(connection: Connection, kind: type[AnyLane]) -> AnyLane:
     """Connects, and takes over.
 
     Raises:
@@ -107,7 +153,7 @@ async def open_lane(connection: Connection) -> Lane:
     except BaseException:  # cancelled at a deadline as well: nobody else would close the half-made connection
         connection._close()  # type: ignore[no-untyped-call]
         raise
-    return Lane(connection)
+    return kind(connection)
 
 
 def packed(*command: bytes) -> bytes:
