@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Self
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -32,7 +34,7 @@ STOP_S = 10.0
 NODE_TIMEOUT_MS = 2_000
 """After so long without a sign of life a node of a Cluster counts as failed."""
 MASTER_NAME = "clickserve-master"
-PASSWORD = "a pass/word@1:2"  # every character that must be quoted in a URL
+PASSWORD = "a-pass/word@1:2?"  # every character that must be quoted in a URL
 
 
 def valkey_9() -> str:
@@ -132,7 +134,8 @@ def start(
     """Starts a server in its own folder and waits until it answers; `password` is its administrator's."""
     directory.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
-    given = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--daemonize", "no"]
+    is_plain = "--tls-port" not in options
+    given = ["--port", str(port if is_plain else 0), "--bind", "127.0.0.1", "--dir", str(directory)]
     if not sentinel:
         given += ["--save", "", "--appendonly", "no"]
     config = directory / "server.conf"
@@ -142,12 +145,10 @@ def start(
     log = directory / "log"
     with log.open("ab") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=directory)
-    plain = port if "--tls-port" not in options else None
-    client = redis.Redis(port=plain or port, password=password, socket_timeout=2, protocol=2)
+    client = redis.Redis(port=port, password=password or _required(options), socket_timeout=2, protocol=2)
     server = Server(port, process, log, client)
     try:
-        wait_for(lambda: plain is None or _answers(client), f"{program} to answer", server)
-        wait_for(lambda: _listens(port), f"{program} to listen", server)
+        wait_for(lambda: _answers(client) if is_plain else _listens(port), f"{program} to answer", server)
     except BaseException:
         server.close()
         raise
@@ -167,11 +168,14 @@ def wait_for(
         time.sleep(0.02)
 
 
+def _required(options: Sequence[str]) -> str | None:
+    """The password that a server was told to require."""
+    return options[options.index("--requirepass") + 1] if "--requirepass" in options else None
+
+
 def _answers(client: redis.Redis) -> bool:
     try:
         return bool(client.ping())
-    except redis.AuthenticationError:
-        return True
     except redis.RedisError:
         return False
 
@@ -301,7 +305,7 @@ class Watched:
             for number in range(3):
                 folder = directory / f"sentinel-{number}"
                 folder.mkdir(parents=True)
-                (folder / "server.conf").write_text(_sentinel_conf(master.port, sentinel_password))
+                (folder / "server.conf").write_text(_sentinel_conf(master.port, sentinel_password, _required(options)))
                 sentinel = start(program, folder, sentinel=True, password=sentinel_password or None)
                 stack.callback(sentinel.close)
                 watched.sentinels.append(sentinel)
@@ -312,8 +316,6 @@ class Watched:
     @property
     def url(self) -> str:
         """By all Sentinels."""
-        from urllib.parse import quote
-
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
         login = f"?sentinel_password={quote(self.password, safe='')}" if self.password else ""
         return f"redis+sentinel://{hosts}/{MASTER_NAME}{login}"
@@ -326,12 +328,14 @@ class Watched:
         raise AssertionError("no Sentinel")
 
 
-def _sentinel_conf(master_port: int, password: str) -> str:
+def _sentinel_conf(master_port: int, password: str, of_the_data: str | None) -> str:
     lines = [
         f"sentinel monitor {MASTER_NAME} 127.0.0.1 {master_port} 2",
         f"sentinel down-after-milliseconds {MASTER_NAME} 1500",
         f"sentinel failover-timeout {MASTER_NAME} 5000",
     ]
+    if of_the_data:
+        lines.append(f'sentinel auth-pass {MASTER_NAME} "{of_the_data}"')
     if password:
         lines += [f'requirepass "{password}"', f'sentinel sentinel-pass "{password}"']
     return "\n".join(lines) + "\n"
@@ -364,3 +368,113 @@ def certificates(directory: Path, names: Sequence[str]) -> dict[str, Path]:
         )
         made[name] = path
     return made
+
+
+ACL_RULE = re.compile(r"<!-- acl: (\w+) -->\n```\nACL SETUSER (\S+) (.*)\n```")
+CLUSTER_RIGHTS = ("+cluster|slots", "+asking")
+
+
+def documented_users(project: str) -> dict[str, tuple[str, list[str]]]:
+    """Name and rules of the users that docs/redis.md tells people to make, for projects of that pattern."""
+    page = (Path(__file__).parents[1] / "docs/redis.md").read_text()
+    return {
+        role: (name, [rule.replace("PROJECT", project).replace("PASSWORD", PASSWORD) for rule in rules.split()])
+        for role, name, rules in ACL_RULE.findall(page)
+    }
+
+
+@dataclass(frozen=True)
+class StoreUrls:
+    """How to reach one store: to write, and with no more rights than serving needs."""
+
+    write: str
+    read: str
+
+    @classmethod
+    def same(cls, url: str) -> Self:
+        """Where everybody may do everything."""
+        return cls(url, url)
+
+
+class Stores:
+    """Stores of every kind, each started when it is first asked for and stopped together."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._stack = ExitStack()
+        self._started: dict[str, StoreUrls] = {}
+
+    def of(self, kind: str) -> StoreUrls:
+        """The store of one of `KINDS`; skips the test where its program is not there."""
+        if kind not in self._started:
+            self._started[kind] = self._start(kind, self._directory / kind)
+        return self._started[kind]
+
+    def close(self) -> None:
+        """Stops all."""
+        self._stack.close()
+
+    def _start(self, kind: str, directory: Path) -> StoreUrls:
+        shape, _, version = kind.partition(" ")
+        program = PROGRAMS[version]()
+        if shape == "cluster":
+            cluster = self._stack.enter_context(Cluster.running(program, directory))
+            return least_rights(cluster.servers, cluster.url, "test-*", CLUSTER_RIGHTS)
+        if shape == "sentinel":
+            watched = self._stack.enter_context(
+                Watched.running(program, directory, "--requirepass", PASSWORD, "--masterauth", PASSWORD)
+            )
+            return StoreUrls.same(with_login(watched.url, "", PASSWORD))
+        if shape == "tls":
+            return StoreUrls.same(self._start_tls(program, directory))
+        server = start(program, directory)
+        self._stack.callback(server.close)
+        return least_rights([server], f"redis://127.0.0.1:{server.port}/0", "test-*")
+
+    def _start_tls(self, program: str, directory: Path) -> str:
+        """A server that speaks TLS alone, to those who show the certificate that it knows."""
+        directory.mkdir(parents=True)
+        files = certificates(directory, ("server", "client"))
+        server = start_tls(program, directory, files["server"], "--tls-ca-cert-file", str(files["client"]))
+        self._stack.callback(server.close)
+        return (
+            f"rediss://127.0.0.1:{server.port}?ssl_ca_certs={files['server']}&ssl_certfile={files['client']}"
+            f"&ssl_keyfile={files['client'].with_suffix('.key')}"
+        )
+
+
+KINDS = (
+    "server redis-6.2",
+    "server redis-7.0",
+    "server valkey-9",
+    "tls redis-7.0",
+    "sentinel redis-6.2",
+    "sentinel valkey-9",
+    "cluster redis-6.2",
+    "cluster redis-7.0",
+    "cluster valkey-9",
+)
+
+
+def start_tls(program: str, directory: Path, certificate: Path, *options: str) -> Server:
+    """Starts a server that speaks nothing but TLS."""
+    port = free_port()
+    key = certificate.with_suffix(".key")
+    tls = ("--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key))
+    return start(program, directory, *tls, *options, port=port)
+
+
+def least_rights(servers: Sequence[Server], url: str, project: str, more: Sequence[str] = ()) -> StoreUrls:
+    """Makes the two documented users on every server and gives their URLs; nobody else may come in."""
+    users = documented_users(project)
+    for server in servers:
+        for name, rules in users.values():
+            server.client.execute_command("ACL SETUSER", name, *rules, *more)
+    urls = {role: with_login(url, name, PASSWORD) for role, (name, _) in users.items()}
+    return StoreUrls(write=urls["write"], read=urls["serve"])
+
+
+def with_login(url: str, user: str, password: str) -> str:
+    """The URL with a user and a password, quoted."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest}"

@@ -112,13 +112,13 @@ class MemoryParts:
 
 
 class RedisParts:
-    """The implementation on a server."""
+    """The implementation on a server, with a URL of less rights for what only reads."""
 
-    def __init__(self, url: str, project: str) -> None:
+    def __init__(self, url: str, project: str, read_url: str | None = None) -> None:
         self.clock = Now()
-        self.store = open_store(url)
+        self.store = open_store(read_url or url)
         self.writer = RedisRowWriter(url, project, self.clock)
-        self.catalogue = RedisCatalogue(url, project)
+        self.catalogue = RedisCatalogue(read_url or url, project)
         self.eraser = RedisAdmin(url, project, self.clock)
 
     async def aclose(self) -> None:

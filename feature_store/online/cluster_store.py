@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from feature_store.errors import StoreDown, StoreError, StoreTimeout
 from feature_store.online.cluster_node import ClusterNode, Redirected
 from feature_store.online.cluster_slots import SlotMap
-from feature_store.online.lane import Lane, Values, open_lane, packed
+from feature_store.online.lane import Lane, Values, close_all, open_lane, packed
 from feature_store.online.redis_address import Endpoint, hosted
 from feature_store.online.redis_errors import described
 from feature_store.online.redis_store import RedisReadSettings
@@ -216,7 +216,7 @@ class ClusterStore:
                 try:
                     return SlotMap.parse(await lane.asked(CLUSTER_SLOTS), endpoint)
                 finally:
-                    lane.close()
+                    await close_all([lane])
         except TimeoutError:
             raise StoreDown(f"{shown}: no answer to CLUSTER SLOTS") from None
         except RedisError as error:

@@ -9,7 +9,8 @@ error in it, and whatever arrives unasked, ends the connection, so that no answe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import hiredis
@@ -21,6 +22,9 @@ Connection = redis.asyncio.connection.AbstractConnection
 Values = list[bytes | None]
 Reply = Values | bytes | RedisError
 OnReply = Callable[[Reply], None]
+
+GOODBYE_S = 0.5
+"""What a server may take to end a TLS connection in good order."""
 
 _INCOMPLETE = object()
 
@@ -39,6 +43,8 @@ class Lane(asyncio.Protocol):
         self._on_reply: OnReply | None = None
         self.is_open = True
         """Whether a command may be sent, as far as is known."""
+        self.gone = asyncio.Event()
+        """Set when nothing of the connection is left; TLS says goodbye first."""
 
     def ask(self, command: bytes, on_reply: OnReply) -> None:
         """Sends a packed command; `on_reply` gets the answer, or the error that ended the connection instead of it."""
@@ -93,6 +99,7 @@ class Lane(asyncio.Protocol):
         """Called by the transport: the connection is gone, on whose wish ever."""
         on_reply = self._on_reply
         self.close()
+        self.gone.set()
         if on_reply is not None:
             on_reply(_closed_by_server(exc))
 
@@ -133,6 +140,20 @@ class PipelineLane(Lane):
             self.close()
         if on_replies is not None:
             on_replies(answer)
+
+
+async def close_all(lanes: Iterable[Lane]) -> None:
+    """Ends connections and waits until they are gone, for as long as a peer that is alive takes to say goodbye."""
+    leaving = list(lanes)
+    for lane in leaving:
+        lane.close()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(GOODBYE_S):
+            for lane in leaving:
+                await lane.gone.wait()
+    for lane in leaving:
+        if not lane.gone.is_set():
+            lane._transport.abort()
 
 
 def _closed_by_server(exc: Exception | None) -> RedisConnectionError:

@@ -30,7 +30,7 @@ from redis.exceptions import RedisError
 
 from feature_store.errors import StoreDown, StoreError, StoreTimeout
 from feature_store.online.breaker import CircuitBreaker
-from feature_store.online.lane import Lane, Reply, Values, open_lane, packed
+from feature_store.online.lane import Lane, Reply, Values, close_all, open_lane, packed
 from feature_store.online.redis_address import shown_url
 from feature_store.online.redis_errors import described
 from feature_store.online.redis_url import async_pool
@@ -163,7 +163,8 @@ class RedisStore:
         for waiter in self._queue:
             self._fail(waiter, StoreDown(f"{self._shown}: this store has been closed"))
         self._queue.clear()
-        self._drop_idle()
+        await close_all(self._idle)
+        self._idle.clear()
         await self._pool.aclose()
 
     def _check_open(self) -> None:
