@@ -224,6 +224,20 @@ class Cluster:
         ports = {int(entry[2][1]) for entry in self.slots()}
         return [server for server in self.servers if server.port in ports]
 
+    def owner(self, key: bytes) -> Server:
+        """The master that serves the key's slot."""
+        slot = self.servers[0].client.cluster("KEYSLOT", key)
+        port = next(int(entry[2][1]) for entry in self.slots() if entry[0] <= slot <= entry[1])
+        return next(server for server in self.servers if server.port == port)
+
+    def is_replicated(self) -> bool:
+        """Whether every replica has as many keys as its master."""
+        by_port = {server.port: server for server in self.servers}
+        return all(
+            by_port[int(entry[2][1])].client.dbsize() == by_port[int(entry[3][1])].client.dbsize()
+            for entry in self.slots()
+        )
+
     def slots(self) -> list[list]:  # type: ignore[type-arg]
         """`CLUSTER SLOTS`, as the first node that is alive says."""
         alive = next(server for server in self.servers if server.process.poll() is None)
@@ -319,6 +333,10 @@ class Watched:
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
         login = f"?sentinel_password={quote(self.password, safe='')}" if self.password else ""
         return f"redis+sentinel://{hosts}/{MASTER_NAME}{login}"
+
+    def is_replicated(self) -> bool:
+        """Whether every replica has as many keys as the master."""
+        return len({server.client.dbsize() for server in self.servers}) == 1
 
     def master(self) -> Server:
         """The one that the Sentinels name now."""

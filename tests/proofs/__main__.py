@@ -17,6 +17,7 @@ PARTS = {
     "first-light": "tests.proofs.first_light",
     "hot-path": "tests.proofs.hot_path",
     "learning": "tests.proofs.learning",
+    "stack": "tests.proofs.stack",
 }
 
 
