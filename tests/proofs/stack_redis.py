@@ -34,7 +34,7 @@ def contract(scratch: Path) -> Outcome:
     )  # fmt: skip
     report.write_text(done.stdout)
     passed = {
-        kind: len(re.findall(rf"^PASSED .*\\[{re.escape(kind)}[\\]-]", done.stdout, re.MULTILINE)) for kind in KINDS
+        kind: len(re.findall(rf"^PASSED .*\[{re.escape(kind)}[\]-]", done.stdout, re.MULTILINE)) for kind in KINDS
     }
     versions = {version: _version(program()) for version, program in PROGRAMS.items()}
     return Outcome.judged(
