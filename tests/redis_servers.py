@@ -134,7 +134,7 @@ def start(
     """Starts a server in its own folder and waits until it answers; `password` is its administrator's."""
     directory.mkdir(parents=True, exist_ok=True)
     port = port or free_port()
-    is_plain = "--tls-port" not in options
+    is_plain = str(port) != _option(options, "--tls-port")
     given = ["--port", str(port if is_plain else 0), "--bind", "127.0.0.1", "--dir", str(directory)]
     if not sentinel:
         given += ["--save", "", "--appendonly", "no"]
@@ -145,7 +145,9 @@ def start(
     log = directory / "log"
     with log.open("ab") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=directory)
-    client = redis.Redis(port=port, password=password or _required(options), socket_timeout=2, protocol=2)
+    client = redis.Redis(
+        port=port, password=password or _option(options, "--requirepass"), socket_timeout=2, protocol=2
+    )
     server = Server(port, process, log, client)
     try:
         wait_for(lambda: _answers(client) if is_plain else _listens(port), f"{program} to answer", server)
@@ -168,9 +170,9 @@ def wait_for(
         time.sleep(0.02)
 
 
-def _required(options: Sequence[str]) -> str | None:
-    """The password that a server was told to require."""
-    return options[options.index("--requirepass") + 1] if "--requirepass" in options else None
+def _option(options: Sequence[str], name: str) -> str | None:
+    """What a server was told."""
+    return options[options.index(name) + 1] if name in options else None
 
 
 def _answers(client: redis.Redis) -> bool:
@@ -188,24 +190,33 @@ def _listens(port: int) -> bool:
     return True
 
 
+_TLS_INSIDE = ("--tls-cluster", "yes", "--tls-replication", "yes")
+"""Only then a node tells its TLS port to clients that come by TLS."""
+
+
 @dataclass
 class Cluster:
     """Three masters with a replica each."""
 
     servers: list[Server] = field(default_factory=list)
+    tls_ports: list[int] = field(default_factory=list)
+    """Where the nodes speak TLS, if they do."""
 
     @classmethod
     @contextmanager
-    def running(cls, program: str, directory: Path, *options: str) -> Iterator[Self]:
+    def running(cls, program: str, directory: Path, *options: str, tls_ports: bool = False) -> Iterator[Self]:
         """Starts six nodes, shares the slots out and waits until all agree."""
         with ExitStack() as stack:
             cluster, taken = cls(), set[int]()
             for number in range(6):
+                if tls_ports:
+                    cluster.tls_ports.append(free_port(taken))
                 server = start(
                     program,
                     directory / str(number),
                     *("--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS)),
                     *("--cluster-config-file", "nodes.conf", "--repl-diskless-sync-delay", "0"),
+                    *((*_TLS_INSIDE, "--tls-port", str(cluster.tls_ports[-1])) if tls_ports else ()),
                     *options,
                     port=free_port(taken),
                 )
@@ -218,6 +229,11 @@ class Cluster:
     def url(self) -> str:
         """By two nodes, as one would write it."""
         return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:2])
+
+    @property
+    def tls_url(self) -> str:
+        """The same over TLS."""
+        return "rediss+cluster://" + ",".join(f"127.0.0.1:{port}" for port in self.tls_ports[:2])
 
     def masters(self) -> list[Server]:
         """Those that serve slots now, as the first node that is alive says."""
@@ -245,8 +261,9 @@ class Cluster:
 
     def _join(self) -> None:
         first = self.servers[0]
-        for server in self.servers[1:]:
-            first.client.execute_command("CLUSTER MEET", "127.0.0.1", server.port)
+        ports = self.tls_ports or [server.port for server in self.servers]
+        for port in ports[1:]:
+            first.client.execute_command("CLUSTER MEET", "127.0.0.1", port)
         step = 16_384 // 3
         for number, server in enumerate(self.servers[:3]):
             last = 16_384 if number == 2 else (number + 1) * step
@@ -319,7 +336,9 @@ class Watched:
             for number in range(3):
                 folder = directory / f"sentinel-{number}"
                 folder.mkdir(parents=True)
-                (folder / "server.conf").write_text(_sentinel_conf(master.port, sentinel_password, _required(options)))
+                (folder / "server.conf").write_text(
+                    _sentinel_conf(master.port, sentinel_password, _option(options, "--requirepass"))
+                )
                 sentinel = start(program, folder, sentinel=True, password=sentinel_password or None)
                 stack.callback(sentinel.close)
                 watched.sentinels.append(sentinel)
