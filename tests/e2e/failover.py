@@ -56,8 +56,8 @@ async def lose(
         for load in loads.values():
             await load.has_answered(20)
         await asyncio.sleep(healthy_s)
+        lost_s = time.monotonic()  # before: a killed server is felt sooner than its end is seen
         await asyncio.to_thread(lose_it)
-        lost_s = time.monotonic()
         async with asyncio.timeout(PATIENCE_S):
             while time.monotonic() < max(_last_degraded(loads, lost_s), lost_s + 1) + WELL_S:
                 await loads[(hurt_users + other_users)[0]].has_answered(20)
