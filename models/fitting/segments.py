@@ -1,8 +1,11 @@
 """Fits the lines of segments behind the map of all rows.
 
 A segment of at least 100 clicks gets a line of greatest posterior probability, expected around the line that changes
-nothing: the fewer its clicks, the nearer its promise stays to the one for everybody. Smaller segments follow the map of
-all rows.
+nothing. How far from it lines are expected is estimated from all segments together (empirical Bayes): where segments
+differ by no more than chance explains, lines stay flat, because each would only add the error of its own clicks; where
+they differ much, clicks are believed. Smaller segments follow the map of all rows.
+
+Source of the estimate: DerSimonian and Laird 1986, "Meta-analysis in clinical trials", with the mean known to be 0.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.calibrator import sigmoid
 from models.fitting.calibrating_line import Bools, fit_line
 from models.segments import Float64s, SegmentLines, segment_numbers
 
@@ -19,9 +23,11 @@ MIN_CLICKS_SEGMENT = 100
 """Of clicks and of non-clicks: below, a segment's level is known to no better than 10 %."""
 LARGEST_SEGMENT = 1_023
 """Larger numbers are no segment: where somebody names users by mistake, the tables stay small."""
-SCALE_SD, SHIFT_SD = 0.25, 0.5
-"""How far a segment's line is expected to lie from the map of all rows, in log-odds, before its clicks are seen. The
-shift's expectation weighs as much as 1 / 0.5**2 = 4 clicks of low probability, so it fades where clicks are many."""
+LEAST_SPREAD, LARGEST_SPREAD = 0.02, 0.5
+"""Bounds of how far segments' levels are expected to lie from the map of all rows, in log-odds. An expectation of 0.5
+weighs as much as 1 / 0.5**2 = 4 clicks of low probability, one of 0.02 as much as 2 500."""
+SCALE_TO_SHIFT = 0.5
+"""How far slopes are expected from 1, of how far levels are expected from 0: both differ where segments do."""
 
 
 def fit_segments(log_odds: Float64s, clicked: Bools, column: int, values: npt.NDArray[np.float32]) -> SegmentLines:
@@ -40,12 +46,30 @@ def fit_segments(log_odds: Float64s, clicked: Bools, column: int, values: npt.ND
     is_fitted[0] = False
     size = int(np.flatnonzero(is_fitted).max(initial=0)) + 1
     scales, shifts = np.ones(size), np.zeros(size)
-    expected = np.array([SCALE_SD, SHIFT_SD])
+    spread = spread_of_levels(log_odds, clicked, number, is_fitted)
+    pull = np.array([SCALE_TO_SHIFT * spread, spread]) ** -2.0
     for segment in np.flatnonzero(is_fitted):
         inside = number == segment
-        scales[segment], shifts[segment] = fit_line(log_odds[inside], clicked[inside], pull=expected**-2.0)
+        scales[segment], shifts[segment] = fit_line(log_odds[inside], clicked[inside], pull)
     counts = (np.where(is_fitted, count, 0)[:size].tolist() for count in (impressions, clicks))
     return SegmentLines(column, scales, shifts, *map(tuple, counts))
+
+
+def spread_of_levels(log_odds: Float64s, clicked: Bools, number: npt.NDArray[np.integer], is_fitted: Bools) -> float:
+    """How far the levels of segments lie from the map of all rows beyond what chance explains, as an sd of log-odds.
+
+    Args:
+        log_odds, clicked, number: (n,) promise, outcome and segment of each row.
+        is_fitted: (S,) which segments have the clicks for a line.
+    """
+    p = sigmoid(log_odds)
+    missing, information = (
+        np.bincount(number, weights, len(is_fitted))[is_fitted] for weights in (clicked - p, p * (1.0 - p))
+    )
+    # A level's first Newton step is missing / information, and chance alone spreads it by 1 / information.
+    beyond_chance = float((missing**2 / information).sum()) - len(information)
+    variance = beyond_chance / max(float(information.sum()), 1e-300)
+    return float(np.clip(np.sqrt(max(variance, 0.0)), LEAST_SPREAD, LARGEST_SPREAD))
 
 
 def kept_lines(old: SegmentLines, new: SegmentLines) -> SegmentLines:

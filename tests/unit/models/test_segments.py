@@ -96,7 +96,7 @@ def drawn(shift: float, n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_each_segment_gets_the_line_its_clicks_ask_for() -> None:
-    """Promised and seen clicks of a segment then agree to what the expectation, worth 4 clicks, leaves."""
+    """Promised and seen clicks of a segment then agree to what the expectation, worth a few clicks, leaves."""
     parts = [drawn(shift, 40_000, seed) for seed, shift in enumerate((0.0, 0.8, -0.6))]
     log_odds, clicked = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     values = np.repeat(np.array([7, 3, 2], np.float32), 40_000)
@@ -122,6 +122,23 @@ def test_a_segment_of_few_clicks_follows_everybody() -> None:
     assert len(fit_segments(log_odds, clicked, 0, np.where(few, 4, 0).astype(np.float32))) == 1
     assert len(fit_segments(log_odds, ~clicked, 0, np.where(few, 4, 0).astype(np.float32))) == 1
     assert len(fit_segments(log_odds, clicked, 0, np.full(20_000, LARGEST_SEGMENT, np.float32))) == 1_024
+
+
+def test_segments_that_differ_by_chance_alone_stay_near_everybody() -> None:
+    """Ten names for nothing: on average their lines move less than a third of what their own clicks ask for."""
+    log_odds, clicked = drawn(0.0, 120_000)
+    values = np.random.default_rng(8).integers(1, 11, 120_000).astype(np.float32)
+
+    lines = fit_segments(log_odds, clicked, 0, values)
+    alone = [fit_line(log_odds[values == s], clicked[values == s], pull=np.zeros(2)) for s in range(1, 11)]
+
+    centre = log_odds.mean()
+    moved, asked = (
+        np.abs([scale * centre + shift - centre for scale, shift in pairs]).mean()
+        for pairs in (zip(lines.scales[1:], lines.shifts[1:], strict=True), alone)
+    )
+    assert min(lines.clicks[1:]) >= MIN_CLICKS_SEGMENT
+    assert moved < asked / 3
 
 
 def test_few_clicks_are_believed_less() -> None:
