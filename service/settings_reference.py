@@ -26,8 +26,8 @@ _PROBES: dict[str, tuple[object, ...]] = {
     "str": ("no such value",),
     "tuple[str, ...]": (("no such name!",),),
 }
-"""Values of each type that few or no settings take. Numbers are also tried at the defaults of all others: where one must
-be less than another, that is where it stops."""
+"""Values of each type that few or no settings take. Numbers are also tried at the defaults of all others: where one
+must be less than another, that is where it stops."""
 
 _HEAD = f"""# Configuration
 
