@@ -17,6 +17,12 @@ from pathlib import Path
 from tests.conftest import REPOSITORY
 from tests.e2e.service_process import ServiceProcess, service
 
+PAGES = [
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "loadtest/README.md", "requirements/README.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
+"""Everything that people read."""
+
 _BLOCK = re.compile(r"<!-- (runs|file|exists): (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
 
 

@@ -76,3 +76,14 @@ def test_the_readme_shows_every_figure_with_its_origin() -> None:
     for name in ("EXAMPLE_ANSWER", "MEASURED_LINE"):
         assert name not in README
     assert "docs/proofs/" in README
+
+
+def test_the_first_question_of_the_readme_is_answered(arguments: list[str], tmp_path: Path) -> None:
+    """Of two results, best first by score; here by a service that knows neither the user nor the ads."""
+    with service(*arguments) as running:
+        running.wait_for("ready")
+
+        results = json.loads(run_block("example", tmp_path, README, running.port))["results"]
+
+    shown = json.loads(README.partition("```json\n")[2].partition("```")[0])["results"]
+    assert [{*result} - {"degraded"} for result in results] == [{*result} for result in shown]
