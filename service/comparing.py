@@ -30,8 +30,8 @@ from models.trainers import trainer_named
 from models.training import TrainOptions
 from service.console import OnProgress
 from service.errors import SettingsError
-from service.jobs import train_and_publish
 from service.product_version import product_version
+from service.training_jobs import train_and_publish
 
 STATE = "compare-state.json"
 """What is published so far; a folder without it was not made by `compare` and is not touched."""

@@ -22,8 +22,8 @@ from models.logs.frame import TrainingFrame
 from service.comparing import registry_of
 from service.console import OnProgress
 from service.errors import ServiceError, StartError
-from service.jobs import materialize_views
 from service.log_workload import write_workload
+from service.materializing import materialize_views
 from service.own_service import own_service
 from service.settings_origins import load_settings
 

@@ -12,7 +12,7 @@ from typing import cast, get_args
 
 from models.plans.choice import KernelChoice, PlanChoice, PlanKind
 from models.registry.model_name import NAME_RULE, is_model_name
-from service.addresses import is_loopback, is_redis_url, without_password
+from service.addresses import is_loopback, without_password, wrong_redis_url
 from service.errors import SettingsError
 
 MAX_BACKLOG = 2**31 - 1
@@ -77,8 +77,8 @@ class RedisSettings:
     """The online store."""
 
     url: str = field(default="", repr=False)
-    """`redis://`, `rediss://` (TLS; `?ssl_ca_certs=FILE` where the authority is your own) or `unix://`; empty starts
-    the embedded Valkey server."""
+    """`redis://`, `unix://`, `redis+sentinel://` or `redis+cluster://`, with TLS `rediss…` (`?ssl_ca_certs=FILE` where
+    the authority is your own); `docs/redis.md` has an example of each. Empty starts the embedded Valkey server."""
 
     embedded_dir: Path = Path(".clickserve/valkey")
     """Where the embedded server keeps socket, log and data."""
@@ -302,11 +302,9 @@ def _contradictions(settings: Settings) -> Iterable[tuple[bool, str]]:
     source = settings.items.source
     yield source not in ("table", "store"), f"items.source = {source!r} must be table or store"
     yield (
-        bool(settings.redis.url) and not is_redis_url(settings.redis.url),
-        (
-            f"redis.url = {without_password(settings.redis.url)!r} must be redis://HOST:PORT/DATABASE, rediss://… or "
-            "unix:///PATH?db=DATABASE"
-        ),
+        bool(settings.redis.url) and wrong_redis_url(settings.redis.url) is not None,
+        f"redis.url = {without_password(settings.redis.url)!r}: {wrong_redis_url(settings.redis.url)}; docs/redis.md "
+        "has examples",
     )
     yield server.workers > MAX_WORKERS, f"server.workers = {server.workers} must be at most {MAX_WORKERS}"
     yield (

@@ -86,7 +86,9 @@ def reference(flags: Mapping[str, str]) -> str:
     """
     parts = [_HEAD]
     for section, meaning, described in sections():
-        parts.append(f"## `[{section}]`\n\n{meaning}\n\n| setting | is | default | meaning |\n|---|---|---|---|\n")
+        parts.append(
+            f"## `[{section}]`\n\n{_linked(meaning)}\n\n| setting | is | default | meaning |\n|---|---|---|---|\n"
+        )
         parts[-1] += "".join(_row(setting, flags.get(f"{section}.{setting.key}")) for setting in described)
     return "\n".join(parts)
 
@@ -115,8 +117,13 @@ def sections() -> Iterator[tuple[str, str, list[Described]]]:
 def _row(setting: Described, flag: str | None) -> str:
     kind = "; ".join((setting.kind, *setting.bounds))
     by_flag = f" Flag: `{flag}`." if flag else ""
-    cells = (f"**`{setting.key}`**<br>`{setting.variable}`", kind, setting.default, setting.meaning + by_flag)
+    cells = (f"**`{setting.key}`**<br>`{setting.variable}`", kind, setting.default, _linked(setting.meaning) + by_flag)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _linked(text: str) -> str:
+    """Pages that a text names, as links from one page of `docs/` to another."""
+    return re.sub(r"`docs/([\w-]+\.md)`", r"[\1](\1)", text)
 
 
 def _shown(default: object) -> str:

@@ -21,8 +21,8 @@ from feature_store.clock import system_clock
 from feature_store.online.catalogue import RedisCatalogue
 from feature_store.online.embedded import EmbeddedServer
 from feature_store.online.memory_store import MemoryStore
+from feature_store.online.opening import open_store
 from feature_store.online.redis_admin import RedisAdmin
-from feature_store.online.redis_store import RedisStore
 from feature_store.online.redis_writer import RedisRowWriter
 from feature_store.online.store import CatalogueReader, EntityEraser, OnlineStore, RowWriter
 from feature_store.rows import Floats, Ids, Times
@@ -112,13 +112,13 @@ class MemoryParts:
 
 
 class RedisParts:
-    """The implementation on a server."""
+    """The implementation on a server, with a URL of less rights for what only reads."""
 
-    def __init__(self, url: str, project: str) -> None:
+    def __init__(self, url: str, project: str, read_url: str | None = None) -> None:
         self.clock = Now()
-        self.store = RedisStore(url)
+        self.store = open_store(read_url or url)
         self.writer = RedisRowWriter(url, project, self.clock)
-        self.catalogue = RedisCatalogue(url, project)
+        self.catalogue = RedisCatalogue(read_url or url, project)
         self.eraser = RedisAdmin(url, project, self.clock)
 
     async def aclose(self) -> None:

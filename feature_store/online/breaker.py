@@ -44,6 +44,11 @@ class CircuitBreaker:
         """When a probe closed it last, in loop time."""
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether `check` would raise."""
+        return self._reason is not None
+
     def check(self) -> None:
         """Passes while closed.
 

@@ -11,8 +11,8 @@ from feature_store.online.blocking_client import BlockingClient, blocking_client
 from feature_store.online.catalogue_version import CatalogueHead, read_changes, read_chunks, read_head
 from feature_store.online.codec import decode_rows
 from feature_store.online.layout import ViewKeys, view_prefix, views_key
+from feature_store.online.redis_address import shown_url
 from feature_store.online.redis_errors import store_errors
-from feature_store.online.redis_url import shown_url
 from feature_store.online.store import CataloguePosition, CatalogueRows, ViewState
 from feature_store.online.view_meta import state_from_fields
 from feature_store.rows import Rows

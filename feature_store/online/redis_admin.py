@@ -23,8 +23,8 @@ from feature_store.online.catalogue_version import read_head
 from feature_store.online.catalogue_writer import CataloguePublisher
 from feature_store.online.codec import decode_rows
 from feature_store.online.layout import ViewKeys, starting_with, view_prefix, views_key
+from feature_store.online.redis_address import shown_url
 from feature_store.online.redis_errors import store_errors
-from feature_store.online.redis_url import shown_url
 from feature_store.online.redis_writer import LOCK_TTL_MS
 from feature_store.online.store import ViewState
 from feature_store.online.view_meta import view_from_definition

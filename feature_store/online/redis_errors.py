@@ -6,13 +6,31 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from redis.exceptions import RedisError
+from redis.exceptions import MovedError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_store.errors import StoreDown, StoreTimeout
 
 _WRONG_HOST = frozenset({62, 64})
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
+_WAYS_OUT = (
+    ("MOVED ", "This server is a node of a Cluster: write redis+cluster://"),
+    ("cluster support disabled", "This server is none of a Cluster: write redis://"),
+    ("no permissions", "Give the user the rights that docs/redis.md lists for it"),
+    ("No permissions", "Give the user the rights that docs/redis.md lists for it"),
+    (
+        "No master found",
+        "Name Sentinels that run, and the master as they do (SENTINEL MASTERS); their password, if they "
+        "want one, is ?sentinel_password=…",
+    ),
+    ("invalid username-password", "Write user and password into the URL: redis://USER:PASSWORD@HOST"),
+    ("WRONGPASS", "Write user and password into the URL: redis://USER:PASSWORD@HOST"),
+    ("Authentication required", "Write user and password into the URL: redis://USER:PASSWORD@HOST"),
+    ("certificate required", "Show a certificate that the server knows: ?ssl_certfile=FILE&ssl_keyfile=FILE"),
+    ("unknown command", "Is this a Sentinel? Then write redis+sentinel://HOST:PORT/SERVICE"),
+    ("READONLY", "This server is a replica: name its master, or its Sentinels"),
+)
+"""What a server or the library says, and what to do about it."""
 
 
 @contextmanager
@@ -34,6 +52,8 @@ def described(shown_url: str, error: RedisError) -> str:
         if cause.verify_code in _WRONG_HOST:
             return f"{said} Connect by a name that the server's certificate has."
         return f"{said} Name the authority that signed the server's certificate: rediss://…?ssl_ca_certs=FILE"
-    if isinstance(cause, FileNotFoundError) and shown_url.startswith("rediss:"):
+    if isinstance(cause, FileNotFoundError) and shown_url.startswith("rediss"):
         return f"{said}; a file that the URL names (ssl_ca_certs, ssl_certfile, ssl_keyfile) is not there"
-    return said
+    moved = "MOVED " if isinstance(error, MovedError) else ""  # redis-py keeps only what follows it
+    way_out = next((way_out for sign, way_out in _WAYS_OUT if sign in moved + str(error)), "")
+    return f"{said}{'' if said.endswith('.') else '.'} {way_out}" if way_out else said

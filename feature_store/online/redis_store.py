@@ -30,9 +30,10 @@ from redis.exceptions import RedisError
 
 from feature_store.errors import StoreDown, StoreError, StoreTimeout
 from feature_store.online.breaker import CircuitBreaker
-from feature_store.online.lane import Lane, Reply, Values, open_lane, packed
+from feature_store.online.lane import Lane, Reply, Values, close_all, open_lane, packed
+from feature_store.online.redis_address import shown_url
 from feature_store.online.redis_errors import described
-from feature_store.online.redis_url import async_pool, shown_url
+from feature_store.online.redis_url import async_pool
 from feature_store.online.store import StoreObserver, ignore_events
 
 _PING = packed(b"PING")
@@ -59,20 +60,20 @@ class RedisReadSettings:
 
 
 @dataclass(slots=True)
-class _Waiter:
+class Waiter:
     """One caller's keys and where their values go."""
 
     keys: Sequence[bytes]
     values: asyncio.Future[Values]
-    flight: _Flight | None = None
+    flight: Flight | None = None
     """The command that carries the keys; None while they are queued."""
 
 
 @dataclass(slots=True, eq=False)
-class _Flight:
+class Flight:
     """One command on its way."""
 
-    waiters: list[_Waiter]
+    waiters: list[Waiter]
     command: bytes
     timer: asyncio.TimerHandle | None = None
     """Ends it after `socket_timeout_ms`."""
@@ -86,7 +87,7 @@ class _Flight:
 
 
 class RedisStore:
-    """`OnlineStore` over one Redis or Valkey server."""
+    """`OnlineStore` over one Redis or Valkey server, or over the one that Sentinels name as their master."""
 
     def __init__(
         self, url: str, settings: RedisReadSettings | None = None, observe: StoreObserver = ignore_events
@@ -94,17 +95,17 @@ class RedisStore:
         """Checks the URL; the first read connects.
 
         Raises:
-            StoreDown: not a `redis://`, `rediss://` or `unix://` URL.
+            StoreDown: not the URL of a server, nor one of Sentinels.
         """
         self._settings = settings or RedisReadSettings()
         self._shown = shown_url(url)
         self._observe = observe
         self._pool = async_pool(url, connect_timeout_ms=self._settings.connect_timeout_ms)
         self._idle: list[Lane] = []
-        self._queue: list[_Waiter] = []
+        self._queue: list[Waiter] = []
         self._queued_keys = 0
         self._flush_is_due = False
-        self._in_flight: set[_Flight] = set()
+        self._in_flight: set[Flight] = set()
         self._landed = asyncio.Event()
         """Set when, after closing, the last command has ended."""
         self._closed = False
@@ -124,7 +125,7 @@ class RedisStore:
             self._observe("timeout", 1)
             raise StoreTimeout(f"{self._shown}: {self._queued_keys} keys are queued already; the server is too slow")
         loop = asyncio.get_running_loop()
-        waiter = _Waiter(keys, loop.create_future())
+        waiter = Waiter(keys, loop.create_future())
         self._queue.append(waiter)
         self._queued_keys += len(keys)
         if not self._flush_is_due:
@@ -148,6 +149,11 @@ class RedisStore:
             raise StoreTimeout(f"{self._shown}: no PONG within {timeout_ms:g} ms") from None
         return (time.perf_counter() - started) * 1000
 
+    @property
+    def is_away(self) -> bool:
+        """Whether reads fail at once, because the server is known not to answer."""
+        return self._breaker.is_open
+
     async def aclose(self) -> None:
         """Lets commands in flight end (`socket_timeout_ms` at most), then closes all connections."""
         self._closed = True
@@ -157,7 +163,9 @@ class RedisStore:
         for waiter in self._queue:
             self._fail(waiter, StoreDown(f"{self._shown}: this store has been closed"))
         self._queue.clear()
-        self._drop_idle()
+        await close_all(self._idle)
+        self._idle.clear()
+        await self._pool.aclose()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -168,7 +176,7 @@ class RedisStore:
             self._observe("down", 1)
             raise
 
-    def _expire(self, waiter: _Waiter, timeout_ms: float) -> None:
+    def _expire(self, waiter: Waiter, timeout_ms: float) -> None:
         """The caller's deadline: it is told now, whatever becomes of the command."""
         if waiter.values.done():
             return
@@ -178,7 +186,7 @@ class RedisStore:
             waiter.flight.late = True
             self._breaker.timed_out(str(error))
 
-    def _fail(self, waiter: _Waiter, error: StoreError) -> None:
+    def _fail(self, waiter: Waiter, error: StoreError) -> None:
         """Tells one caller, if it still listens, with an exception of its own: callers raise them apart."""
         if waiter.values.done():
             return
@@ -196,11 +204,14 @@ class RedisStore:
             if waiters:
                 self._start(waiters)
 
-    def _start(self, waiters: list[_Waiter]) -> None:
+    def _start(self, waiters: list[Waiter]) -> None:
         keys = waiters[0].keys if len(waiters) == 1 else [key for waiter in waiters for key in waiter.keys]
         self._observe("mget", len(keys))
-        flight = _Flight(waiters, packed(b"MGET", *keys))
-        for waiter in waiters:
+        self._launch(Flight(waiters, packed(b"MGET", *keys)))
+
+    def _launch(self, flight: Flight) -> None:
+        """Sends a command, on a new connection where none is idle."""
+        for waiter in flight.waiters:
             waiter.flight = flight
         self._in_flight.add(flight)
         loop = asyncio.get_running_loop()
@@ -212,19 +223,19 @@ class RedisStore:
             flight.on_idle_lane = True
             self._send(flight, lane)
 
-    async def _connect(self, flight: _Flight) -> None:
+    async def _connect(self, flight: Flight) -> None:
         try:
-            lane = await open_lane(self._pool.make_connection())  # type: ignore[no-untyped-call]
+            lane = await self._open_lane()
         except RedisError as error:
-            self._end(flight, StoreDown(described(self._shown, error)))
+            self._end(flight, StoreDown(self._described(error)))
         else:
             self._send(flight, lane)
 
-    def _send(self, flight: _Flight, lane: Lane) -> None:
+    def _send(self, flight: Flight, lane: Lane) -> None:
         flight.lane = lane
         lane.ask(flight.command, partial(self._answered, flight, lane))
 
-    def _answered(self, flight: _Flight, lane: Lane, reply: Reply) -> None:
+    def _answered(self, flight: Flight, lane: Lane, reply: Reply) -> None:
         if isinstance(reply, RedisConnectionError) and flight.on_idle_lane:
             self._observe("reconnect", 1)  # closed while idle; says nothing about a fresh connection
             flight.on_idle_lane, flight.lane = False, None
@@ -242,9 +253,9 @@ class RedisStore:
         else:
             lane.close()
             error = reply if isinstance(reply, RedisError) else RedisError(f"MGET was answered with {reply!r:.80}")
-            self._end(flight, StoreDown(described(self._shown, error)))
+            self._end(flight, StoreDown(self._described(error)))
 
-    def _overdue(self, flight: _Flight) -> None:
+    def _overdue(self, flight: Flight) -> None:
         """The server has had its time: the connection goes, so that a late answer cannot be taken for another's."""
         if flight.lane is not None:
             flight.lane.close()
@@ -252,7 +263,7 @@ class RedisStore:
             flight.connecting.cancel()
         self._end(flight, self._too_late())
 
-    def _end(self, flight: _Flight, error: StoreError | None) -> None:
+    def _end(self, flight: Flight, error: StoreError | None) -> None:
         """The command is over; what waits for a connection is sent."""
         if flight.timer is not None:
             flight.timer.cancel()
@@ -270,6 +281,9 @@ class RedisStore:
             self._flush()
         if self._closed and not self._in_flight:
             self._landed.set()
+
+    def _described(self, error: RedisError) -> str:
+        return described(self._shown, error)
 
     def _too_late(self) -> StoreTimeout:
         return StoreTimeout(f"{self._shown}: no answer within socket_timeout_ms = {self._settings.socket_timeout_ms:g}")
@@ -291,13 +305,16 @@ class RedisStore:
                         self._observe("reconnect", 1)
                         lane = None
                 if lane is None:
-                    lane = await open_lane(self._pool.make_connection())  # type: ignore[no-untyped-call]
+                    lane = await self._open_lane()
                     await lane.asked(_PING)
         except TimeoutError:
             raise self._too_late() from None
         except RedisError as error:
-            raise StoreDown(described(self._shown, error)) from None
+            raise StoreDown(self._described(error)) from None
         self._idle.append(lane)
+
+    async def _open_lane(self) -> Lane:
+        return await open_lane(self._pool.make_connection(), Lane)  # type: ignore[no-untyped-call]
 
     def _idle_lane(self) -> Lane | None:
         """A connection that waits for a command and has not been closed by the server, as far as is known."""

@@ -20,9 +20,9 @@ from feature_store.online.blocking_client import BlockingClient, blocking_client
 from feature_store.online.catalogue_writer import CataloguePublisher
 from feature_store.online.codec import HEADER_BYTES, event_time_of
 from feature_store.online.layout import ViewKeys, views_key
+from feature_store.online.redis_address import shown_url
 from feature_store.online.redis_errors import store_errors
-from feature_store.online.redis_url import shown_url
-from feature_store.online.row_pipeline import set_rows
+from feature_store.online.row_pipeline import store_rows
 from feature_store.online.sizing import predict_bytes_per_entity, server_memory
 from feature_store.online.store import ViewState, WriteReport
 from feature_store.online.view_meta import NO_WATERMARK_MS, opening_fields, state_from_fields
@@ -129,7 +129,7 @@ class RedisWriteSession:
             keys = [key for key, is_newer in zip(keys, newer, strict=True) if is_newer]
         if len(batch):
             self._announce(batch)
-            set_rows(self._client, keys, batch.values, batch.event_time_ms + self._view.ttl_ms)
+            store_rows(self._client, keys, batch.values, batch.event_time_ms + self._view.ttl_ms)
             self._rows += len(batch)
         return batch.report()
 

@@ -16,10 +16,27 @@ from redis.exceptions import ResponseError
 
 from feature_store.errors import StoreDown
 from feature_store.online.blocking_client import BlockingClient
+from feature_store.online.cluster_client import SENT_ELSEWHERE, ClusterClient
 from feature_store.rows import Times
 
 COMMANDS_PER_BUFFER = 2_000
 """About half a megabyte of ordinary rows: enough that a system call's cost disappears, little enough to stay cached."""
+
+
+def store_rows(client: BlockingClient, keys: Sequence[bytes], values: Sequence[bytes], expires_ms: Times) -> None:
+    """`set_rows`, on the server or on the nodes of the Cluster that the keys belong to."""
+    cluster: object = client
+    if not isinstance(cluster, ClusterClient):
+        set_rows(client, keys, values, expires_ms)
+        return
+
+    def send(node: BlockingClient, places: list[int]) -> None:
+        set_rows(node, [keys[place] for place in places], [values[place] for place in places], expires_ms[places])
+
+    def send_one(node: BlockingClient, place: int) -> None:
+        node.set(keys[place], values[place], pxat=int(expires_ms[place]))
+
+    cluster.each_node(keys, send, send_one)
 
 
 def set_rows(client: BlockingClient, keys: Sequence[bytes], values: Sequence[bytes], expires_ms: Times) -> None:
@@ -27,7 +44,7 @@ def set_rows(client: BlockingClient, keys: Sequence[bytes], values: Sequence[byt
 
     Raises:
         StoreDown: the server refused a row, for instance because its memory is full; others may be stored.
-        RedisError: the connection failed.
+        RedisError: the connection failed, or a node of a Cluster serves some keys no longer; others may be stored.
     """
     if not keys:
         return
@@ -69,5 +86,7 @@ def _read_answers(connection: ConnectionInterface, n: int) -> None:
             connection.read_response(disable_decoding=True)
         except ResponseError as error:
             first_error = first_error or error
+    if isinstance(first_error, SENT_ELSEWHERE):
+        raise first_error
     if first_error is not None:
         raise StoreDown(f"the server refused rows: {first_error}")

@@ -1,8 +1,9 @@
 """What looks wrong with a log that can be learnt from all the same: said in words, and left to its owner.
 
 Each of these is allowed, and most often a mistake upstream: an export that lost a day, a table of other ids, a column
-that was never filled, an impression that was sent twice. Cost: one pass over the columns, and a sort of the impressions
-that share a millisecond.
+that was never filled, clicks that stopped arriving, an impression that was sent twice. In a log that streams, columns
+that never change and repeated impressions are not looked for. Cost: one pass over the columns, and a sort of the
+impressions that share a millisecond.
 """
 
 from __future__ import annotations
@@ -14,24 +15,28 @@ import numpy as np
 import numpy.typing as npt
 
 from models.logs.frame import TrainingFrame
+from models.logs.stored_frame import StoredFrame
 from models.registry.manifest import FIRST_PLAUSIBLE_MS
 
 DAY_MS = 86_400_000
 N_SHOWN = 5
+N_FOLDS = 5
 
 
-def doubts(frame: TrainingFrame) -> tuple[str, ...]:
+def doubts(frame: TrainingFrame | StoredFrame) -> tuple[str, ...]:
     """Everything about the impressions of a frame that their owner should look at."""
+    in_memory = (frame,) if isinstance(frame, TrainingFrame) else ()
     return (
         *frame.warnings(),
         *_views_without_rows(frame),
-        *_constant_columns(frame),
+        *(doubt for columns in in_memory for doubt in _constant_columns(columns)),
         *_empty_days(frame.time_ms),
-        *_repeated_impressions(frame),
+        *_folds_of_one_class(frame.clicked),
+        *(doubt for impressions in in_memory for doubt in _repeated_impressions(impressions)),
     )
 
 
-def _views_without_rows(frame: TrainingFrame) -> Iterator[str]:
+def _views_without_rows(frame: TrainingFrame | StoredFrame) -> Iterator[str]:
     for view, n_found in frame.found.items():
         if not n_found:
             yield (
@@ -77,15 +82,27 @@ def _is_constant(columns: npt.NDArray[np.float32] | npt.NDArray[np.uint32]) -> b
 def _empty_days(time_ms: npt.NDArray[np.int64]) -> Iterator[str]:
     if not len(time_ms) or time_ms[0] < FIRST_PLAUSIBLE_MS:
         return  # the order of a file, and no time
-    seen = np.unique(time_ms // DAY_MS)
-    n_days = int(seen[-1] - seen[0]) + 1
-    if n_days > len(seen):
-        empty = np.setdiff1d(np.arange(seen[0], seen[-1]), seen)
+    first, last = int(time_ms[0]) // DAY_MS, int(time_ms[-1]) // DAY_MS
+    begin = np.searchsorted(time_ms, np.arange(first, last + 2) * DAY_MS)  # ordered, and perhaps a file
+    empty = first + np.flatnonzero(np.diff(begin) == 0)
+    if len(empty):
         shown = ", ".join(str(datetime.fromtimestamp(int(day) * DAY_MS / 1000, UTC).date()) for day in empty[:N_SHOWN])
         more = f" and {len(empty) - N_SHOWN} more" if len(empty) > N_SHOWN else ""
         yield (
-            f"{len(empty)} of {n_days} days (UTC) hold no impression: {shown}{more}; if rows are lost, counts over "
-            "those days are too low"
+            f"{len(empty)} of {last - first + 1} days (UTC) hold no impression: {shown}{more}; if rows are lost, "
+            "counts over those days are too low"
+        )
+
+
+def _folds_of_one_class(clicked: npt.NDArray[np.bool_]) -> Iterator[str]:
+    """The fifths of a log that training learns and judges by (`training.py`) one after the other."""
+    folds = [fold for fold in np.array_split(clicked, N_FOLDS) if len(fold)]
+    clicks = [int(np.count_nonzero(fold)) for fold in folds]
+    alike = [i for i, (seen, fold) in enumerate(zip(clicks, folds, strict=True), 1) if seen in (0, len(fold))]
+    if alike:
+        yield (
+            f"of the {N_FOLDS} fifths of the log, number {', '.join(map(str, alike))} holds impressions of one class "
+            f"alone (clicks in each: {clicks}); did clicks stop arriving, or come late?"
         )
 
 

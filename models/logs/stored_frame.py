@@ -58,7 +58,7 @@ class StoredFrame:
 
     clicked: (n,) bool, within the label's window.
     has_positions: whether any impression of the log says where it was shown.
-    table_rejects, simultaneous: as those of `TrainingFrame`.
+    table_rejects, simultaneous, found: as those of `TrainingFrame`.
     """
 
     log: Log
@@ -67,6 +67,7 @@ class StoredFrame:
     has_positions: bool
     table_rejects: dict[str, Rejects]
     simultaneous: dict[str, float]
+    found: dict[str, int]
     folder: Path
     user: tuple[_Stored, ...]
     ad: tuple[_Stored, ...]
@@ -170,10 +171,11 @@ def _stored(
     n_known = log.n - log.pending
     check_labels(log, clicked[:n_known])
     simultaneous: dict[str, float] = {}
+    found: dict[str, int] = {}
     time_ms = np.memmap(folder / "time_ms", dtype="<i8", mode="r")
     with OfflineStore(log.project, log, log.path.parent, engine, memory_mb=memory_mb) as store:
         sides = [
-            tuple(_stored_view(store, view, time_ms, folder, simultaneous, on_progress) for view in views)
+            tuple(_stored_view(store, view, time_ms, folder, simultaneous, found, on_progress) for view in views)
             for views in (inputs.user_views, inputs.ad_views)
         ]
         table_rejects = dict(store.rejects)
@@ -185,6 +187,7 @@ def _stored(
         has_positions=n_positions > 0,
         table_rejects=table_rejects,
         simultaneous={view: simultaneous[view] for view in sorted(dated & simultaneous.keys())},
+        found=found,
         folder=folder,
         user=sides[0],
         ad=sides[1],
@@ -198,19 +201,20 @@ def _stored_view(
     time_ms: npt.NDArray[np.int64],
     folder: Path,
     simultaneous: dict[str, float],
+    found: dict[str, int],
     on_progress: Progress,
 ) -> _Stored:
-    """Writes a view's rows at all impressions, and notes how many carry their impression's own time."""
-    at = found = own_time = 0
+    """Writes a view's rows at all impressions, and notes how many there are and carry their impression's own time."""
+    at = own_time = found[view.name] = 0
     with _written(folder, view.name, view.n_float, view.n_id) as writer:
         on_progress(f"joining {view.name}", 0.0)
         for rows in store.batches_at_impressions(view):
             writer.write(rows.floats, rows.ids)
             own_time += int(np.count_nonzero(rows.found & (rows.event_time_ms == time_ms[at : at + len(rows)])))
-            found += int(np.count_nonzero(rows.found))
+            found[view.name] += int(np.count_nonzero(rows.found))
             at += len(rows)
             on_progress(f"joining {view.name}", at / len(time_ms))
-    simultaneous[view.name] = own_time / max(1, found)
+    simultaneous[view.name] = own_time / max(1, found[view.name])
     return writer.stored
 
 

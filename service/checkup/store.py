@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from feature_store.errors import StoreError
 from feature_store.online.blocking_client import BlockingClient, blocking_client
+from feature_store.online.redis_address import shown_url
 from feature_store.online.redis_errors import store_errors
-from feature_store.online.redis_url import shown_url
 from service.checkup.finding import Finding, failure, ok, warning
 from service.exit_codes import DEPENDENCY_DOWN
 

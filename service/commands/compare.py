@@ -87,9 +87,9 @@ def command(
     from models.comparing.page import render_page, report_of
     from models.registry.files import write_over
     from service.comparing import TRAIN_SHARE, claim, scored, train_ladder
-    from service.jobs import read_frame
     from service.ladder_latency import Load, with_latency
     from service.product_version import product_version
+    from service.training_jobs import read_frame
 
     claim(out)
     console = Console(json_only=as_json)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from loadtest.bench import BenchResult
     from models.logs.frame import TrainingFrame
     from models.registry.registry import Published
-    from service.jobs import Measured
+    from service.measuring import Measured
 
 MARKER = "demo.json"
 """Holds the last run's figures; a folder without it was not made by a demo and is not touched."""
@@ -104,7 +104,7 @@ def _prepare(out: Path) -> None:
 
 def _log(data: str, impressions: int, seed: int, out: Path, on_progress: OnProgress) -> tuple[TrainingFrame, str]:
     from models.logs.simulator import SIM_V1, simulate
-    from service.jobs import read_frame
+    from service.training_jobs import read_frame
 
     spec = "movielens:"
     if data == "simulated":
@@ -121,7 +121,8 @@ def _contenders(
     from models.logs.presets import preset
     from models.registry.registry import Registry
     from models.training import TrainOptions
-    from service.jobs import measure, train_and_publish
+    from service.measuring import measure
+    from service.training_jobs import train_and_publish
 
     cut = TRAIN_SHARE[data]
     wanted = [("GBDT", "gbdt", frame, "default"), ("logistic", "logistic", frame, "default")]
@@ -165,7 +166,7 @@ def _write_config(out: Path) -> Path:
 
 def _materialize(frame: TrainingFrame, published: Published, settings: Any, out: Path, on_progress: OnProgress) -> None:
     """Rows of every view the model reads, as known at the end of the log."""
-    from service.jobs import materialize_views
+    from service.materializing import materialize_views
 
     views = published.manifest.inputs.views
     materialize_views(

@@ -31,7 +31,7 @@ from service.skew_report import show_skew, skew_document
 if TYPE_CHECKING:
     from feature_store.offline.engine import EngineName
     from models.registry.manifest import TrainedOn
-    from service.jobs import Measured
+    from service.measuring import Measured
 
 
 @click.command("evaluate")
@@ -122,7 +122,8 @@ def command(
     from models.evaluation.evaluate import seen_in_training, write_predictions
     from models.evaluation.further import Asked, further
     from models.registry.registry import Registry
-    from service.jobs import click_delay, measure, read_frame
+    from service.measuring import measure
+    from service.training_jobs import click_delay, read_frame
 
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise click.UsageError(f"--predictions {predictions}: there is no folder {predictions.parent}")
@@ -192,7 +193,8 @@ def _skew(
     workdir: Path,
     console: Console,
 ) -> int:
-    from service.jobs import open_log, skew_of
+    from service.measuring import skew_of
+    from service.training_jobs import open_log
 
     with console.progress() as on_progress:
         log = open_log(data, features_file, workdir, on_progress)

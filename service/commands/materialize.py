@@ -56,8 +56,9 @@ def command(
     """Write one packed row per entity and view. Running it again changes nothing; a killed run is resumed."""
     from feature_store.errors import NoRowLeft
     from feature_store.schema import LogSource, SqlSource, WindowSource
-    from service.jobs import as_of, materialize_views, open_log, project_of
+    from service.materializing import as_of, materialize_views, project_of
     from service.settings_origins import load_settings
+    from service.training_jobs import open_log
 
     settings = load_settings(config_file, os.environ, {"redis.url": redis_url})
     time = as_of(as_of_text)

@@ -63,7 +63,7 @@ def command(
     The newest fifth of the fresh impressions judges. Publishing is not gated: `clickserve models promote` is.
     """
     from models.registry.registry import Registry
-    from service.jobs import read_frame, recalibrate_and_publish
+    from service.training_jobs import read_frame, recalibrate_and_publish
 
     console = Console(json_only=as_json)
     registry = Registry(registry_dir, name)
@@ -89,7 +89,7 @@ def command(
 
 
 def _described(published: Published, fresh: Recalibrated) -> dict[str, Any]:
-    from service.jobs import figure
+    from service.measuring import figure
 
     manifest = published.manifest
     return {

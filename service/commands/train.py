@@ -100,12 +100,11 @@ def command(
     The newest fifth of the log judges the model. Publishing is not gated: `clickserve models promote` is.
     """
     from models.logs.doubts import doubts
-    from models.logs.frame import TrainingFrame
     from models.registry.registry import Registry
     from models.search import Budget, check_searchable
     from models.training import TrainOptions
-    from service.jobs import frame_to_learn, go_on_and_publish, train_and_publish
     from service.searching import search_settings
+    from service.training_jobs import frame_to_learn, go_on_and_publish, train_and_publish
 
     options = TrainOptions(negative_rate=negative_rate, calibrator=calibrator, correct=correction)
     trainer = trainer_named(learner)  # a library that is missing is said before the log is read
@@ -154,7 +153,7 @@ def command(
                 on_progress=on_progress,
                 found=found,
             )
-        warnings = list(doubts(frame) if isinstance(frame, TrainingFrame) else frame.warnings())
+        warnings = list(doubts(frame))
     rejected = {"log": frame.log.rejects, **frame.table_rejects}
     say_rejects(console, rejected)
     for warning in warnings:
@@ -187,7 +186,7 @@ def _to_go_on_from(parent: str, registry: Registry, learner: str, searched: bool
 
 def described(published: Published) -> dict[str, Any]:
     """What was published, as plain values."""
-    from service.jobs import figure
+    from service.measuring import figure
 
     manifest = published.manifest
     return {

@@ -167,7 +167,7 @@ def _write_rows(
     stored = {state.fingerprint: state.rows for state in states if state.finished_ms is not None}
     if stored == wanted:
         return
-    from service.jobs import materialize_views
+    from service.materializing import materialize_views
 
     views = project.schema.views
     materialize_views(project, views, None, settings, time="now", workdir=folder / "work", on_progress=on_progress)

@@ -18,10 +18,10 @@ from models.trainers.gbdt import GbdtModel
 from models.trainers.trainer import Trainer
 from models.training import TrainOptions, train, training_set
 from service.console import OnProgress
-from service.jobs import REFERENCE_POSITION, read_frame
 from service.reference_workload.facts import Calibration
 from service.reference_workload.fixed_trees import FixedTrees
 from service.reference_workload.parameters import WorkloadParameters
+from service.training_jobs import REFERENCE_POSITION, read_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def train_and_publish(
     """From the log's file to a published model.
 
     Raises:
-        TrainingError, ExportError, ProofMissing, RegistryError: as `service.jobs.train_and_publish`.
+        TrainingError, ExportError, ProofMissing, RegistryError: as `service.training_jobs.train_and_publish`.
     """
     frame = read_frame(f"parquet:{log}", features_file, workdir, on_progress)
     outcome = train(training_set(frame), _trainer(parameters), TrainOptions(), parameters.seed, on_progress)

@@ -30,10 +30,15 @@ def store(tmp_path: Path, project: ServedProject) -> Iterator[HurtableServer]:
 @pytest.fixture
 def arguments(tmp_path: Path, project: ServedProject, store: HurtableServer) -> list[str]:
     """Arguments of `clickserve serve` for this project and store, with time enough for a busy test machine."""
+    return serve_arguments(project, store.url, tmp_path)
+
+
+def serve_arguments(project: ServedProject, store_url: str, folder: Path) -> list[str]:
+    """The same for a store of any kind."""
     return [
         *("--set", "deadline.total_ms=5000", "--set", "deadline.features_ms=200", "--set", "admission.queue_ms=1000"),
         *("--registry", str(project.registry_dir)),
-        *("--set", f"redis.url={store.url}"),
-        *("--set", f"items.snapshot_dir={tmp_path / 'items'}"),
+        *("--set", f"redis.url={store_url}"),
+        *("--set", f"items.snapshot_dir={folder / 'items'}"),
         *("--set", "server.drain_ms=500"),
     ]

@@ -60,12 +60,12 @@ class Shop:
         self.folder, self._capsys = folder, capsys
         parquet(folder / "users.parquet", {"user": [f"u{i}" for i in range(N_USERS)], "age": np.arange(N_USERS) / 2})
 
-    def train(self, *logs: dict[str, Any], features: str = FEATURES) -> Trained:
+    def train(self, *logs: dict[str, Any], features: str = FEATURES, model: str = "logistic") -> Trained:
         """On one file for each of the logs."""
         (self.folder / "features.toml").write_text(features)
         for i, columns in enumerate(logs):
             parquet(self.folder / f"log-{i}.parquet", columns)
-        command = ["train", "--model", "logistic", "--data", f"parquet:{self.folder / 'log-*.parquet'}", "--json"]
+        command = ["train", "--model", model, "--data", f"parquet:{self.folder / 'log-*.parquet'}", "--json"]
         command += ["--features", str(self.folder / "features.toml"), "--workdir", str(self.folder / "work")]
         code = cli.run([*command, "--registry", str(self.folder / "registry")])
         out, said = self._capsys.readouterr()
@@ -112,21 +112,53 @@ def test_a_log_without_a_click_is_refused(shop: Shop) -> None:
     assert f"no impression of the {N} in the log was clicked, so there is nothing to learn; check log" in trained.said
 
 
-def test_clicks_in_one_part_of_the_time_are_told_part_by_part(shop: Shop) -> None:
+@pytest.mark.parametrize(
+    ("of_800", "of_200"),
+    [((200, 50, 0, 0), 0), ((0, 0, 150, 0), 50), ((50, 50, 50, 50), 0), ((50, 200, 200, 200), 200)],
+    ids=["first days", "one quarter", "tail without", "tail of clicks alone"],
+)
+@pytest.mark.parametrize("model", ["logistic", "ftrl"])
+def test_clicks_in_one_part_of_the_time_are_told_part_by_part(
+    shop: Shop, model: str, of_800: tuple[int, ...], of_200: int
+) -> None:
     """A fold of one class can neither teach nor judge."""
-    trained = shop.train(clicked_where(np.arange(N) < N // 4, good()))
+    clicked = np.zeros(N, bool)
+    for first, clicks in enumerate((*of_800, of_200)):
+        clicked[200 * first :][:clicks] = True
+
+    trained = shop.train(clicked_where(clicked, good()), model=model)
 
     assert trained.code == 1
-    assert "clicks are too uneven over time: [200, 50, 0, 0] in the four quarters" in trained.said
+    assert f"clicks are too uneven over time: {list(of_800)} in the four quarters" in trained.said
+    assert f"{of_200} in the last 20 %" in trained.said
+
+
+@pytest.mark.parametrize("model", ["logistic", "ftrl"])
+def test_a_fold_of_one_class_that_leaves_enough_is_named(shop: Shop, model: str) -> None:
+    """The other folds can teach; but clicks that stop for days are most often lost."""
+    clicked = np.arange(N) % 4 == 0
+    clicked[200:400] = False
+
+    trained = shop.train(clicked_where(clicked, good()), model=model)
+
+    assert trained.code == 0
+    assert trained.doubts == (
+        "of the 5 fifths of the log, number 2 holds impressions of one class alone (clicks in each: [50, 0, 50, 50, "
+        "50]); did clicks stop arriving, or come late?"
+    )
 
 
 def test_columns_that_never_change_are_named(shop: Shop) -> None:
     """They harm nobody, but somebody believed that they carry something."""
+    ages = np.full(N_USERS, 40.0)
+    parquet(shop.folder / "users.parquet", {"user": [f"u{i}" for i in range(N_USERS)], "age": ages})
+
     trained = shop.train(good() | {"place": ["p"] * N, "bid": np.full(N, np.nan)})
 
     assert trained.code == 0
     assert trained.doubts == (
-        f"context.bid, context.place: the same value in all {N:,} impressions, so nothing can be learnt from it"
+        f"profile.age, context.bid, context.place: the same value in all {N:,} impressions, so nothing can be learnt "
+        "from it"
     )
 
 
@@ -237,3 +269,21 @@ def test_a_view_that_answers_nobody_is_named(shop: Shop, users: list[str]) -> No
 
     assert trained.code == 0
     assert trained.doubts.startswith(f"view 'profile' has no row for any of {N:,} impressions, so its features are all")
+
+
+def test_a_log_that_streams_is_doubted_as_well(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views without rows, lost days and lost clicks are seen where the log does not fit into memory, too."""
+    monkeypatch.setattr("service.jobs.STREAMED_FROM", 100)
+    columns = good()
+    clicked = np.arange(N) % 4 == 0
+    clicked[150:350] = False
+    kept = pa.array((columns["at"] - MIDNIGHT_MS) // DAY_MS != 2)
+    parquet(shop.folder / "users.parquet", {"user": pa.array([], pa.string()), "age": pa.array([], pa.float64())})
+    lost = {name: pa.array(values).filter(kept) for name, values in clicked_where(clicked, columns).items()}
+
+    trained = shop.train(lost, model="ftrl")
+
+    assert trained.code == 0
+    assert "view 'profile' has no row for any of" in trained.doubts
+    assert "1 of 5 days (UTC) hold no impression: 2023-11-17" in trained.doubts
+    assert "number 2 holds impressions of one class alone" in trained.doubts

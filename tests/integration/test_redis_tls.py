@@ -1,13 +1,10 @@
 """`rediss://`: rows go through TLS, and a connection that cannot be trusted is refused with the way out.
 
-The embedded server speaks no TLS, so this runs where Debian's `redis-server` is installed.
+The embedded server speaks no TLS, so this runs where a Redis 7 is (`tests/redis_servers.py`).
 """
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +14,8 @@ import pytest
 from feature_store.errors import StoreDown
 from feature_store.online.codec import decode_rows
 from feature_store.online.layout import ViewKeys
+from service import cli
+from tests.redis_servers import PASSWORD, Cluster, Watched, certificates, redis_7, start_tls
 from tests.stores import RedisParts, make_view, numbered, project
 
 __all__ = ["project"]
@@ -37,55 +36,24 @@ class TlsServer:
         return f"rediss://{host}:{self.port}?ssl_ca_certs={authority}"
 
 
-def certificate(directory: Path, name: str) -> Path:
-    """A certificate that signs itself, for 127.0.0.1 alone; its key lies beside it."""
-    path = directory / f"{name}.pem"
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-nodes", "-days", "1"),
-            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
-            *("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(path.with_suffix(".key")), "-out", str(path)),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return path
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
     """A Redis server that speaks nothing but TLS."""
-    for program in ("redis-server", "openssl"):
-        if shutil.which(program) is None:
-            pytest.skip(f"{program} is not installed: apt-get install {program}")
-    directory = tmp_path_factory.mktemp("tls")
-    own = certificate(directory, "own")
-    certificate(directory, "other")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [
-            *("redis-server", "--bind", "127.0.0.1", "--port", "0", "--tls-port", str(port), "--save", ""),
-            *("--tls-cert-file", str(own), "--tls-key-file", str(own.with_suffix(".key"))),
-            *("--tls-ca-cert-file", str(own), "--tls-auth-clients", "no"),
-        ],
-        cwd=directory,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    with process.stdout as log:
-        said = []
-        for line in log:
-            said.append(line)
-            if "Ready to accept connections" in line:
-                break
-        else:
-            pytest.fail("the server did not start:\n" + "".join(said))
-        yield TlsServer(port, own)
-        process.terminate()
-        process.wait()
+    program, directory = redis_7(), tmp_path_factory.mktemp("tls")
+    own = certificates(directory, ("own", "other"))["own"]
+    running = start_tls(program, directory, own, "--tls-ca-cert-file", str(own), "--tls-auth-clients", "no")
+    yield TlsServer(running.port, own)
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
+    """One that also asks its clients for a certificate: `client.pem`, which lies beside its own."""
+    program, directory = redis_7(), tmp_path_factory.mktemp("strict")
+    files = certificates(directory, ("own", "client", "stranger"))
+    running = start_tls(program, directory, files["own"], "--tls-ca-cert-file", str(files["client"]))
+    yield TlsServer(running.port, files["own"])
+    running.close()
 
 
 async def test_rows_go_through_tls(server: TlsServer, project: str) -> None:
@@ -131,3 +99,73 @@ async def test_a_server_that_cannot_be_trusted_is_refused_with_the_way_out(
         assert way_out in str(while_listing.value)
     finally:
         await parts.aclose()
+
+
+@pytest.mark.parametrize("shown", ["nothing", "stranger.pem"])
+async def test_a_server_that_wants_another_certificate_refuses(
+    strict_server: TlsServer, project: str, shown: str
+) -> None:
+    """With the right one the whole contract passes (`tests/contracts`)."""
+    url = strict_server.url(strict_server.own_authority)
+    if shown != "nothing":
+        path = strict_server.own_authority.with_name(shown)
+        url += f"&ssl_certfile={path}&ssl_keyfile={path.with_suffix('.key')}"
+    parts = RedisParts(url, project)
+    try:
+        with pytest.raises(StoreDown, match="rediss://127"):
+            await parts.store.get_many(ViewKeys(project, USERS).rows(["u1"]), timeout_ms=5_000)
+        with pytest.raises(StoreDown, match="rediss://127"):
+            parts.catalogue.states()
+    finally:
+        await parts.aclose()
+
+
+def test_a_command_ends_with_the_code_of_a_dependency(server: TlsServer, capfd: pytest.CaptureFixture[str]) -> None:
+    """A name that the certificate does not have: one line with the way out."""
+    url = server.url(server.own_authority, host="localhost")
+
+    code = cli.run(["features", "inspect", "user", "u1", "--project", "shop", "--redis-url", url, "--json"])
+
+    assert code == 69
+    assert "Connect by a name that the server's certificate has" in capfd.readouterr().err
+
+
+async def test_a_cluster_speaks_tls_too(tmp_path: Path, project: str) -> None:
+    """Every node is reached by its TLS port and trusted as the URL says."""
+    program = redis_7()
+    own = certificates(tmp_path, ("own",))["own"]
+    key = own.with_suffix(".key")
+    tls = ("--tls-cert-file", str(own), "--tls-key-file", str(key), "--tls-ca-cert-file", str(own))
+    with Cluster.running(program, tmp_path / "cluster", *tls, "--tls-auth-clients", "no", tls_ports=True) as cluster:
+        parts = RedisParts(f"{cluster.tls_url}?ssl_ca_certs={own}", project)
+        try:
+            with parts.writer.session(USERS) as session:
+                session.write(["u1", "u2", "u3"], *numbered(USERS, [7.0] * 3, parts.clock()))
+                session.finish()
+
+            values = await parts.store.get_many(ViewKeys(project, USERS).rows(["u1", "u2", "u3"]), timeout_ms=5_000)
+
+            assert decode_rows(USERS, values).found.tolist() == [True] * 3
+        finally:
+            await parts.aclose()
+
+
+async def test_sentinels_and_the_master_they_name_speak_tls_too(tmp_path: Path, project: str) -> None:
+    """The authority in the URL holds for both."""
+    program = redis_7()
+    own = certificates(tmp_path, ("own",))["own"]
+    key = own.with_suffix(".key")
+    tls = ("--tls-cert-file", str(own), "--tls-key-file", str(key), "--tls-ca-cert-file", str(own))
+    options = (*tls, "--tls-auth-clients", "no")
+    with Watched.running(program, tmp_path / "watched", sentinel_password=PASSWORD, tls=options) as watched:
+        parts = RedisParts(f"{watched.url}&ssl_ca_certs={own}", project)
+        try:
+            with parts.writer.session(USERS) as session:
+                session.write(["u1"], *numbered(USERS, [7.0], parts.clock()))
+                session.finish()
+
+            values = await parts.store.get_many(ViewKeys(project, USERS).rows(["u1"]), timeout_ms=5_000)
+
+            assert decode_rows(USERS, values).found.tolist() == [True]
+        finally:
+            await parts.aclose()

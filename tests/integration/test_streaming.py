@@ -24,7 +24,7 @@ from models.registry.registry import Registry
 from models.streaming import CHUNK_ROWS, train_streaming
 from models.trainers.ftrl import FtrlTrainer
 from models.training import TrainOptions, TrainOutcome, train, training_set
-from service import jobs
+from service import training_jobs
 from tests.logs import random_columns, shop_log
 
 N = 150_000
@@ -231,16 +231,16 @@ def test_a_large_log_is_streamed_published_and_compared(
     log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole job twice: the first model becomes champion, the second is held against it; no file is left."""
-    monkeypatch.setattr(jobs, "STREAMED_FROM", N)
+    monkeypatch.setattr(training_jobs, "STREAMED_FROM", N)
     source = f"simulated:{log.folder}"
     registry = Registry(tmp_path / "registry")
     published = []
 
     for _ in range(2):
-        with jobs.frame_to_learn(source, None, tmp_path / "work", "ftrl", lambda stage, share: None) as frame:
+        with training_jobs.frame_to_learn(source, None, tmp_path / "work", "ftrl", lambda stage, share: None) as frame:
             assert isinstance(frame, StoredFrame)
             published.append(
-                jobs.train_and_publish(
+                training_jobs.train_and_publish(
                     frame.part(0, 1),
                     learner="ftrl",
                     registry=registry,

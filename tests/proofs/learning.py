@@ -22,6 +22,7 @@ from feature_store.offline.engine import EngineName
 from feature_store.offline.offline_store import OfflineStore
 from feature_store.rows import Rows
 from models.logs.reader import read_log
+from tests.proofs import learning_exports, learning_parity, learning_refusals, learning_row_by_row
 from tests.proofs.claim import REPOSITORY, Claim, Outcome, clickserve, timed
 from tests.proofs.learning_simulated import CLAIMS as ON_SIMULATED_LOGS
 
@@ -261,4 +262,8 @@ CLAIMS = [
         trees_of_many_rows,
     ),
     *ON_SIMULATED_LOGS,
+    *learning_parity.CLAIMS,
+    *learning_exports.CLAIMS,
+    *learning_refusals.CLAIMS,
+    *learning_row_by_row.CLAIMS,
 ]

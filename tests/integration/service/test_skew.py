@@ -9,7 +9,6 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,15 @@ from feature_store.offline.log import Log
 from feature_store.offline.materialize import materialize
 from feature_store.online.embedded import EmbeddedServer
 from feature_store.online.redis_writer import RedisRowWriter
-from feature_store.online.store import RowWriter, WriteReport, WriteSession
-from feature_store.rows import Floats, Ids, Times
-from feature_store.schema import FeatureView
+from feature_store.online.store import RowWriter
 from models.logs.frame import build_frame
 from models.registry.registry import Registry
 from models.training import TrainOptions
 from service.cli import run as clickserve
-from service.jobs import open_log, train_and_publish
+from service.training_jobs import open_log, train_and_publish
 from tests.integration.service.conftest import Worker, running, settings_of
 from tests.logs import HOUR_MS, MINUTE_MS, parquet
+from tests.scaling_writer import ScalingWriter
 
 N, N_USERS, N_ADS = 6_000, 40, 25
 FEATURES = """
@@ -195,36 +193,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     if not published.is_champion:
         (folder / "registry" / "default" / "champion").write_text(f"{published.version}\n")
     return Shop(features, data, log, folder / "registry", now_ms)
-
-
-class ScalingWriter:
-    """A writer that stores one number of a view times 1.001: what a second implementation of a feature may do."""
-
-    def __init__(self, inner: RowWriter, view: str, column: int) -> None:
-        self._inner, self._view, self._column = inner, view, column
-
-    @contextmanager
-    def session(self, view: FeatureView, *, distinct: bool = False) -> Iterator[WriteSession]:
-        with self._inner.session(view, distinct=distinct) as session:
-            if view.name == self._view:
-                write = session.write
-
-                def scaled(ids: list[str], times: Times, floats: Floats, hashes: Ids) -> WriteReport:
-                    floats = floats.copy()
-                    floats[:, self._column] *= np.float32(1.001)
-                    return write(ids, times, floats, hashes)
-
-                session.write = scaled  # type: ignore[method-assign,assignment]
-            yield session
-
-    def predict_bytes_per_entity(self, view: FeatureView, mean_id_bytes: float, n_entities: int) -> float | None:
-        return self._inner.predict_bytes_per_entity(view, mean_id_bytes, n_entities)
-
-    def used_bytes(self) -> int | None:
-        return self._inner.used_bytes()
-
-    def close(self) -> None:
-        self._inner.close()
 
 
 def write_as_of(shop: Shop, url: str, as_of_ms: int, workdir: Path, scaled: tuple[str, int] | None = None) -> None:

@@ -18,7 +18,7 @@ from models.logs.reader import read_log
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
 from models.training import TrainOptions
-from service.jobs import train_and_publish
+from service.training_jobs import train_and_publish
 from tests.logs import HOUR_MS, SHOP, parquet
 
 VIEWS = """

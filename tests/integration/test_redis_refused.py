@@ -1,0 +1,203 @@
+"""Stores that cannot be used: each command says why and what to do, ends with its exit code, and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from feature_store.clock import system_clock
+from service import cli
+from service.checkup.store import check_store
+from tests.redis_servers import (
+    PASSWORD,
+    Cluster,
+    Server,
+    StoreUrls,
+    Watched,
+    free_port,
+    least_rights,
+    start,
+    valkey_9,
+    with_login,
+)
+
+FEATURES = """
+[project]
+name = "shop"
+[log]
+user_id = "member"
+ad_id = "banner"
+time = "at"
+clicked = "was_clicked"
+[views.scores]
+entity = "user"
+ttl = "30d"
+from = "external"
+key = "member"
+event_time = "event_time"
+[views.scores.features]
+score = {}
+"""
+USAGE, DEPENDENCY_DOWN = 2, 69
+
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def materialize(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
+    """`clickserve materialize` of a small view into the store at a URL; its exit code and what it said."""
+    (tmp_path / "features.toml").write_text(FEATURES)
+    now = np.datetime64(system_clock(), "ms")
+    rows = pa.table({"member": ["u1", "u2"], "event_time": [now, now], "score": pa.array([1.0, 2.0], pa.float32())})
+    pq.write_table(rows, tmp_path / "scores.parquet")
+
+    def run(url: str) -> tuple[int, str]:
+        files = ("--features", str(tmp_path / "features.toml"), "--from", str(tmp_path / "scores.parquet"))
+        code = cli.run(
+            [
+                "materialize",
+                *files,
+                "--view",
+                "scores",
+                "--redis-url",
+                url,
+                "--workdir",
+                str(tmp_path / "work"),
+                "--json",
+            ]
+        )
+        return code, capfd.readouterr().err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server, with the two documented users."""
+    server = start(valkey_9(), tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def urls(server: Server) -> StoreUrls:
+    """The documented users, for this project."""
+    return least_rights([server], f"redis://127.0.0.1:{server.port}", "shop")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A Cluster without rows."""
+    with Cluster.running(valkey_9(), tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """A master behind Sentinels that want a password."""
+    with Watched.running(valkey_9(), tmp_path_factory.mktemp("watched"), sentinel_password=PASSWORD) as watched:
+        yield watched
+
+
+def test_the_writing_user_may_materialize(materialize: Command, server: Server, urls: StoreUrls) -> None:
+    """The documented rights suffice for the whole command, and the reading ones for looking at it."""
+    code, said = materialize(urls.write)
+
+    assert code == 0, said
+    assert len(server.client.keys("cs:shop:scores:*")) == 3
+    assert cli.run(["features", "inspect", "user", "u1", "--project", "shop", "--redis-url", urls.read, "--json"]) == 0
+    assert cli.run(["features", "delete", "user", "u1", "--project", "shop", "--redis-url", urls.write, "--json"]) == 0
+
+
+def test_a_right_that_is_missing_is_named_and_nothing_is_written(
+    materialize: Command, server: Server, urls: StoreUrls
+) -> None:
+    """Serving's own user may not write: the first command is refused, so no row and no lock is left behind."""
+    server.client.flushall()  # our own server
+
+    code, said = materialize(urls.read)
+
+    assert code == DEPENDENCY_DOWN
+    assert "set" in said
+    assert "docs/redis.md" in said
+    assert server.client.keys("*") == []
+
+
+@pytest.mark.parametrize("url_of", ["wrong password", "no user", "another port"])
+def test_a_login_that_is_refused_says_where_it_belongs(
+    materialize: Command, server: Server, urls: StoreUrls, url_of: str
+) -> None:
+    """The message names the server, and never the password."""
+    server.client.execute_command("ACL SETUSER", "default", "reset", "on", f">{PASSWORD}", "+@all", "~*")
+    plain = f"redis://127.0.0.1:{server.port}"
+    wrong = {
+        "wrong password": with_login(plain, "clickserve-write", "hush"),
+        "no user": plain,
+        "another port": with_login(f"redis://127.0.0.1:{free_port()}", "clickserve-write", PASSWORD),
+    }
+
+    code, said = materialize(wrong[url_of])
+    server.client.execute_command("ACL SETUSER", "default", "reset", "on", "nopass", "+@all", "~*", "&*")
+
+    assert code == DEPENDENCY_DOWN
+    assert "redis://127.0.0.1:" in said
+    assert ("USER:PASSWORD@HOST" if url_of != "another port" else "refused") in said
+    assert "hush" not in said
+    assert PASSWORD not in said
+
+
+def test_a_node_of_a_cluster_is_not_taken_for_a_server(materialize: Command, cluster: Cluster) -> None:
+    """It would hold a third of the rows."""
+    code, said = materialize(f"redis://127.0.0.1:{cluster.servers[0].port}")
+
+    assert code == DEPENDENCY_DOWN
+    assert "write redis+cluster://" in said
+
+
+def test_a_server_is_not_taken_for_a_cluster(materialize: Command, server: Server) -> None:
+    """The other way round."""
+    code, said = materialize(f"redis+cluster://127.0.0.1:{server.port}")
+
+    assert code == DEPENDENCY_DOWN
+    assert "write redis://" in said
+
+
+def test_sentinels_that_refuse_or_know_no_such_master_say_so(materialize: Command, watched: Watched) -> None:
+    """Three things can be wrong; the message names them all, with what the Sentinels said."""
+    without_password = watched.url.partition("?")[0]
+    other_master = watched.url.replace("clickserve-master", "nobody")
+
+    refused = materialize(without_password)
+    unknown = materialize(other_master)
+
+    assert refused[0] == unknown[0] == DEPENDENCY_DOWN
+    assert "sentinel_password" in refused[1]
+    assert "'nobody'" in unknown[1]
+    assert PASSWORD not in refused[1] + unknown[1]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://h:6379", "redis://h:6379/nine", "redis+sentinel://h:26379", "redis+cluster://h:7000/1", "redis://h?tls=1"],
+)
+def test_a_malformed_url_is_a_mistake_of_usage(materialize: Command, url: str) -> None:
+    """No server is asked."""
+    code, said = materialize(url)
+
+    assert code == USAGE
+    assert "redis.url = " in said
+
+
+def test_doctor_says_the_same(server: Server, urls: StoreUrls, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is what people run when something is wrong; the reading user's rights suffice for it."""
+    well = [found.verdict for found in check_store(urls.read, embedded=False)]
+    (down,) = check_store(with_login(f"redis://127.0.0.1:{server.port}", "clickserve-serve", "wrong"), embedded=False)
+
+    assert "failure" not in well
+    assert down.verdict == "failure"
+    assert "USER:PASSWORD@HOST" in down.seen
