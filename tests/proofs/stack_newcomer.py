@@ -1,7 +1,7 @@
 """A newcomer reaches a ranked answer by one page alone: clone, install, and the commands of the page, on one clock.
 
-Each quick start is followed in an empty folder, with the blocks as they stand in it (`tests/snippets.py`; only ports are
-free ones). Reading and writing `features.toml` by hand take a person longer than the commands: the bound leaves room.
+Each quick start is followed in an empty folder, with the blocks as they stand in it (`tests/snippets.py`; ports are free
+ones). Reading and writing `features.toml` by hand take a person longer than the commands: the bound leaves room.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _served(block: str, folder: Path, commands: Path) -> Iterator[int]:
         one.bind(("127.0.0.1", 0))
         other.bind(("127.0.0.1", 0))
         port, admin_port = one.getsockname()[1], other.getsockname()[1]
-    words = shlex.split(block.replace("8080", str(port))) + ["--admin-port", str(admin_port)]
+    words = [*shlex.split(block.replace("8080", str(port))), "--admin-port", str(admin_port)]
     process = subprocess.Popen(
         words, cwd=folder, env=_environment(commands), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
