@@ -1,7 +1,7 @@
 """A newcomer reaches a ranked answer by one page alone: clone, install, and the commands of the page, on one clock.
 
-Each quick start is followed in an empty folder, with the blocks as they stand in it (`tests/snippets.py`; ports are free
-ones). Reading and writing `features.toml` by hand take a person longer than the commands: the bound leaves room.
+Each quick start is followed in an empty folder, with the blocks as they stand in it (`tests/snippets.py`); only ports
+are others. Reading, and writing `features.toml` by hand, take a person longer than the commands: the bound leaves room.
 """
 
 from __future__ import annotations
