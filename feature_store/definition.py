@@ -253,12 +253,16 @@ def _refuse_unknown_column(name: str, known: Mapping[str, Feature], table: TomlT
 
 
 def _check_needs_of_the_log(schema: Schema, tables: dict[str, TableFile], log: LogNames, top: TomlTable) -> None:
-    """A view of an entity needs the entity's id in the log; windows and dated rows need a time."""
+    """A view of an entity needs the entity's id in the log; windows and dated rows need a time.
+
+    Dated rows that are only brought to the store (`from = "external"`) need none: no impression is joined to them.
+    """
     id_columns = {"user": log.user_id, "ad": log.ad_id}
     for view in schema.views:
         at = top.table("views").table(view.name)
         if id_columns[view.entity] is None:
             raise at.error("entity", f"log.{view.entity}_id does not say which column holds the {view.entity}'s id")
-        dated = tables[view.name].event_time is not None if view.name in tables else True
+        table = tables.get(view.name)
+        dated = table is None or (table.path is not None and table.event_time is not None)
         if dated and log.time is None:
             raise at.error("", "its rows have times, but log.time does not say which column holds the impression's")

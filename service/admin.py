@@ -49,7 +49,7 @@ class AdminApp:
     ) -> None:
         """`metrics` and `workers` are called once for each request to their page."""
         self._authorization = None if token is None else f"Bearer {token}".encode()
-        self._pages: Mapping[str, tuple[str, Callable[[], bytes]]] = {
+        self.pages: Mapping[str, tuple[str, Callable[[], bytes]]] = {
             "/metrics": (metrics_content_type, metrics),
             "/workers": (JSON, lambda: msgspec.json.encode({"workers": workers()})),
             "/livez": (JSON, lambda: b'{"status":"ok"}'),
@@ -66,9 +66,9 @@ class AdminApp:
         if not self._may_ask(scope):
             detail = "the admin port needs the bearer token of admin.token_file"
             return 401, PROBLEM, _problem(401, "Unauthorized", detail), [(b"www-authenticate", b"Bearer")]
-        page = self._pages.get(scope["path"])
+        page = self.pages.get(scope["path"])
         if page is None:
-            detail = f"no page {scope['path']!r}; there is {', '.join(self._pages)}"
+            detail = f"no page {scope['path']!r}; there is {', '.join(self.pages)}"
             return 404, PROBLEM, _problem(404, "Not Found", detail), []
         if scope["method"] not in ("GET", "HEAD"):
             return 405, PROBLEM, _problem(405, "Method Not Allowed", "ask with GET"), [(b"allow", b"GET, HEAD")]

@@ -28,6 +28,8 @@ class ServerSettings:
     """Where and how requests come in."""
 
     host: str = "127.0.0.1"
+    """Address to listen on; `0.0.0.0` is every one that the machine has."""
+
     port: int = 8080
     """0 takes a free port, named in the log."""
 
@@ -61,6 +63,8 @@ class AdminSettings:
     """Where metrics and admin actions listen."""
 
     host: str = "127.0.0.1"
+    """Address to listen on; where it is not loopback, `token_file` must be set."""
+
     port: int = 8081
     """0 takes a free port, named in the log."""
 

@@ -35,13 +35,14 @@ _TYPES: dict[str, dict[str, str]] = {
     for section, kind in _SECTIONS.items()
 }
 """Type of each key by section, as its class says it."""
-_TYPE_WORDS = {
+TYPE_WORDS = {
     "int": "a whole number",
     "float": "a number",
     "str": "text",
     "Path": "a path",
     "tuple[str, ...]": "a list of text",
 }
+"""How messages and the reference name the types."""
 
 _Setting = tuple[str, str, str, object, Path | None]
 """Origin in words, section, key, value, and the folder that a relative path starts from."""
@@ -146,7 +147,7 @@ def _parsed(origin: str, section: str, key: str, value: object, base: Path | Non
             number = None
         if number is not None and math.isfinite(number):
             return number
-    raise SettingsError(f"{origin} must be {_TYPE_WORDS[wanted]}, got {without_password(repr(value))}")
+    raise SettingsError(f"{origin} must be {TYPE_WORDS[wanted]}, got {without_password(repr(value))}")
 
 
 def _nearest(name: str, known: Iterable[str], shape: str) -> str:

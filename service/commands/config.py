@@ -1,4 +1,4 @@
-"""`clickserve config show | check`: what the service would run with, and from where."""
+"""`clickserve config show | check | reference`: what the service would run with, and all that can be said to it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console as RichConsole
 
+from service.commands import serve
 from service.commands.options import config_option, json_option
 from service.console import Console, key_value_table
 
@@ -50,3 +51,13 @@ def check(config_file: Path | None, as_json: bool) -> None:
     read_token(load_settings(config_file, os.environ, {}).admin.token_file)
     name = str(config_file) if config_file else "environment and defaults"
     Console(json_only=as_json).result({"ok": True, "config": name}, lambda screen: screen.print(f"{name}: ok"))
+
+
+@command.command("reference")
+def reference() -> None:
+    """Print what each setting means, as Markdown."""
+    from service import settings_reference
+
+    options = {option.name: option.opts[0] for option in serve.command.params}
+    flags = {setting: options[parameter] for parameter, setting in serve.FLAG_SETTINGS.items()}
+    click.echo(settings_reference.reference(flags), nl=False)

@@ -18,6 +18,15 @@ from service.metrics_folder import metrics_folder
 if TYPE_CHECKING:
     from service.settings import Settings
 
+FLAG_SETTINGS = {
+    "host": "server.host",
+    "port": "server.port",
+    "admin_port": "admin.port",
+    "workers": "server.workers",
+    "registry_dir": "registry.dir",
+}
+"""Which setting each option of its own stands for, by the option's parameter."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -29,27 +38,12 @@ logger = logging.getLogger(__name__)
 @click.option("--workers", type=click.IntRange(1), help="Processes that score.")
 @click.option("--registry", "registry_dir", type=click.Path(file_okay=False, path_type=Path), help="Published models.")
 @click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Any other setting.")
-def command(
-    config_file: Path | None,
-    host: str | None,
-    port: int | None,
-    admin_port: int | None,
-    workers: int | None,
-    registry_dir: Path | None,
-    assignments: tuple[str, ...],
-) -> int:
+def command(config_file: Path | None, assignments: tuple[str, ...], **named: object) -> int:
     """Answer ranking and prediction requests over HTTP until SIGTERM or Ctrl-C."""
     from service.settings_origins import load_settings
 
     flags: dict[str, object] = dict(_assignment(text) for text in assignments)
-    named = {
-        "server.host": host,
-        "server.port": port,
-        "server.workers": workers,
-        "admin.port": admin_port,
-        "registry.dir": registry_dir,
-    }
-    flags.update((name, value) for name, value in named.items() if value is not None)
+    flags.update((FLAG_SETTINGS[name], value) for name, value in named.items() if value is not None)
     return run(load_settings(config_file, os.environ, flags))
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from service.settings_origins import load_settings
 from tests.conftest import REPOSITORY
-from tests.test_docs import blocks, run_block
+from tests.snippets import blocks, run_block
 
 PAGE = (REPOSITORY / "docs/deploy.md").read_text()
 
@@ -26,7 +26,7 @@ def compose() -> str:
 
 def test_the_token_of_the_page_is_one_that_both_readers_can_read(tmp_path: Path) -> None:
     """And nobody who is not let into its folder."""
-    run_block("admin-token", tmp_path, page=PAGE)
+    run_block("admin-token", tmp_path, PAGE)
 
     token = tmp_path / "deploy/secrets/admin_token"
     assert re.fullmatch(r"[0-9a-f]{64}\n", token.read_text())

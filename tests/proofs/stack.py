@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.proofs import stack_image, stack_import, stack_redis, stack_traces
+from tests.proofs import stack_image, stack_import, stack_newcomer, stack_redis, stack_traces
 
-CLAIMS = [*stack_image.CLAIMS, *stack_import.CLAIMS, *stack_redis.CLAIMS, *stack_traces.CLAIMS]
+CLAIMS = [*stack_image.CLAIMS, *stack_import.CLAIMS, *stack_newcomer.CLAIMS, *stack_redis.CLAIMS, *stack_traces.CLAIMS]

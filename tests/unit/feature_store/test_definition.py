@@ -324,6 +324,16 @@ def test_a_definition_that_cannot_be_is_refused(text: str, expected: str) -> Non
     assert expected in complaint(text)
 
 
+def test_dated_rows_from_elsewhere_need_no_log_with_a_time() -> None:
+    """Whoever has features and a model and no log declares what they have, and nothing else."""
+    dated = AD_PROFILE.replace("[views.ad_profile.features]", 'event_time = "at"\n[views.ad_profile.features]')
+    elsewhere = re.sub(r'from = "[^"]*"', 'from = "external"', dated)
+    log = '[project]\nname = "s"\n[log]\nad_id = "a"\n'
+
+    assert parse_project(log + elsewhere, origin="features.toml").tables["ad_profile"].event_time is not None
+    assert "its rows have times" in complaint(log + dated)
+
+
 def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     """The message names the file and the byte."""
     path = tmp_path / "features.toml"
