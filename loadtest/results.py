@@ -38,6 +38,10 @@ class Second(msgspec.Struct, frozen=True):
     p50_ms: float | None
     p99_ms: float | None
     """Nearest rank; with fewer than 100 requests it is the slowest of them."""
+    n_good: int | None = None
+    """Of these requests, those with a 2xx answer in time to be useful."""
+    server_cpu_ms: float | None = None
+    """CPU time the server's processes spent in this second; None where they are not known."""
 
 
 class DegradedShare(msgspec.Struct, frozen=True):
