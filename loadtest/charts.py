@@ -188,4 +188,4 @@ def _label(latency_ms: float) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value / 1000:g}k" if value >= 10_000 else f"{value:g}"
+    return f"{value / 1000:g}k" if value >= 1_000 else f"{value:g}"

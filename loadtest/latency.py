@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtest.results import CurvePoint, LatencySummary, Second
+from loadtest.server_cpu import ScheduledTime
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -67,7 +68,7 @@ def timeline(
     latencies_ms: FloatArray,
     failed: npt.NDArray[np.bool_],
     good_within_ms: float = math.inf,
-    server_cpu_ms: Sequence[float | None] = (),
+    server: Sequence[ScheduledTime | None] = (),
 ) -> list[Second]:
     """Group requests by the second they were due in.
 
@@ -76,7 +77,7 @@ def timeline(
         latencies_ms: (n,) latencies; NaN where a request has none.
         failed: (n,) True where a request got no 2xx answer.
         good_within_ms: a later answer is not counted as good.
-        server_cpu_ms: of the seconds from the first on, as far as known.
+        server: what its processes did in each second from the first on, as far as known.
     """
     good = ~failed & (latencies_ms <= good_within_ms)
     seconds: list[Second] = []
@@ -92,7 +93,7 @@ def timeline(
                 p50_ms=percentile(known, 0.5) if len(known) else None,
                 p99_ms=percentile(known, 0.99) if len(known) else None,
                 n_good=int(good[start:end].sum()),
-                server_cpu_ms=server_cpu_ms[second] if second < len(server_cpu_ms) else None,
+                server=server[second] if second < len(server) else None,
             )
         )
     return seconds

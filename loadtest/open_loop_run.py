@@ -29,7 +29,7 @@ from loadtest.pacing_timer import PacingTimer
 from loadtest.results import Connections, EngineResult, Lateness
 from loadtest.sampler import Sampler
 from loadtest.schedule import poisson_schedule
-from loadtest.server_cpu import on_cpu_ns
+from loadtest.server_cpu import ScheduledTime, scheduled_time
 from loadtest.target import Target
 
 METHOD = (
@@ -87,7 +87,7 @@ class _Run:
         self._outcomes: list[int | str] = [0] * self._n
         self._next = 0
         self._n_open_ends = self._n
-        self._server_cpu_ns: list[int | None] = []
+        self._server: list[ScheduledTime | None] = []
 
     # -- what the connection pool asks and tells ---------------------------------------------------------------------
 
@@ -161,12 +161,12 @@ class _Run:
             self._pool.expire(before=n_overdue)
 
     async def _watch_server(self, start_ns: int) -> None:
-        """Note the server's CPU time at the turn of each measured second; 0.1 ms of this loop's time each."""
+        """Look at the server's processes at the turn of each measured second; 0.1 ms of this loop's time each."""
         options = self._options
         for second in range(int(options.duration_s) + 1 if options.server_pids else 0):
             turn_ns = start_ns + round((options.warmup_s + second) * 1e9)
             await asyncio.sleep((turn_ns - time.monotonic_ns()) / 1e9)
-            self._server_cpu_ns.append(on_cpu_ns(options.server_pids))
+            self._server.append(scheduled_time(options.server_pids))
 
     def _result(self, cpu_share: float) -> EngineResult:
         options, measured = self._options, slice(self._first_measured, None)
@@ -193,7 +193,7 @@ class _Run:
             statuses=dict(Counter(str(outcome) for outcome in outcomes if isinstance(outcome, int))),
             latency=summarise(known_ms),
             curve=percentile_curve(known_ms),
-            timeline=timeline(due_s, latencies_ms, failed, options.good_within_ms, self._cpu_ms_per_second()),
+            timeline=timeline(due_s, latencies_ms, failed, options.good_within_ms, self._server_by_second()),
             degraded=self._sampler.summary(),
             lateness=Lateness.judge(summarise(late_ms), options.lateness_bound_ms),
             connections=Connections(pool.n_opened, pool.max_in_use, pool.n_resent, pool.n_waited),
@@ -201,11 +201,10 @@ class _Run:
             n_good=int((latencies_ms[~failed] <= options.good_within_ms).sum()),
         )
 
-    def _cpu_ms_per_second(self) -> list[float | None]:
-        turns = self._server_cpu_ns
+    def _server_by_second(self) -> list[ScheduledTime | None]:
         return [
-            None if before is None or after is None else (after - before) / 1e6
-            for before, after in itertools.pairwise(turns)
+            None if before is None or after is None else after - before
+            for before, after in itertools.pairwise(self._server)
         ]
 
 

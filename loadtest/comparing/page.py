@@ -76,7 +76,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "b": {"path": comparison.b_path, "rounds": len(comparison.b), "commit": comparison.b[0].commit},
         "paired": comparison.paired,
         "figures": figures,
-        "left_out": comparison.left_out,
+        "notes": comparison.notes,
         "forced_over": comparison.forced_over,
     }
 

@@ -3,11 +3,16 @@
 A figure is slower only where its whole interval lies beyond the tolerance: a difference that is real but smaller than
 that is not worth stopping a release for, and on a shared machine it is not even likely to be the service's. Where the
 interval reaches over the tolerance nothing is decided, and that is said: undecided is not the same as equal.
+
+Two things keep a neighbour's work on the machine from being taken for the service's fault. One round a side knows
+nothing of what moves a whole round, so all but CPU time then need a wider tolerance. And where the scheduler says that
+the service waited for a core much longer in B than in A, latencies that seem slower are undecided.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Literal
@@ -26,6 +31,10 @@ TOLERANCE = 0.05
 WIDER = 2.0
 """Times the tolerance: for the p99, which rests on a hundredth of the requests, and for answers in time, which past
 saturation depend on how long a queue happened to grow."""
+ONE_ROUND = 4.0
+"""Times the tolerance of all but CPU time where a side has one round only."""
+DISTURBED_RATIO, DISTURBED_SHARE = 1.5, 0.05
+"""Latencies are not held against B where it waited for a core this much longer than A, plus a share of A's p50."""
 LEAST_SECONDS = 5
 """Whole measured seconds a side must have in all."""
 LEAST_FOR_P99 = 100
@@ -55,8 +64,8 @@ class Comparison(msgspec.Struct, frozen=True):
     a_path: str
     b_path: str
     figures: list[ComparedFigure]
-    left_out: list[str]
-    """Figures and rounds that were not compared, each with the reason."""
+    notes: list[str]
+    """What was not compared or not held against B, each with the reason."""
     forced_over: list[str]
     """Differences of the circumstances that were overruled."""
     paired: bool
@@ -83,23 +92,27 @@ def compare(a: Side, b: Side, *, tolerance: float = TOLERANCE, force: bool = Fal
     if differ and not force:
         raise ComparisonError("not comparable: " + "; ".join(differ) + "; --force compares all the same")
     paired = len(a.rounds) == len(b.rounds) and len(a.rounds) > 1
-    rounds_a, rounds_b, left_out = _punctual(a.rounds, b.rounds, paired)
+    rounds_a, rounds_b, notes = _punctual(a.rounds, b.rounds, paired)
     figures: list[ComparedFigure] = []
+    one_round = min(len(rounds_a), len(rounds_b)) == 1
+    disturbed = _disturbed(rounds_a, rounds_b)
     for name, unit, read, more_is_better, factor in FIGURES:
         of_a, of_b = [read(report) for report in rounds_a], [read(report) for report in rounds_b]
         reason = _reason(of_a, of_b)
         if reason:
-            left_out.append(f"{name}: {reason}")
+            notes.append(f"{name}: {reason}")
             continue
         ratio = ratio_of([s for s in of_a if s is not None], [s for s in of_b if s is not None], paired=paired)
-        allowed = tolerance * factor
-        figures.append(
-            ComparedFigure(name, unit, ratio, allowed, more_is_better, _verdict(ratio, allowed, more_is_better))
-        )
+        allowed = tolerance * factor * (ONE_ROUND if one_round and unit != "us" else 1.0)
+        verdict = _verdict(ratio, allowed, more_is_better)
+        if verdict == "slower" and unit != "us" and disturbed:
+            verdict = "undecided"
+            notes.append(f"{name} seems slower, but {disturbed}")
+        figures.append(ComparedFigure(name, unit, ratio, allowed, more_is_better, verdict))
     if not figures:
-        raise ComparisonError("nothing to compare: " + "; ".join(left_out))
+        raise ComparisonError("nothing to compare: " + "; ".join(notes))
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Comparison(now, list(a.rounds), list(b.rounds), str(a.path), str(b.path), figures, left_out, differ, paired)
+    return Comparison(now, list(a.rounds), list(b.rounds), str(a.path), str(b.path), figures, notes, differ, paired)
 
 
 def _punctual(a: Sequence[Report], b: Sequence[Report], paired: bool) -> tuple[list[Report], list[Report], list[str]]:
@@ -127,6 +140,29 @@ def _punctual(a: Sequence[Report], b: Sequence[Report], paired: bool) -> tuple[l
             f"nothing to compare: {said[0]} in every round, so the figures are its own; give it a core of its own"
         )
     return left_a, left_b, said
+
+
+def _disturbed(a: Sequence[Report], b: Sequence[Report]) -> str:
+    """Why B's latencies are not its own; empty where they are, or where nobody watched."""
+    waits = [[_waited_us(report) for report in side] for side in (a, b)]
+    known = [[wait for wait in side if wait is not None] for side in waits]
+    p50_ms = [judged(report).latency.p50_ms for report in a]
+    if not known[0] or not known[1] or None in p50_ms:
+        return ""
+    wait_a, wait_b = (statistics.median(side) for side in known)
+    if wait_b <= DISTURBED_RATIO * wait_a + DISTURBED_SHARE * statistics.median(filter(None, p50_ms)) * 1000:
+        return ""
+    return (
+        f"for each request the service waited {wait_b:.0f} µs for a core in B and {wait_a:.0f} µs in A: other work "
+        "disturbed B, measure again"
+    )
+
+
+def _waited_us(report: Report) -> float | None:
+    """Time the service was ready and had no core, per request; the median second."""
+    seconds = [second for second in _whole_seconds(report) if second.server is not None and second.n_requests]
+    waits = [second.server.waited_ms / second.n_requests * 1000 for second in seconds if second.server is not None]
+    return statistics.median(waits) if waits else None
 
 
 def _verdict(ratio: Ratio, tolerance: float, more_is_better: bool) -> FigureVerdict:
@@ -157,9 +193,7 @@ def _cpu_us(report: Report) -> Reals | None:
     return _of_seconds(
         report,
         lambda second: (
-            None
-            if second.server_cpu_ms is None or not second.n_requests
-            else second.server_cpu_ms / second.n_requests * 1000
+            None if second.server is None or not second.n_requests else second.server.ran_ms / second.n_requests * 1000
         ),
     )
 

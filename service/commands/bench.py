@@ -77,6 +77,12 @@ class _BenchGroup(LazyGroup):
     "--sweep-duration", type=click.FloatRange(1), default=5.0, show_default=True, help="Measured time per rate."
 )
 @click.option(
+    "--budgets",
+    "budgets_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What you promise, in the form of loadtest/budgets.toml, which is used where absent.",
+)
+@click.option(
     "--metrics-url", help="The service's /metrics, to show where its time goes; known where it is started here."
 )
 @json_option
@@ -95,10 +101,11 @@ def command(
     sweep: bool,
     rates: tuple[float, ...],
     sweep_duration: float,
+    budgets_file: Path | None,
     metrics_url: str | None,
     as_json: bool,
 ) -> int:
-    """Measure latency from the scheduled arrival, judge it against loadtest/budgets.toml, write HTML and JSON.
+    """Measure latency from the scheduled arrival, judge it against your budgets, write HTML and JSON.
 
     With --sweep also: up to which rate the service keeps its promise, and what it does beyond.
 
@@ -107,6 +114,7 @@ def command(
     if context.invoked_subcommand is not None:
         return 0
     from loadtest.bench import BenchOptions, run_bench
+    from loadtest.budgets import DEFAULT_BUDGETS
     from loadtest.errors import LoadTestError
     from service.own_service import OwnService, own_service
 
@@ -134,6 +142,7 @@ def command(
                     cpu=cpu,
                     server_pids=running.pids,
                     metrics_url=metrics_url or running.metrics_url,
+                    budgets_path=budgets_file or DEFAULT_BUDGETS,
                     sweep=sweep or bool(rates),
                     sweep_rates_per_s=rates,
                     sweep_s=sweep_duration,

@@ -71,8 +71,8 @@ def show(screen: RichConsole, described: dict[str, Any]) -> None:
             figure["verdict"],
         )
     screen.print(table)
-    for reason in described["left_out"]:
-        screen.print(f"left out: {reason}", markup=False)
+    for reason in described["notes"]:
+        screen.print(f"mind: {reason}", markup=False)
     for difference in described["forced_over"]:
         screen.print(f"compared by force although {difference}", markup=False)
     screen.print(described["html"], markup=False, soft_wrap=True)
