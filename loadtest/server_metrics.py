@@ -70,7 +70,8 @@ def read_samples(url: str) -> Samples:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
             text = answer.read().decode("utf-8", errors="replace")
     except (OSError, ValueError, urllib.error.URLError) as error:
-        raise TargetError(f"metrics {url}: {error}; name the address of /metrics, or leave it out") from error
+        reason = getattr(error, "reason", error)
+        raise TargetError(f"metrics {url}: {reason}; name the address of /metrics, or leave it out") from error
     samples = parse_samples(text)
     if not any(name.startswith(PREFIX) for name, _ in samples):
         raise TargetError(f"metrics {url}: no metric there begins with {PREFIX}; is that the service's /metrics?")

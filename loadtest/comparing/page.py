@@ -48,7 +48,8 @@ def _is(figure: ComparedFigure, verdict: str) -> bool:
 def change(ratio: float) -> str:
     """A ratio as a change: `+20.3 %`, to a tenth below 100 %."""
     percent = (ratio - 1) * 100
-    return f"{percent:+.1f}\N{NO-BREAK SPACE}%" if abs(percent) < 100 else f"× {ratio:.2f}"
+    written = f"{percent:+.1f}\N{NO-BREAK SPACE}%" if abs(percent) < 100 else f"× {ratio:.2f}"
+    return written.replace("-", "\N{MINUS SIGN}")
 
 
 def document(comparison: Comparison) -> dict[str, Any]:

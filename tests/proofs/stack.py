@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from tests.proofs import stack_import, stack_traces
+from tests.proofs import stack_import, stack_report, stack_traces
 
-CLAIMS = [*stack_import.CLAIMS, *stack_traces.CLAIMS]
+CLAIMS = [*stack_import.CLAIMS, *stack_traces.CLAIMS, *stack_report.CLAIMS]
+SHORT_CLAIMS = stack_report.SHORT_CLAIMS
+"""Of the parts that have a short form."""
