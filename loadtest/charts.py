@@ -36,6 +36,15 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """One measured point; `style` is a CSS class."""
+
+    x: float
+    y: float
+    style: str
+
+
+@dataclass(frozen=True, slots=True)
 class Chart:
     """Everything the template needs to draw one plot."""
 
@@ -48,6 +57,10 @@ class Chart:
     budget_name: str = ""
     error_x: list[float] = field(default_factory=list)
     """Where seconds with errors lie on the x axis."""
+    marks: list[Mark] = field(default_factory=list)
+    """The single measurements behind the lines."""
+    table: str = "in the table below"
+    """Where the figures stand, for those who do not see the drawing."""
 
 
 class LatencyAxis:
@@ -71,6 +84,33 @@ class LatencyAxis:
         values = [lead * 10.0**decade for decade in decades for lead in leads]
         inside = [v for v in values if self._low - 1e-9 <= math.log10(v) <= self._high + 1e-9]
         return [Tick(self.place(value), _label(value)) for value in inside]
+
+
+@dataclass(frozen=True, slots=True)
+class LinearAxis:
+    """Values from 0 to a round number above the largest, onto pixels from `start` to `end`."""
+
+    top: float
+    step: float
+    start: float
+    end: float
+
+    @classmethod
+    def of(cls, values: Sequence[float], start: float, end: float) -> LinearAxis:
+        """An axis with at most six steps of 1, 2 or 5 times a power of ten."""
+        largest = max([*values, 1e-9])
+        step = 10.0 ** math.floor(math.log10(largest))
+        step = next(step * part for part in (0.2, 0.5, 1, 2, 5) if step * part * 6 >= largest)
+        return cls(math.ceil(largest / step) * step, step, start, end)
+
+    def place(self, value: float) -> float:
+        """The pixel of a value."""
+        return round(self.start + value / self.top * (self.end - self.start), 1)
+
+    def ticks(self) -> tuple[Tick, ...]:
+        """At every step, 0 included."""
+        values = [index * self.step for index in range(round(self.top / self.step) + 1)]
+        return tuple(Tick(self.place(value), _short(value)) for value in values)
 
 
 def percentile_chart(results: Sequence[EngineResult], p99_budget_ms: float | None) -> Chart | None:
@@ -128,6 +168,7 @@ def timeline_chart(result: EngineResult) -> Chart | None:
             Line("p99 of each second", "p99", points("p99_ms")),
             Line("p50 of each second", "p50", points("p50_ms")),
         ],
+        table="in the table below it",
         error_x=[x(second.second) for second in result.timeline if second.n_errors],
     )
 
@@ -144,3 +185,7 @@ def _step_above(value: float) -> float:
 
 def _label(latency_ms: float) -> str:
     return f"{latency_ms / 1000:g} s" if latency_ms >= 1000 else f"{latency_ms:g} ms"
+
+
+def _short(value: float) -> str:
+    return f"{value / 1000:g}k" if value >= 1_000 else f"{value:g}"

@@ -6,6 +6,7 @@ LoadTestError
 ├── TargetError      the URL is unusable, or the service does not answer the workload
 ├── EngineError      a load generator's own process failed or hung
 ├── ServerError      a server that was to be measured did not start
+├── ComparisonError  two reports cannot be compared; names the difference
 └── DisagreementError    two servers that were to be compared give different probabilities
 """
 
@@ -34,6 +35,10 @@ class EngineError(LoadTestError):
 
 class ServerError(LoadTestError):
     """A server of the suite did not start; the text ends with its last words."""
+
+
+class ComparisonError(LoadTestError):
+    """Two reports cannot be compared, or there is nothing in them to compare."""
 
 
 class DisagreementError(LoadTestError):

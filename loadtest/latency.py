@@ -7,10 +7,14 @@ their maximum under a grander name.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from loadtest.results import CurvePoint, LatencySummary, Second
+from loadtest.server_cpu import ScheduledTime
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -59,14 +63,23 @@ def percentile_curve(latencies_ms: FloatArray) -> list[CurvePoint]:
     return [CurvePoint(q, percentile(ordered, q)) for q in (1.0 - 10.0**-steps).tolist()]
 
 
-def timeline(due_s: FloatArray, latencies_ms: FloatArray, failed: npt.NDArray[np.bool_]) -> list[Second]:
+def timeline(
+    due_s: FloatArray,
+    latencies_ms: FloatArray,
+    failed: npt.NDArray[np.bool_],
+    good_within_ms: float = math.inf,
+    server: Sequence[ScheduledTime | None] = (),
+) -> list[Second]:
     """Group requests by the second they were due in.
 
     Args:
         due_s: (n,) rising seconds since the start of the measured run.
         latencies_ms: (n,) latencies; NaN where a request has none.
         failed: (n,) True where a request got no 2xx answer.
+        good_within_ms: a later answer is not counted as good.
+        server: what its processes did in each second from the first on, as far as known.
     """
+    good = ~failed & (latencies_ms <= good_within_ms)
     seconds: list[Second] = []
     for second in range(int(due_s[-1]) + 1 if len(due_s) else 0):
         start, end = np.searchsorted(due_s, [second, second + 1])
@@ -79,6 +92,8 @@ def timeline(due_s: FloatArray, latencies_ms: FloatArray, failed: npt.NDArray[np
                 n_errors=int(failed[start:end].sum()),
                 p50_ms=percentile(known, 0.5) if len(known) else None,
                 p99_ms=percentile(known, 0.99) if len(known) else None,
+                n_good=int(good[start:end].sum()),
+                server=server[second] if second < len(server) else None,
             )
         )
     return seconds

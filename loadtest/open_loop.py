@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample-every", type=count, default=defaults.sample_every, help="read one answer in so many")
     parser.add_argument("--lateness-bound-ms", type=positive, default=defaults.lateness_bound_ms)
     parser.add_argument("--good-within-ms", type=positive, default=defaults.good_within_ms, help="else no goodput")
+    parser.add_argument("--server-pid", type=count, action="append", default=[], help="whose CPU time is noted; repeat")
     parser.add_argument("--cpu", type=int, help="run on this core only")
     parser.add_argument("--out", type=Path, help="write the result here as JSON instead of to stdout")
     return parser
@@ -78,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sample_every=given.sample_every,
         lateness_bound_ms=given.lateness_bound_ms,
         good_within_ms=given.good_within_ms,
+        server_pids=tuple(given.server_pid),
     )
     try:
         if given.cpu is not None:

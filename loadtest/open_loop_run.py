@@ -11,6 +11,7 @@ omission by another name). Other errors have no latency, because a fast refusal 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import time
 from bisect import bisect_right
@@ -28,6 +29,7 @@ from loadtest.pacing_timer import PacingTimer
 from loadtest.results import Connections, EngineResult, Lateness
 from loadtest.sampler import Sampler
 from loadtest.schedule import poisson_schedule
+from loadtest.server_cpu import ScheduledTime, scheduled_time
 from loadtest.target import Target
 
 METHOD = (
@@ -62,6 +64,8 @@ class OpenLoopOptions:
     """p99 of the generator's own lateness above which it is not to be believed."""
     good_within_ms: float = 10.0
     """A 2xx answer later than this after its due time does not count as goodput."""
+    server_pids: tuple[int, ...] = ()
+    """Processes whose CPU time is noted at the turn of each measured second."""
 
 
 class _Run:
@@ -83,6 +87,7 @@ class _Run:
         self._outcomes: list[int | str] = [0] * self._n
         self._next = 0
         self._n_open_ends = self._n
+        self._server: list[ScheduledTime | None] = []
 
     # -- what the connection pool asks and tells ---------------------------------------------------------------------
 
@@ -121,11 +126,13 @@ class _Run:
         sweeper = loop.create_task(self._sweep())
         try:
             start_ns = time.monotonic_ns() + _LEAD_NS
+            watcher = loop.create_task(self._watch_server(start_ns))
             cpu_before_s = time.process_time()
             self._due_ns = [start_ns + offset_ns for offset_ns in self._offsets_ns]
             if self._n:
                 self._timer.arm(self._due_ns[0])
                 await self._all_ended.wait()  # bounded: the sweeper ends every request at due time + timeout
+            await watcher  # ends with the last measured second
             cpu_s = time.process_time() - cpu_before_s
             elapsed_s = (time.monotonic_ns() - start_ns) / 1e9
         finally:
@@ -153,6 +160,14 @@ class _Run:
             n_overdue = bisect_right(self._due_ns, time.monotonic_ns() - timeout_ns)
             self._pool.expire(before=n_overdue)
 
+    async def _watch_server(self, start_ns: int) -> None:
+        """Look at the server's processes at the turn of each measured second; 0.1 ms of this loop's time each."""
+        options = self._options
+        for second in range(int(options.duration_s) + 1 if options.server_pids else 0):
+            turn_ns = start_ns + round((options.warmup_s + second) * 1e9)
+            await asyncio.sleep((turn_ns - time.monotonic_ns()) / 1e9)
+            self._server.append(scheduled_time(options.server_pids))
+
     def _result(self, cpu_share: float) -> EngineResult:
         options, measured = self._options, slice(self._first_measured, None)
         due_ns = np.array(self._due_ns[measured], dtype=np.int64)
@@ -178,13 +193,19 @@ class _Run:
             statuses=dict(Counter(str(outcome) for outcome in outcomes if isinstance(outcome, int))),
             latency=summarise(known_ms),
             curve=percentile_curve(known_ms),
-            timeline=timeline(due_s, latencies_ms, failed),
+            timeline=timeline(due_s, latencies_ms, failed, options.good_within_ms, self._server_by_second()),
             degraded=self._sampler.summary(),
             lateness=Lateness.judge(summarise(late_ms), options.lateness_bound_ms),
             connections=Connections(pool.n_opened, pool.max_in_use, pool.n_resent, pool.n_waited),
             generator_cpu_share=cpu_share,
             n_good=int((latencies_ms[~failed] <= options.good_within_ms).sum()),
         )
+
+    def _server_by_second(self) -> list[ScheduledTime | None]:
+        return [
+            None if before is None or after is None else after - before
+            for before, after in itertools.pairwise(self._server)
+        ]
 
 
 def _kind_of_error(outcome: int | str) -> str | None:

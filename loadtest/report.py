@@ -1,24 +1,23 @@
 """Report of a bench: what was measured, where, against which budget, as JSON and as one page of HTML.
 
-The page needs nothing but itself: no script runs, no font or image is fetched, and the whole report lies in it as JSON.
-Every text that came from outside (URL, error kinds, codes, CPU name) is escaped by the template engine.
+The page (`page.py`) says the verdict first, in words; then how much more the service can do, who waits how long, where
+the time goes, what was lost, and under which circumstances all that was measured.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import jinja2
 import msgspec
 
 from loadtest import charts
 from loadtest.budgets import Budgets
 from loadtest.machine import Machine
+from loadtest.page import page_environment
 from loadtest.results import EngineResult
+from loadtest.server_metrics import ServerSide, StageTime
+from loadtest.sweep import Sweep
+from loadtest.sweep_charts import goodput_chart, load_chart
 from loadtest.verdict import Verdict
-
-TEMPLATES = Path(__file__).with_name("templates")
-ENGINE_NAMES = {"open-loop": "Open loop", "locust": "Locust"}
+from loadtest.words import plain_words, why_engines_differ
 
 
 class Measured(msgspec.Struct, frozen=True):
@@ -56,49 +55,63 @@ class Report(msgspec.Struct, frozen=True):
     budgets: Budgets
     verdict: Verdict
     measured: list[Measured]
+    server_side: ServerSide | None = None
+    """What the service counted itself during the judged run."""
+    sweep: Sweep | None = None
 
 
 def render_html(report: Report) -> str:
     """The page for a person."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        ms=_ms, share=_share, count=_count, engine_name=lambda name: ENGINE_NAMES.get(name, name)
-    )
     results = [measured.result for measured in report.measured]
-    drawings = [charts.percentile_chart(results, report.budgets.rank.p99_ms), *map(charts.timeline_chart, results)]
-    return environment.get_template("report.html").render(
-        report=report,
-        judged=results[0],
-        results=results,
-        drawings=[drawing for drawing in drawings if drawing is not None],
-        area=charts,
-        kinds_of_error=sorted({kind for result in results for kind in result.errors}),
-        codes=sorted({code for result in results for code in result.degraded.codes}),
-        raw=msgspec.to_builtins(report),
-    )
-
-
-def _ms(value: float | None) -> str:
-    """Milliseconds, to 10 µs below 100 ms; a dash for what is not known."""
-    if value is None:
-        return "–"
-    return f"{value:.2f}\N{NO-BREAK SPACE}ms" if value < 100 else f"{value:,.0f}\N{NO-BREAK SPACE}ms"
-
-
-def _share(value: float | None) -> str:
-    """A share as a percentage; one that is above 0 never reads as 0."""
-    if value is None:
-        return "–"
+    budget_ms = report.budgets.rank.p99_ms
+    sweep = report.sweep
+    sweep_drawings = [load_chart(sweep, budget_ms), goodput_chart(sweep)] if sweep is not None else []
+    drawings = [charts.percentile_chart(results, budget_ms), *map(charts.timeline_chart, results)]
     return (
-        "<\N{NO-BREAK SPACE}0.01\N{NO-BREAK SPACE}%" if 0 < value < 0.0001 else f"{value * 100:.2f}\N{NO-BREAK SPACE}%"
+        page_environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            words=plain_words(report),
+            why=why_engines_differ(results),
+            judged=results[0],
+            results=results,
+            sweep_drawings=[drawing for drawing in sweep_drawings if drawing is not None],
+            drawings=[drawing for drawing in drawings if drawing is not None],
+            spent=time_spent(report.server_side, results[0]) if report.server_side else [],
+            area=charts,
+            kinds_of_error=sorted({kind for result in results for kind in result.errors}),
+            codes=sorted({code for result in results for code in result.degraded.codes}),
+            raw=msgspec.to_builtins(report),
+        )
     )
 
 
-def _count(value: float) -> str:
-    return f"{value:,.0f}"
+class Spent(msgspec.Struct, frozen=True):
+    """One part of a mean request's time, as its caller saw it."""
+
+    name: str
+    mean_us: float
+    share: float
+    """Of all parts together."""
+    stage: StageTime | None = None
+    """Where it is a stage the service times itself."""
+
+
+def time_spent(server: ServerSide, result: EngineResult) -> list[Spent]:
+    """The parts of a mean request: the service's stages, the rest inside it, and what its caller waited outside.
+
+    The parts are means over the same run, the service's with and the caller's without its warm-up, so the last one is
+    good to a few per cent; it is left out where it is not positive.
+    """
+    if not server.n_requests:
+        return []
+    parts: list[tuple[str, float, StageTime | None]] = [
+        (stage.stage, stage.mean_us * stage.n / server.n_requests, stage) for stage in server.stages
+    ]
+    parts.append(("rest of the service", server.mean_us - server.stages_us, None))
+    if result.latency.mean_ms is not None:
+        parts.append(("outside the service", result.latency.mean_ms * 1000 - server.mean_us, None))
+    parts = [part for part in parts if part[1] > 0]
+    total_us = sum(mean_us for _, mean_us, _ in parts)
+    return [Spent(name, mean_us, mean_us / total_us, stage) for name, mean_us, stage in parts]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
+from loadtest.server_cpu import ScheduledTime
+
 
 class LatencySummary(msgspec.Struct, frozen=True):
     """Exact percentiles (nearest rank: a time that was really seen) of `n` latencies."""
@@ -38,6 +40,10 @@ class Second(msgspec.Struct, frozen=True):
     p50_ms: float | None
     p99_ms: float | None
     """Nearest rank; with fewer than 100 requests it is the slowest of them."""
+    n_good: int | None = None
+    """Of these requests, those with a 2xx answer in time to be useful."""
+    server: ScheduledTime | None = None
+    """What the scheduler did with the server's processes in this second; None where they are not known."""
 
 
 class DegradedShare(msgspec.Struct, frozen=True):

@@ -31,6 +31,8 @@ class OwnService:
     url: str
     pids: tuple[int, ...]
     """The parent and its workers, whose CPU time is the service's."""
+    metrics_url: str | None = None
+    """Where it shows its metrics."""
 
 
 @contextmanager
@@ -50,8 +52,8 @@ def own_service(config_file: Path, log_file: Path, arguments: Sequence[str] = ()
     reader = threading.Thread(target=_follow, args=(process.stderr, log_file, lines), daemon=True)
     reader.start()
     try:
-        url = _wait_ready(lines, log_file)
-        yield OwnService(url, (process.pid, *_children(process.pid)))
+        url, admin_url = _wait_ready(lines, log_file)
+        yield OwnService(url, (process.pid, *_children(process.pid)), f"{admin_url}/metrics")
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -75,8 +77,9 @@ def _follow(stream: IO[str], log_file: Path, lines: Queue[dict[str, Any] | None]
     lines.put(None)
 
 
-def _wait_ready(lines: Queue[dict[str, Any] | None], log_file: Path) -> str:
-    url, last = "", "it said nothing"
+def _wait_ready(lines: Queue[dict[str, Any] | None], log_file: Path) -> tuple[str, str]:
+    """The URLs of requests and of what only its operators see."""
+    url, admin_url, last = "", "", "it said nothing"
     while True:
         try:
             line = lines.get(timeout=READY_WITHIN_S)
@@ -88,9 +91,9 @@ def _wait_ready(lines: Queue[dict[str, Any] | None], log_file: Path) -> str:
             raise StartError(f"the service ended before it was ready: {last}; see {log_file}")
         last = str(line.get("msg"))
         if last == "listening":
-            url = str(line["url"])
+            url, admin_url = str(line["url"]), str(line["admin_url"])
         elif last == "ready":
-            return url
+            return url, admin_url
 
 
 def _children(pid: int) -> list[int]:

@@ -10,11 +10,14 @@ import subprocess
 from pathlib import Path
 from urllib.request import urlopen
 
+import msgspec
+import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
 from tests.e2e.conftest import arguments, project, store
 from tests.e2e.service_process import DEADLINE_S, service
+from tests.loadtest.report_samples import report_of, run_of
 from tests.snippets import blocks, environment, page, run_block, write_files
 
 __all__ = ["arguments", "project", "store"]
@@ -22,6 +25,7 @@ __all__ = ["arguments", "project", "store"]
 README = page("README.md")
 PYTHON_CLIENT = page("docs/python-client.md")
 BINARY_RANK = page("docs/binary-rank.md")
+BENCH = page("docs/bench.md")
 
 
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
@@ -31,7 +35,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
 
 def test_the_measurements_of_the_readme_can_be_asked_for() -> None:
     """They take minutes to hours; that each command, option, target and module exists takes seconds."""
-    for line in blocks(README)["measure"].splitlines():
+    for line in (blocks(README)["measure"] + blocks(BENCH)["bench-report"]).splitlines():
         command = line.partition("#")[0].strip()
         asked = command.replace("make ", "make -n ") if command.startswith("make") else f"{command} --help"
         done = subprocess.run(
@@ -69,6 +73,21 @@ def test_the_snippets_of_the_python_client_run(arguments: list[str], tmp_path: P
     assert "422 invalid-request candidates[1]" in asked
     assert asked[-1].endswith(" True")
     assert asked_async.startswith("10 v")
+
+
+def test_two_folders_of_rounds_compare_by_the_page(tmp_path: Path) -> None:
+    """What a shell loop measured is judged by the command that is shown."""
+    random = np.random.default_rng(1)
+    for side in ("main", "branch"):
+        for number in "1234":
+            folder = tmp_path / "runs" / side / number
+            folder.mkdir(parents=True)
+            (folder / "report.json").write_bytes(msgspec.json.encode(report_of(run_of(random))))
+
+    said = run_block("bench-compare", tmp_path, page=BENCH)
+
+    assert "server CPU per request" in said
+    assert (tmp_path / "runs/compared/compare.html").is_file()
 
 
 def test_the_readme_shows_every_figure_with_its_origin() -> None:

@@ -25,6 +25,7 @@ MAY_IMPORT = {
 }
 LOADTEST_CALLERS = (
     "service/commands/bench.py",
+    "service/commands/bench_compare.py",
     "service/commands/bench_suite.py",
     "service/commands/compare.py",
     "service/commands/demo.py",

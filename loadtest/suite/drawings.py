@@ -12,11 +12,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import jinja2
-
 from loadtest import charts
-from loadtest.charts import BOTTOM, LEFT, RIGHT, TOP, LatencyAxis, Line, Tick
-from loadtest.report import TEMPLATES
+from loadtest.charts import BOTTOM, LEFT, RIGHT, TOP, LatencyAxis, Line, LinearAxis, Tick
+from loadtest.page import page_environment
 from loadtest.suite.closed_rounds import per_s
 from loadtest.suite.results import SuiteResult
 
@@ -45,40 +43,11 @@ class Drawing:
 
     def svg(self) -> str:
         """The whole drawing as one SVG element."""
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(TEMPLATES),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
+        return (
+            page_environment()
+            .get_template("suite_drawing.svg")
+            .render(drawing=self, area=charts, legend_top=charts.HEIGHT, legend_row=_LEGEND_ROW)
         )
-        return environment.get_template("suite_drawing.svg").render(
-            drawing=self, area=charts, legend_top=charts.HEIGHT, legend_row=_LEGEND_ROW
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _LinearAxis:
-    """Values from 0 to a round number above the largest, onto pixels from `start` to `end`."""
-
-    top: float
-    step: float
-    start: float
-    end: float
-
-    @classmethod
-    def of(cls, values: Sequence[float], start: float, end: float) -> _LinearAxis:
-        largest = max([*values, 1e-9])
-        step = 10.0 ** math.floor(math.log10(largest))
-        step = next(step * part for part in (0.2, 0.5, 1, 2, 5) if step * part * 6 >= largest)
-        return cls(math.ceil(largest / step) * step, step, start, end)
-
-    def place(self, value: float) -> float:
-        return round(self.start + value / self.top * (self.end - self.start), 1)
-
-    def ticks(self) -> tuple[Tick, ...]:
-        values = [index * self.step for index in range(round(self.top / self.step) + 1)]
-        return tuple(Tick(self.place(value), _short(value)) for value in values)
 
 
 def latency_drawing(result: SuiteResult) -> Drawing:
@@ -104,8 +73,8 @@ def goodput_drawing(result: SuiteResult) -> Drawing:
         ]
         for name, capacity_per_s in _capacities_per_s(result).items()
     }
-    x_axis = _LinearAxis.of([x for points in curves.values() for x, _ in points], LEFT, RIGHT)
-    y_axis = _LinearAxis.of([y for points in curves.values() for _, y in points], BOTTOM, TOP)
+    x_axis = LinearAxis.of([x for points in curves.values() for x, _ in points], LEFT, RIGHT)
+    y_axis = LinearAxis.of([y for points in curves.values() for _, y in points], BOTTOM, TOP)
     placed = {name: [(x_axis.place(x), y_axis.place(y)) for x, y in points] for name, points in curves.items()}
     title = "Answers within 10 ms / capacity"
     return Drawing("goodput-by-load", title, OF_CAPACITY, x_axis.ticks(), y_axis.ticks(), _lines(placed))
@@ -126,7 +95,7 @@ def cost_drawing(result: SuiteResult) -> Drawing:
 
 def _with_times(name: str, title: str, x_name: str, curves: Mapping[str, Points]) -> Drawing:
     """Points whose second number is a time in milliseconds."""
-    x_axis = _LinearAxis.of([x for points in curves.values() for x, _ in points], LEFT, RIGHT)
+    x_axis = LinearAxis.of([x for points in curves.values() for x, _ in points], LEFT, RIGHT)
     y_axis = LatencyAxis([y for points in curves.values() for _, y in points])
     placed = {name: [(x_axis.place(x), y_axis.place(y)) for x, y in points] for name, points in curves.items()}
     return Drawing(name, title, x_name, x_axis.ticks(), tuple(y_axis.ticks()), _lines(placed))
@@ -145,7 +114,3 @@ def _capacities_per_s(result: SuiteResult) -> dict[str, float]:
     """Of every server, so that each keeps its colour; infinite where none was measured, which nothing is a share of."""
     spreads = {server.name: per_s(result.closed, server.name) for server in result.servers}
     return {name: spread.median if spread and spread.median else math.inf for name, spread in spreads.items()}
-
-
-def _short(value: float) -> str:
-    return f"{value / 1000:g}k" if value >= 10_000 else f"{value:g}"

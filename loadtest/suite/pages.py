@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import jinja2
 import msgspec
 
 from loadtest.errors import LoadTestError
-from loadtest.report import TEMPLATES
+from loadtest.page import page_environment
 from loadtest.suite.results import SuiteResult
 from loadtest.suite.section import Section, SuiteTable
 from loadtest.suite.tables import sections
@@ -40,14 +39,7 @@ def write_report(result: SuiteResult, out_dir: Path) -> Path:
 
 def render_html(result: SuiteResult) -> str:
     """The page: everything that came from outside is escaped by the template engine, only our own drawings are not."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("suite.html")
+    template = page_environment().get_template("suite.html")
     return template.render(
         result=result, sections=sections(result), raw=msgspec.to_builtins(result), warning=_warning(result)
     )

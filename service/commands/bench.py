@@ -16,12 +16,31 @@ from service.lazy_group import LazyGroup
 
 if TYPE_CHECKING:
     from loadtest.bench import BenchResult
+    from loadtest.sweep import Sweep
 
 
 COMMANDS = {
+    "compare": ("service.commands.bench_compare", "Two reports: is the second one slower? Exit 3 if so."),
     "suite": ("service.commands.bench_suite", "Measure beside other servers; --suite is the same."),
     "serve-workload": ("service.commands.serve_workload", "Build and serve the workload of the published figures."),
 }
+
+
+class Rates(click.ParamType[tuple[float, ...]]):
+    """Rates with commas between them: `500,1000,2000`."""
+
+    name = "rates"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            rates = tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list such as 500,1000,2000", param, ctx)
+        if not all(1 <= rate < float("inf") for rate in rates):
+            self.fail(f"{value!r}: a rate is a number of requests a second, at least 1", param, ctx)
+        return rates
 
 
 class _BenchGroup(LazyGroup):
@@ -52,6 +71,20 @@ class _BenchGroup(LazyGroup):
     help="Folder for report.html and report.json.",
 )
 @click.option("--cpu", type=click.IntRange(0), help="Core for the load generator; the kernel chooses where absent.")
+@click.option("--sweep", is_flag=True, help="Also raise the rate until the service cannot keep up; about two minutes.")
+@click.option("--rates", type=Rates(), default=(), metavar="R,R,…", help="Sweep these rates instead of finding them.")
+@click.option(
+    "--sweep-duration", type=click.FloatRange(1), default=5.0, show_default=True, help="Measured time per rate."
+)
+@click.option(
+    "--budgets",
+    "budgets_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What you promise, in the form of loadtest/budgets.toml, which is used where absent.",
+)
+@click.option(
+    "--metrics-url", help="The service's /metrics, to show where its time goes; known where it is started here."
+)
 @json_option
 @click.pass_context
 def command(
@@ -65,15 +98,23 @@ def command(
     warmup: float,
     out: Path,
     cpu: int | None,
+    sweep: bool,
+    rates: tuple[float, ...],
+    sweep_duration: float,
+    budgets_file: Path | None,
+    metrics_url: str | None,
     as_json: bool,
 ) -> int:
-    """Measure latency from the scheduled arrival, judge it against loadtest/budgets.toml, write HTML and JSON.
+    """Measure latency from the scheduled arrival, judge it against your budgets, write HTML and JSON.
+
+    With --sweep also: up to which rate the service keeps its promise, and what it does beyond.
 
     Exit 0 if every budget was kept, 1 if one was broken or the generator was too late for the run to be judged.
     """
     if context.invoked_subcommand is not None:
         return 0
     from loadtest.bench import BenchOptions, run_bench
+    from loadtest.budgets import DEFAULT_BUDGETS
     from loadtest.errors import LoadTestError
     from service.own_service import OwnService, own_service
 
@@ -100,6 +141,11 @@ def command(
                     engine=engine,
                     cpu=cpu,
                     server_pids=running.pids,
+                    metrics_url=metrics_url or running.metrics_url,
+                    budgets_path=budgets_file or DEFAULT_BUDGETS,
+                    sweep=sweep or bool(rates),
+                    sweep_rates_per_s=rates,
+                    sweep_s=sweep_duration,
                 ),
                 on_progress,
             )
@@ -132,6 +178,27 @@ def described(result: BenchResult) -> dict[str, Any]:
         "html": str(result.html_path),
         "json": str(result.json_path),
         **engines,
+        **({"sweep": _described_sweep(result.report.sweep)} if result.report.sweep else {}),
+    }
+
+
+def _described_sweep(sweep: Sweep) -> dict[str, Any]:
+    kept = sweep.highest_kept
+    return {
+        "highest_kept_per_s": kept.rate_per_s if kept else None,
+        "ended_by": sweep.ended_by,
+        "points": [
+            {
+                "rate_per_s": point.rate_per_s,
+                "goodput_per_s": point.goodput_per_s,
+                "p50_ms": point.result.latency.p50_ms,
+                "p99_ms": point.result.latency.p99_ms,
+                "shed_share": point.shed_share,
+                "kept": point.kept,
+                "generator_late": point.late,
+            }
+            for point in sweep.points
+        ],
     }
 
 
@@ -144,6 +211,10 @@ def show(screen: RichConsole, result: BenchResult) -> None:
             f"p50 {_ms(latency.p50_ms)}, p99 {_ms(latency.p99_ms)}, "
             f"p99.9 {_ms(latency.p999_ms)} of {latency.n} requests; {_errors(measured.result.errors)}"
         )
+    sweep = result.report.sweep
+    if sweep is not None:
+        kept = sweep.highest_kept
+        rows["sweep"] = f"promise kept up to {kept.rate_per_s:,.0f}/s" if kept else "promise kept at no rate"
     rows["report"] = str(result.html_path)
     screen.print(key_value_table("load test", rows))
 

@@ -190,6 +190,7 @@ def _load_test(config_file: Path, out: Path, rate: float, duration: float, on_pr
                 duration_s=duration,
                 engine="both",
                 server_pids=service.pids,
+                metrics_url=service.metrics_url,
             ),
             on_progress,
         )

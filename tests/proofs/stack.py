@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from tests.proofs import stack_image, stack_import, stack_newcomer, stack_redis, stack_traces
+from tests.proofs import stack_image, stack_import, stack_newcomer, stack_redis, stack_report, stack_traces
 
-CLAIMS = [*stack_image.CLAIMS, *stack_import.CLAIMS, *stack_newcomer.CLAIMS, *stack_redis.CLAIMS, *stack_traces.CLAIMS]
+CLAIMS = [
+    *stack_image.CLAIMS,
+    *stack_import.CLAIMS,
+    *stack_newcomer.CLAIMS,
+    *stack_redis.CLAIMS,
+    *stack_traces.CLAIMS,
+    *stack_report.CLAIMS,
+]
+SHORT_CLAIMS = stack_report.SHORT_CLAIMS
+"""Of the parts that have a short form."""

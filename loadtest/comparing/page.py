@@ -1,0 +1,172 @@
+"""Page of a comparison: the verdict in a sentence, every figure with its interval, both circumstances side by side."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from loadtest import charts
+from loadtest.charts import Chart
+from loadtest.comparing.ratio import BLOCK, LEVEL
+from loadtest.comparing.sides import judged
+from loadtest.comparing.verdict import ComparedFigure, Comparison
+from loadtest.page import count, ms, page_environment, us
+from loadtest.report import Report
+
+WIDTH = 240
+"""Of an interval's drawing, in its own units."""
+
+
+def _per_s(value: float) -> str:
+    return f"{count(value)}/s"
+
+
+WRITES: dict[str, Callable[[float], str]] = {"ms": ms, "us": us, "per_s": _per_s}
+
+
+def headline(comparison: Comparison) -> str:
+    """The outcome in one sentence."""
+    slower = [f"{figure.name} {change(figure.ratio.value)}" for figure in comparison.figures if _is(figure, "slower")]
+    if slower:
+        return "B is slower: " + ", ".join(slower)
+    faster = [f"{figure.name} {change(figure.ratio.value)}" for figure in comparison.figures if _is(figure, "faster")]
+    if comparison.undecided:
+        names = ", ".join(figure.name for figure in comparison.figures if _is(figure, "undecided"))
+        return f"No regression is proven, but {names} could not be decided: measure longer, or in more rounds"
+    return "B is faster: " + ", ".join(faster) if faster else "B is as fast as A, as far as was measured"
+
+
+def _is(figure: ComparedFigure, verdict: str) -> bool:
+    return figure.verdict == verdict
+
+
+def change(ratio: float) -> str:
+    """A ratio as a change: `+20.3 %`, to a tenth below 100 %."""
+    percent = (ratio - 1) * 100
+    written = f"{percent:+.1f}\N{NO-BREAK SPACE}%" if abs(percent) < 100 else f"× {ratio:.2f}"
+    return written.replace("-", "\N{MINUS SIGN}")
+
+
+def document(comparison: Comparison) -> dict[str, Any]:
+    """The comparison without the reports' own figures, as plain values."""
+    figures = [
+        {
+            "name": figure.name,
+            "unit": figure.unit,
+            "a": figure.ratio.a,
+            "b": figure.ratio.b,
+            "ratio": figure.ratio.value,
+            "low": figure.ratio.low,
+            "high": figure.ratio.high,
+            "tolerance": figure.tolerance,
+            "verdict": figure.verdict,
+        }
+        for figure in comparison.figures
+    ]
+    return {
+        "regressed": comparison.regressed,
+        "undecided": comparison.undecided,
+        "verdict": headline(comparison),
+        "interval": LEVEL,
+        "a": {"path": comparison.a_path, "rounds": len(comparison.a), "commit": comparison.a[0].commit},
+        "b": {"path": comparison.b_path, "rounds": len(comparison.b), "commit": comparison.b[0].commit},
+        "paired": comparison.paired,
+        "figures": figures,
+        "notes": comparison.notes,
+        "forced_over": comparison.forced_over,
+    }
+
+
+def write_page(comparison: Comparison, out_dir: Path) -> Path:
+    """Write `compare.html` and `compare.json` into a folder; answers the page's path."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    plain = document(comparison)
+    (out_dir / "compare.json").write_bytes(msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n")
+    page = out_dir / "compare.html"
+    page.write_text(render_html(comparison), encoding="utf-8")
+    return page
+
+
+def render_html(comparison: Comparison) -> str:
+    """The page for a person."""
+    last = [judged(side[-1]) for side in (comparison.a, comparison.b)]
+    named = [msgspec.structs.replace(result, engine=name) for result, name in zip(last, ("a", "b"), strict=True)]
+    chart = charts.percentile_chart(named, comparison.a[0].budgets.rank.p99_ms)
+    return (
+        page_environment()
+        .get_template("compare.html")
+        .render(
+            comparison=comparison,
+            headline=headline(comparison),
+            rows=[_row(figure, comparison) for figure in comparison.figures],
+            width=WIDTH,
+            chart=None if chart is None else _titled(chart, comparison),
+            area=charts,
+            conditions=_conditions(comparison.a[0], comparison.b[0]),
+            level=f"{LEVEL * 100:g}",
+            block=BLOCK,
+            raw=document(comparison),
+        )
+    )
+
+
+def _titled(chart: Chart, comparison: Comparison) -> Chart:
+    rounds = max(len(comparison.a), len(comparison.b))
+    return dataclasses.replace(
+        chart,
+        title="Latency by percentile" + (", the last round of each" if rounds > 1 else ""),
+        lines=[dataclasses.replace(line, name=line.name.upper()) for line in chart.lines],
+    )
+
+
+def _row(figure: ComparedFigure, comparison: Comparison) -> dict[str, Any]:
+    """A figure as text and as the places of its interval on an axis that all rows share."""
+    ratio = figure.ratio
+    ends = [value for f in comparison.figures for value in (f.ratio.low, f.ratio.high, 1 + f.tolerance)]
+    reach = max(abs(math.log(value)) for value in ends) * 1.1
+
+    def place(value: float) -> float:
+        return round((math.log(value) / reach + 1) / 2 * WIDTH, 1)
+
+    write = WRITES[figure.unit]
+    return {
+        "name": figure.name,
+        "a": write(ratio.a),
+        "b": write(ratio.b),
+        "change": change(ratio.value),
+        "interval": f"{change(ratio.low)} to {change(ratio.high)}",
+        "verdict": figure.verdict,
+        "tolerance": f"±{figure.tolerance * 100:g}\N{NO-BREAK SPACE}%",
+        "band": (place(1 / (1 + figure.tolerance)), place(1 + figure.tolerance)),
+        "line": (place(ratio.low), place(ratio.high)),
+        "dot": place(ratio.value),
+        "one": place(1.0),
+    }
+
+
+def _conditions(a: Report, b: Report) -> list[tuple[str, str, str]]:
+    """What was measured where, of the first round of both."""
+
+    def one(report: Report) -> dict[str, str]:
+        result, machine = judged(report), report.machine
+        versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+        return {
+            "When": report.created_at,
+            "Commit": report.commit,
+            "Model": report.model_version or "–",
+            "Load": f"{result.rate_per_s:g} requests/s for {result.duration_s:g} s, {result.engine}",
+            "Workload": f"{report.workload}; SHA-256 {report.workload_sha256[:16]}",
+            "Machine": f"{machine.cpu_model}, {machine.cores_allowed} of {machine.cores} cores, {machine.os}",
+            "Load before": f"{machine.load_average_1m:.2f}",
+            "Without answer": f"{(result.error_share or 0) * 100:.2f} %",
+            "Degraded": "–" if result.degraded.share is None else f"{result.degraded.share * 100:.2f} %",
+            "Libraries": versions,
+        }
+
+    of_b = one(b)
+    return [(name, value, of_b[name]) for name, value in one(a).items()]
