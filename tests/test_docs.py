@@ -84,7 +84,7 @@ def test_two_folders_of_rounds_compare_by_the_page(tmp_path: Path) -> None:
             folder.mkdir(parents=True)
             (folder / "report.json").write_bytes(msgspec.json.encode(report_of(run_of(random))))
 
-    said = run_block("bench-compare", tmp_path, page=BENCH)
+    said = run_block("bench-compare", tmp_path, BENCH)
 
     assert "server CPU per request" in said
     assert (tmp_path / "runs/compared/compare.html").is_file()
