@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -206,7 +207,8 @@ def _publish(
         libraries={},
         better_than_base_rate=outcome.better_than_base_rate,
     )
-    files = {"model.onnx": graph, "golden.npz": golden}
+    reference = msgspec.json.encode(outcome.reference)
+    files = {"model.onnx": graph, "golden.npz": golden, "reference.json": reference}
     published = Registry(registry_dir).publish(manifest, files, lambda named: {}, Gate())
     if learner == "base-rate":  # no gate lets it serve, and what it would serve can still be tested
         (registry_dir / "default" / "champion").write_text(published.version)
