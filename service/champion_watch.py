@@ -118,4 +118,4 @@ def _tell_training(model: ServedModel, telemetry: Telemetry) -> None:
     shares = [] if reference is None else reference.p_click.shares_up_to(P_CLICK_BUCKETS, 0.0, 1.0)
     telemetry.model_figures(model.name, figures, shares)
     for view in (*model.user_views, *model.ad_views):
-        telemetry.view_expires(view.name, view.ttl_ms / 1000)
+        telemetry.view_served(view.name, view.ttl_ms / 1000)

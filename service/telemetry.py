@@ -1,10 +1,11 @@
 """Metrics: what the service tells Prometheus, at a cost that a request does not notice.
 
-Names, labels and units are a contract with `deploy/prometheus/rules` and the dashboards, and
-`docs/metrics.md` lists them. Requests are counted at once, so that no answer is lost from the count even when the worker
-is killed. Everything else is collected and added four times a second: a histogram observation costs 1.6 µs in multiprocess mode, an append 0.03 µs, and a request makes a
-hundred of them (one per `p_click`). Adding goes in steps of less than a tenth of a millisecond, between which requests
-have their turn: in one go it would make the p99. A killed worker loses that quarter of a second of detail.
+Names, labels and units are a contract with `deploy/prometheus/rules` and the dashboard; `docs/metrics.md` lists them.
+Requests are counted at once, so that no answer is lost from the count even when the worker is killed. Everything else
+is collected and added four times a second: a histogram observation costs 1.6 µs in multiprocess mode, an append 0.03,
+and a request makes a hundred of them (one per `p_click`). Adding goes in steps of less than a tenth of a millisecond,
+between which requests have their turn: in one go it would make the p99. A killed worker loses that quarter of a second
+of detail.
 
 Several workers add up through files: the parent process sets and empties `PROMETHEUS_MULTIPROC_DIR` before anything
 imports this module. Counters of dead workers stay, or sums would fall; their gauges go (`forget_process`).
@@ -267,9 +268,11 @@ class Telemetry(_Families):
         """Whether the registry's champion of that name cannot be loaded."""
         self._model_promotion_failing.labels(model).set(1 if fails else 0)
 
-    def view_expires(self, view: str, ttl_s: float) -> None:
-        """When rows of a view that is read expire."""
+    def view_served(self, view: str, ttl_s: float) -> None:
+        """A view that is read from now on, and when its rows expire."""
         self._ttl.labels(view).set(ttl_s)
+        for status in ROW_STATUSES:
+            self._tallies["rows"].labels(view, status)  # at 0: the first missing row is to have a rate
 
     def levels(self, *, inflight: int, table_rows: int, table_age_s: float) -> None:
         """What gauges show until the next call."""

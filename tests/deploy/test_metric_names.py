@@ -51,7 +51,7 @@ def told() -> dict[str, dict[str, set[str]]]:
         [1.0] * len(P_CLICK_BUCKETS),
     )
     telemetry.promotion_failing("default", False)
-    telemetry.view_expires("user_profile", 86_400.0)
+    telemetry.view_served("user_profile", 86_400.0)
     telemetry.served_log(1, 0, 0)
     telemetry.trace_spans(1, 0, 0)
     telemetry.flush()
