@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.proofs import stack_import, stack_traces
+from tests.proofs import stack_alerts, stack_import, stack_traces
 
-CLAIMS = [*stack_import.CLAIMS, *stack_traces.CLAIMS]
+CLAIMS = [*stack_import.CLAIMS, *stack_traces.CLAIMS, *stack_alerts.CLAIMS]
