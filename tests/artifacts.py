@@ -61,6 +61,10 @@ class ServedProject:
         """Writes all rows, dated now."""
         self._write(url, self.users, self.ads)
 
+    def materialize_ads(self, url: str) -> None:
+        """Writes the rows of the ads alone, dated now."""
+        self._write(url, self.ads)
+
     def materialize_user(self, url: str, user_id: str) -> None:
         """Writes a user whom nobody knew, with the features of the first of the others."""
         users = self.users

@@ -140,8 +140,8 @@ def unit_changed(served: Stack) -> Fault:
     return Fault(
         "an ad feature in another unit",
         {"ClickserveScoresShifted": {"model": "default"}},
-        _in_thread(lambda: with_ads(served.project, 5.0).materialize(served.store.url)),
-        _in_thread(lambda: served.project.materialize(served.store.url)),
+        _in_thread(lambda: with_ads(served.project, 5.0).materialize_ads(served.store.url)),
+        _in_thread(lambda: served.project.materialize_ads(served.store.url)),
     )
 
 

@@ -221,10 +221,10 @@ CLAIMS = [
     Claim(
         "alerts-fire",
         "make prove PART=stack, or: python -m tests.proofs stack --only alerts-fire",
-        f"each of our {len(alert_names())} alerts fires on a fault planted in a running stack (service under load, Valkey, "
-        f"Prometheus) within {TOLD_WITHIN_S:.0f} s and ends within {TOLD_WITHIN_S:.0f} s of its mending, none before; "
-        f"windows and patience of the rules are divided by {FACTOR:.0f}, thresholds are as deployed (so a table of ads "
-        "grows old for 300 real seconds)",
+        f"each of our {len(alert_names())} alerts fires on a fault planted in a running stack (service under load, "
+        f"Valkey, Prometheus) within {TOLD_WITHIN_S:.0f} s and ends within {TOLD_WITHIN_S:.0f} s of its mending, none "
+        f"before; windows and patience of the rules are divided by {FACTOR:.0f}, thresholds are as deployed (so "
+        "a table of ads grows old for 300 real seconds)",
         fires,
     ),
     Claim(
