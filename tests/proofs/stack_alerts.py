@@ -26,11 +26,15 @@ TOLD_WITHIN_S = 90.0
 patience 15 s (15 min)."""
 STALE_WITHIN_S = 330.0
 """Of the store's end: the table of ads may be 300 s old, a threshold and no window, so nothing divides it."""
-ROOMY = (
-    *("--set", "deadline.total_ms=2000", "--set", "deadline.features_ms=100", "--set", "admission.queue_ms=1000"),
+PATIENT = (
+    *("--set", "deadline.total_ms=2000", "--set", "deadline.features_ms=200", "--set", "admission.queue_ms=1000"),
+)
+"""Deadlines that a machine shared with others does not miss by itself."""
+HURTABLE = (
+    *PATIENT,
     *("--set", "admission.max_inflight=4", "--set", "admission.max_queued=4", "--set", "served_log.roll_ms=1000"),
 )
-"""Deadlines that a busy machine does not miss by itself, and a door that few callers fill."""
+"""And a door that few callers fill."""
 
 QUIET_S = 600.0
 LOOK_S = 15.0
@@ -98,7 +102,7 @@ def fires(scratch: Path) -> Outcome:
 
 async def _fires(scratch: Path) -> Outcome:
     began = time.monotonic()
-    with stack(scratch / "a", *ROOMY) as served, stack(scratch / "b", *ROOMY, "--workers", "1") as beside:
+    with stack(scratch / "a", *HURTABLE) as served, stack(scratch / "b", *HURTABLE, "--workers", "1") as beside:
         urls = [served.process.admin_url, beside.process.admin_url]
         with prometheus(scratch / "prometheus", urls, factor=FACTOR, scrape=SCRAPE, evaluate=EVALUATE) as server:
             async with traffic(served):
@@ -171,12 +175,15 @@ def quiet(scratch: Path) -> Outcome:
 async def _quiet(scratch: Path) -> Outcome:
     waited: Counter[str] = Counter()
     fired: dict[str, list[dict[str, str]]] = {}
-    with stack(scratch / "a") as served, prometheus(scratch / "prometheus", [served.process.admin_url]) as server:
+    with (
+        stack(scratch / "a", *PATIENT) as served,
+        prometheus(scratch / "prometheus", [served.process.admin_url]) as server,
+    ):
         async with traffic(served) as loads:
             began = time.monotonic()
             while time.monotonic() < began + QUIET_S:
                 await asyncio.sleep(LOOK_S)
-                waited.update(await asyncio.to_thread(server.pending))
+                waited.update(list(await asyncio.to_thread(server.pending)))
                 fired |= await asyncio.to_thread(server.firing)
             fired |= {name: [] for name in await asyncio.to_thread(server.ever, "firing", "20m")}
             up = server.value('count_over_time(up{job="clickserve"}[20m])')
@@ -230,8 +237,8 @@ CLAIMS = [
     Claim(
         "alerts-quiet",
         "make prove PART=stack, or: python -m tests.proofs stack --only alerts-quiet",
-        "ten minutes of healthy traffic (20 users, 100 candidates, two workers, default settings), our scrape "
-        "configuration and rules as deployed: no alert fires",
+        "ten minutes of healthy traffic (20 users, 100 candidates, two workers; deadlines of seconds, because "
+        "the machine is shared), our scrape configuration and rules as deployed: no alert fires",
         quiet,
     ),
     Claim(
