@@ -10,6 +10,7 @@ import asyncio
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
@@ -24,8 +25,11 @@ from tests.artifacts import DAY_MS, ServedProject
 from tests.e2e.load import Load
 from tests.proofs.alert_stack import Stack, with_ads
 
-STOPPED_S, RUNNING_S = 0.08, 0.04
-"""A worker that has a third of a core, in slices longer than a request may take."""
+SLICES_S = ((0.1, 0.3), (0.05, 0.1))
+"""How long a worker is stopped and runs, drawn anew each time: a fixed beat falls into step with the timer that the event
+loop is measured by, and then shows the same small lag for ever."""
+SLOW_STORE_S = (0.06, 0.01)
+"""Stopped and running: most reads wait for more than the 10 ms that an answer may take, none for as long as it may wait."""
 BEYOND_CAPACITY = 64
 """Connections without a pause; two workers have room for 16 requests."""
 ALMOST_EXPIRED_MS = 25 * DAY_MS
@@ -46,35 +50,33 @@ class Fault:
 
 
 def cpu_taken_away(served: Stack) -> Fault:
-    """As by a CPU limit, or a neighbour: both workers run for a third of the time."""
-    stopping: list[asyncio.Task[None]] = []
+    """As by a CPU limit, or a neighbour: both workers stand still most of the time, in slices of a few hundred ms."""
+    random = np.random.default_rng(3)
+    pids: list[int] = []
 
-    async def throttle() -> None:
-        pids = [worker["pid"] for worker in served.process.workers()]
-        try:
-            while True:
-                _signal(pids, signal.SIGSTOP)
-                await asyncio.sleep(STOPPED_S)
-                _signal(pids, signal.SIGCONT)
-                await asyncio.sleep(RUNNING_S)
-        finally:
-            _signal(pids, signal.SIGCONT)
+    def slices() -> tuple[float, float]:
+        pids[:] = [worker["pid"] for worker in served.process.workers()] if not pids else pids
+        stopped, running = (float(random.uniform(*bounds)) for bounds in SLICES_S)
+        return stopped, running
 
-    async def plant() -> None:
-        stopping.append(asyncio.create_task(throttle()))
+    return _in_slices(
+        "the CPU taken away from the workers",
+        {"ClickserveEventLoopLag": {"instance": served.instance}},
+        stop=lambda: _signal(pids, signal.SIGSTOP),
+        go_on=lambda: _signal(pids, signal.SIGCONT),
+        slices=slices,
+    )
 
-    async def mend() -> None:
-        stopping[0].cancel()
-        await asyncio.wait(stopping)
 
-    instance = {"instance": served.instance}
-    alerts: dict[str, dict[str, str]] = {
-        "ClickserveLatencyBurnFast": {},
-        "ClickserveLatencyBurnSlow": {},
-        "ClickserveHighP99": {},
-        "ClickserveEventLoopLag": instance,
-    }
-    return Fault("two thirds of the CPU taken away", alerts, plant, mend)
+def store_slow(served: Stack) -> Fault:
+    """Redis answers every read, tens of milliseconds later than usual."""
+    return _in_slices(
+        "Redis slow (SIGSTOP and SIGCONT in turn)",
+        {"ClickserveLatencyBurnFast": {}, "ClickserveLatencyBurnSlow": {}, "ClickserveHighP99": {}},
+        stop=served.store.freeze,
+        go_on=served.store.thaw,
+        slices=lambda: SLOW_STORE_S,
+    )
 
 
 def overload(served: Stack) -> Fault:
@@ -215,6 +217,34 @@ def instance_stopped(served: Stack) -> Fault:
         _in_thread(lambda: served.process.signal(signal.SIGSTOP)),
         _in_thread(lambda: served.process.signal(signal.SIGCONT)),
     )
+
+
+def _in_slices(
+    name: str,
+    alerts: dict[str, dict[str, str]],
+    *,
+    stop: Callable[[], None],
+    go_on: Callable[[], None],
+    slices: Callable[[], tuple[float, float]],
+) -> Fault:
+    """Something that stands still and runs in turn, until it is mended."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            stopped_s, running_s = slices()
+            stop()
+            time.sleep(stopped_s)
+            go_on()
+            over.wait(running_s)
+
+    thread = threading.Thread(target=run, daemon=True)
+
+    def mend() -> None:
+        over.set()
+        thread.join()
+
+    return Fault(name, alerts, _in_thread(thread.start), _in_thread(mend))
 
 
 def _in_thread(step: Callable[[], object]) -> Step:

@@ -117,6 +117,7 @@ async def _plant_all(plantings: Plantings, served: Stack, beside: Stack) -> None
     lasting = faults.store_killed_for_minutes(beside)
     await plantings.begin(lasting)
     away_since = time.monotonic()
+    await plantings.together(faults.store_slow(served))
     await plantings.together(faults.cpu_taken_away(served))
     await plantings.together(faults.overload(served))
     await plantings.together(faults.store_frozen(served))
