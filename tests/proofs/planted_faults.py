@@ -26,10 +26,10 @@ from tests.e2e.load import Load
 from tests.proofs.alert_stack import Stack, with_ads
 
 SLICES_S = ((0.1, 0.3), (0.05, 0.1))
-"""How long a worker is stopped and runs, drawn anew each time: a fixed beat falls into step with the timer that the event
-loop is measured by, and then shows the same small lag for ever."""
+"""How long a worker is stopped and runs, drawn anew each time: a fixed beat falls into step with the timer that the
+event loop is measured by, and then shows the same small lag for ever."""
 SLOW_STORE_S = (0.06, 0.01)
-"""Stopped and running: most reads wait for more than the 10 ms that an answer may take, none for as long as it may wait."""
+"""Stopped and running: most reads wait longer than the 10 ms that an answer may take, and none until it is given up."""
 BEYOND_CAPACITY = 64
 """Connections without a pause; two workers have room for 16 requests."""
 ALMOST_EXPIRED_MS = 25 * DAY_MS
@@ -55,7 +55,8 @@ def cpu_taken_away(served: Stack) -> Fault:
     pids: list[int] = []
 
     def slices() -> tuple[float, float]:
-        pids[:] = [worker["pid"] for worker in served.process.workers()] if not pids else pids
+        if not pids:
+            pids.extend(worker["pid"] for worker in served.process.workers())
         stopped, running = (float(random.uniform(*bounds)) for bounds in SLICES_S)
         return stopped, running
 
