@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,9 @@ class Plantings:
     told: dict[str, list[Told]] = field(default_factory=dict)
     bystanders: dict[str, list[str]] = field(default_factory=dict)
     """Other alerts that fired, by what was planted."""
+    planted_at: dict[str, float] = field(default_factory=dict)
+    fired_already: list[str] = field(default_factory=list)
+    """Alerts that were still told of an earlier fault when their own was planted."""
 
     async def together(self, *planted: Fault, within_s: float = TOLD_WITHIN_S) -> None:
         """Plants, waits until all is told, mends, waits until all has ended."""
@@ -65,34 +69,45 @@ class Plantings:
         await self.finish(*planted, within_s=within_s)
 
     async def begin(self, *planted: Fault) -> None:
-        """Plants only."""
+        """Plants, once the alerts of these faults are silent."""
+        wanted = _wanted(planted)
+        silent = await self._until(wanted, False, TOLD_WITHIN_S)
+        self.fired_already += wanted.keys() - silent.keys()
         for fault in planted:
+            self.planted_at[fault.name] = time.monotonic()
             await fault.plant()
 
     async def finish(self, *planted: Fault, within_s: float = TOLD_WITHIN_S) -> None:
         """All that comes after the planting."""
-        wanted = {name: labels for fault in planted for name, labels in fault.alerts.items()}
+        wanted = _wanted(planted)
         fired = await self._until(wanted, True, within_s)
         of_others = set(await asyncio.to_thread(self.server.firing)) - set(wanted)
         self.bystanders[", ".join(fault.name for fault in planted)] = sorted(of_others)
         for fault in planted:
             await fault.mend()
+        mended_at = time.monotonic()
         ended = await self._until({name: wanted[name] for name in fired}, False, TOLD_WITHIN_S)
         for fault in planted:
             for name in fault.alerts:
-                self.told.setdefault(name, []).append(Told(fault.name, fired.get(name), ended.get(name)))
+                fired_after_s = None if name not in fired else round(fired[name] - self.planted_at[fault.name], 1)
+                ended_after_s = None if name not in ended else round(ended[name] - mended_at, 1)
+                self.told.setdefault(name, []).append(Told(fault.name, fired_after_s, ended_after_s))
 
     async def _until(self, wanted: dict[str, dict[str, str]], fires: bool, within_s: float) -> dict[str, float]:
-        """Seconds after which each alert fired, or did so no more; those are left out that did not in time."""
+        """When each alert was seen to fire, or to do so no more; those are left out that were not in time."""
         began, reached = time.monotonic(), dict[str, float]()
         while wanted.keys() - reached.keys() and time.monotonic() < began + within_s:
             firing = await asyncio.to_thread(self.server.firing)
             for name, labels in wanted.items():
                 matching = any(labels.items() <= alert.items() for alert in firing.get(name, []))
                 if name not in reached and matching == fires:
-                    reached[name] = round(time.monotonic() - began, 1)
+                    reached[name] = time.monotonic()
             await asyncio.sleep(0.25)
         return reached
+
+
+def _wanted(planted: Sequence[Fault]) -> dict[str, dict[str, str]]:
+    return {name: labels for fault in planted for name, labels in fault.alerts.items()}
 
 
 def fires(scratch: Path) -> Outcome:
@@ -142,19 +157,23 @@ def _verdict(plantings: Plantings, before: dict[str, Any], seconds: float) -> Ou
     ]
     checks = {
         "every alert has its fault": set(told) == set(alert_names()),
-        "nothing fires before": not before,
+        "nothing fires before": not before and not plantings.fired_already,
         f"every alert fires{_named(silent)}": not silent,
         f"every alert ends{_named(endless)}": not endless,
     }
     n_faults = len({one.fault for all_ in told.values() for one in all_})
-    within_s = max((one.fired_after_s or 0.0 for all_ in told.values() for one in all_), default=0.0)
+    after_s = {name: max(one.fired_after_s or 0.0 for one in all_) for name, all_ in told.items()}
+    stale_s = after_s.pop("ClickserveItemTableStale", 0.0)
+    within_s = max(after_s.values(), default=0.0)
     value = (
         f"{len(told)} alerts on {n_faults} planted faults: {len(silent)} did not fire, {len(endless)} did not end; the "
-        f"slowest fired {within_s:.0f} s after its fault; {seconds:.0f} s in all"
+        f"slowest fired {within_s:.0f} s after its fault, that of an old table of ads after {stale_s:.0f} s; "
+        f"{seconds:.0f} s in all"
     )
     details = {
         "factor": FACTOR,
         "firing_before": before,
+        "fired_already": plantings.fired_already,
         "alerts": {
             name: [{"fault": o.fault, "fired_after_s": o.fired_after_s, "ended_after_s": o.ended_after_s} for o in all_]
             for name, all_ in sorted(told.items())
@@ -196,7 +215,10 @@ async def _quiet(scratch: Path) -> Outcome:
         "at least 50 requests per second": sum(answers.values()) >= 50 * QUIET_S,
         "scraped all the time": up >= 0.9 * QUIET_S / 10,
     }
-    value = f"{len(alert_names())} alerts, {sum(answers.values()):,} requests in {seconds:.0f} s, {len(fired)} fired"
+    value = (
+        f"{len(alert_names())} alerts, {sum(answers.values()):,} requests in {seconds:.0f} s, {len(fired)} fired; "
+        f"waiting to fire, in looks of {QUIET_S / LOOK_S:.0f}: {dict(waited) or 'none'}"
+    )
     details = {"fired": fired, "looks_that_found_it_pending": dict(waited), "statuses": answers, "scrapes": up}
     return Outcome.judged(value, checks, details)
 
@@ -230,9 +252,9 @@ CLAIMS = [
         "alerts-fire",
         "make prove PART=stack, or: python -m tests.proofs stack --only alerts-fire",
         f"each of our {len(alert_names())} alerts fires on a fault planted in a running stack (service under load, "
-        f"Valkey, Prometheus) within {TOLD_WITHIN_S:.0f} s and ends within {TOLD_WITHIN_S:.0f} s of its mending, none "
-        f"before; windows and patience of the rules are divided by {FACTOR:.0f}, thresholds are as deployed (so "
-        "a table of ads grows old for 300 real seconds)",
+        f"Valkey, Prometheus) within {TOLD_WITHIN_S:.0f} s (a table of ads is old after 300) and ends within "
+        f"{TOLD_WITHIN_S:.0f} s of its mending, and is silent before; windows and patience of the rules are divided by "
+        f"{FACTOR:.0f}, thresholds are as deployed",
         fires,
     ),
     Claim(
