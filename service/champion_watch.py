@@ -17,7 +17,7 @@ from service.deadline import MonotonicClock
 from service.model_loading import ModelLoading
 from service.model_slots import ModelSlots, ServedModel
 from service.quiet_threads import quietly
-from service.telemetry import Telemetry
+from service.telemetry import P_CLICK_BUCKETS, Telemetry
 
 RETRY_AFTER_S = 30.0
 """Rest after a version could not be loaded; proving one takes CPU from the requests."""
@@ -58,10 +58,14 @@ class ChampionWatch:
         version: str | None = None
         try:
             version = await quietly(self._registry.champion)
-            if version is None or version == serving.version or self._rests(version):
+            if version is None or self._rests(version):
+                return
+            if version == serving.version:
+                self._telemetry.promotion_failing(serving.name, False)
                 return
             model = await self._loading.load(self._registry, version, run=quietly)
         except (ModelsError, FeatureStoreError) as error:
+            self._telemetry.promotion_failing(serving.name, True)
             if not self._rests(version):
                 self._failure = _Failure(version, self._clock())
                 logger.error(
@@ -85,6 +89,8 @@ def serve(model: ServedModel, slots: ModelSlots, telemetry: Telemetry) -> None:
             _tell(replaced, telemetry, serves=False)
     slots.put(model)
     _tell(model, telemetry, serves=True)
+    _tell_training(model, telemetry)
+    telemetry.promotion_failing(model.name, False)
 
 
 def _tell(model: ServedModel, telemetry: Telemetry, *, serves: bool) -> None:
@@ -96,3 +102,20 @@ def _tell(model: ServedModel, telemetry: Telemetry, *, serves: bool) -> None:
         plan=model.predictor.plan.name,
         serves=serves,
     )
+
+
+def _tell_training(model: ServedModel, telemetry: Telemetry) -> None:
+    """What the manifest says about the figures, and the views, that answers can be held against."""
+    manifest, reference = model.predictor.manifest, model.predictor.reference
+    figures: dict[str, float] = {
+        name: manifest.figures[name].value
+        for name in ("calibration_ratio", "normalized_entropy")
+        if name in manifest.figures
+    }
+    trained_on = manifest.trained_on
+    if trained_on is not None and trained_on.impressions:
+        figures["click_rate"] = trained_on.clicks / trained_on.impressions
+    shares = [] if reference is None else reference.p_click.shares_up_to(P_CLICK_BUCKETS, 0.0, 1.0)
+    telemetry.model_figures(model.name, figures, shares)
+    for view in (*model.user_views, *model.ad_views):
+        telemetry.view_served(view.name, view.ttl_ms / 1000)

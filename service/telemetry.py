@@ -1,10 +1,11 @@
 """Metrics: what the service tells Prometheus, at a cost that a request does not notice.
 
-Names, labels and units are a contract with `deploy/prometheus/rules` and the dashboards. Requests are counted at once,
-so that no answer is lost from the count even when the worker is killed. Everything else is collected and added four
-times a second: a histogram observation costs 1.6 µs in multiprocess mode, an append 0.03 µs, and a request makes a
-hundred of them (one per `p_click`). Adding goes in steps of less than a tenth of a millisecond, between which requests
-have their turn: in one go it would make the p99. A killed worker loses that quarter of a second of detail.
+Names, labels and units are a contract with `deploy/prometheus/rules` and the dashboard; `docs/metrics.md` lists them.
+Requests are counted at once, so that no answer is lost from the count even when the worker is killed. Everything else
+is collected and added four times a second: a histogram observation costs 1.6 µs in multiprocess mode, an append 0.03,
+and a request makes a hundred of them (one per `p_click`). Adding goes in steps of less than a tenth of a millisecond,
+between which requests have their turn: in one go it would make the p99. A killed worker loses that quarter of a second
+of detail.
 
 Several workers add up through files: the parent process sets and empties `PROMETHEUS_MULTIPROC_DIR` before anything
 imports this module. Counters of dead workers stay, or sums would fall; their gauges go (`forget_process`).
@@ -16,15 +17,18 @@ from __future__ import annotations
 import os
 from array import array
 from collections import Counter as Tally
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from math import nan
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.utils import floatToGoString
 
+from service.batched_histogram import BatchedHistogram
 from service.knowledge import ViewRows
 from service.wire import DegradedCode
 
@@ -52,61 +56,48 @@ STAGE_BUCKETS_S = (0.00001, 0.000025, 0.00005, 0.0001, *REQUEST_BUCKETS_S[:-2])
 LAG_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)
 AGE_BUCKETS_S = (1.0, 10.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0)
 P_CLICK_BUCKETS = (0.0001, 0.0003, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-STEP_VALUES = 4_096
-"""Observations that are added before others get a turn: 25 µs."""
+
+BOUND_NAMES = tuple(map(floatToGoString, P_CLICK_BUCKETS))
+"""How the buckets of `p_click` call their bounds: a rule compares the two by it."""
 
 
-class BatchedHistogram:
-    """Observations of one labelled histogram, collected here and added in one go.
+class Declared(NamedTuple):
+    """One family of metrics, as `docs/metrics.md` lists it."""
 
-    Adds to the library's own buckets, which it has no public way to do; they are not cumulative, as `observe` leaves
-    them, and a test holds the result against single observations.
-    """
-
-    __slots__ = ("_arrays", "_bounds", "_child", "_values")
-
-    def __init__(self, child: Any) -> None:
-        self._child = child
-        self._bounds = np.array(child._upper_bounds)
-        self._values = array("d")
-        self._arrays: list[Reals] = []
-
-    def add(self, value: float) -> None:
-        """One observation."""
-        self._values.append(value)
-
-    def add_all(self, values: Reals) -> None:
-        """Many observations; the array must not change afterwards."""
-        self._arrays.append(values)
-
-    def flushing(self) -> Iterator[None]:
-        """Moves what was collected into the histogram, by and by; what is not moved yet waits for the next call."""
-        values, self._values = self._values, array("d")
-        self._arrays.append(np.frombuffer(values))
-        while self._arrays:
-            some, n = [], 0
-            while self._arrays and n < STEP_VALUES:
-                some.append(self._arrays.pop())
-                n += len(some[-1])
-            if n:
-                self._observe(np.concatenate(some))
-                yield
-
-    def _observe(self, values: Reals) -> None:
-        # Sorting first: 50 000 values take 0.19 ms, and 0.72 ms where each is looked up among the bounds.
-        up_to = np.searchsorted(np.sort(values), self._bounds, side="right")
-        counts = np.diff(up_to, prepend=0)
-        for bucket in np.flatnonzero(counts):
-            self._child._buckets[bucket].inc(float(counts[bucket]))
-        self._child._sum.inc(float(values.sum()))
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+    bounds: tuple[float, ...] = ()
+    """Of a histogram's buckets."""
 
 
-class Telemetry:
+class _Families:
+    """Declares metrics in one registry, and remembers what it declared."""
+
+    def __init__(self, registry: CollectorRegistry | None) -> None:
+        self.registry = registry if registry is not None else CollectorRegistry()
+        self.declared: list[Declared] = []
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        self.declared.append(Declared(f"clickserve_{name}", "counter", labels, text))
+        return Counter(name.removesuffix("_total"), text, labels, namespace="clickserve", registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        self.declared.append(Declared(f"clickserve_{name}", "histogram", labels, text, tuple(buckets)))
+        return Histogram(name, text, labels, namespace="clickserve", buckets=buckets, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, mode: Literal["livesum", "livemax"], *labels: str) -> Gauge:
+        self.declared.append(Declared(f"clickserve_{name}", "gauge", labels, text))
+        return Gauge(name, text, labels, namespace="clickserve", multiprocess_mode=mode, registry=self.registry)
+
+
+class Telemetry(_Families):
     """The metrics of one worker."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         """Metrics go to `registry`, a new one where None; in multiprocess mode also to the shared files."""
-        self.registry = registry if registry is not None else CollectorRegistry()
+        super().__init__(registry)
         self._requests: dict[tuple[str, int], tuple[Any, BatchedHistogram]] = {}
         self._request_seconds = self._histogram(
             "request_duration_seconds", "Time from a request's head to its answer.", REQUEST_BUCKETS_S, "route", "code"
@@ -126,13 +117,15 @@ class Telemetry:
             ),
             "trace_spans": self._counter("trace_spans_total", "Spans of recorded requests that the collector took."),
             "trace_spans_dropped": self._counter(
-                "trace_spans_dropped_total", "Spans of recorded requests that it never got.", "reason"
+                "trace_spans_dropped_total", "Spans of recorded requests that the collector never got.", "reason"
             ),
         }
         for name, values in KNOWN_LABELS.items():
             for value in values:
                 self._tallies[name].labels(value)  # there from the start, at 0: a rate needs a value before the first
         self._tally: Tally[tuple[str, tuple[str, ...]]] = Tally()
+        self._figured: set[str] = set()
+        """Models of which figures were told."""
         self._stages = array("d")
         self._rows: dict[str, list[int]] = {}
         """Rows present, missing and stale of each view."""
@@ -153,6 +146,34 @@ class Telemetry:
         self._model_info = self._gauge(
             "model_info", "1 for the model that serves.", "livemax", "name", "version", "variant", "core_sha256", "plan"
         )
+        self._model_promotion_failing = self._gauge(
+            "model_promotion_failing",
+            "1 while a promoted model cannot be loaded and the old one serves.",
+            "livemax",
+            "model",
+        )
+        self._model_figures = {
+            "calibration_ratio": self._gauge(
+                "model_calibration_ratio", "Promised over seen clicks, held out at its training.", "livemax", "model"
+            ),
+            "normalized_entropy": self._gauge(
+                "model_normalized_entropy",
+                "Log loss relative to guessing the mean, held out at its training.",
+                "livemax",
+                "model",
+            ),
+            "click_rate": self._gauge(
+                "model_click_rate", "Clicks per impression of its training log.", "livemax", "model"
+            ),
+        }
+        self._reference_share = self._gauge(
+            "model_reference_p_click_share",
+            "Share of the p_click of its training that are at most the bound.",
+            "livemax",
+            "model",
+            "bound",
+        )
+        self._ttl = self._gauge("feature_ttl_seconds", "Age at which rows of a view expire.", "livemax", "view")
         self._table_rows = self._gauge("item_table_rows", "Ads in the item table.", "livemax")
         self._table_age = self._gauge("item_table_age_seconds", "Since the store confirmed the item table.", "livemax")
 
@@ -228,6 +249,31 @@ class Telemetry:
         """Says which model a slot holds; a model that left its slot stays visible with the value 0."""
         self._model_info.labels(name, version, variant, core_sha256, plan).set(1 if serves else 0)
 
+    def model_figures(self, model: str, figures: Mapping[str, float], reference: Sequence[float]) -> None:
+        """What is known of the model in a slot from its training; what is not known of a new one is NaN.
+
+        Args:
+            figures: some of calibration_ratio, normalized_entropy and click_rate.
+            reference: share of its p_click up to each of `P_CLICK_BUCKETS`; empty where nobody kept them.
+        """
+        for name, gauge in self._model_figures.items():
+            if name in figures or model in self._figured:
+                gauge.labels(model).set(figures.get(name, nan))
+        if reference or model in self._figured:
+            for bound, share in zip(BOUND_NAMES, reference or [nan] * len(BOUND_NAMES), strict=True):
+                self._reference_share.labels(model, bound).set(share)
+        self._figured.add(model)
+
+    def promotion_failing(self, model: str, fails: bool) -> None:
+        """Whether the registry's champion of that name cannot be loaded."""
+        self._model_promotion_failing.labels(model).set(1 if fails else 0)
+
+    def view_served(self, view: str, ttl_s: float) -> None:
+        """A view that is read from now on, and when its rows expire."""
+        self._ttl.labels(view).set(ttl_s)
+        for status in ROW_STATUSES:
+            self._tallies["rows"].labels(view, status)  # at 0: the first missing row is to have a rate
+
     def levels(self, *, inflight: int, table_rows: int, table_age_s: float) -> None:
         """What gauges show until the next call."""
         self._inflight.set(inflight)
@@ -265,40 +311,16 @@ class Telemetry:
             self._batched[name, label] = batched
         return batched
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name.removesuffix("_total"), text, labels, namespace="clickserve", registry=self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
-        return Histogram(name, text, labels, namespace="clickserve", buckets=buckets, registry=self.registry)
-
-    def _gauge(self, name: str, text: str, mode: Literal["livesum", "livemax"], *labels: str) -> Gauge:
-        return Gauge(name, text, labels, namespace="clickserve", multiprocess_mode=mode, registry=self.registry)
-
-
-class SupervisorTelemetry:
+class SupervisorTelemetry(_Families):
     """The metrics of the parent process."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry if registry is not None else CollectorRegistry()
-        self._workers = Gauge(
-            "workers",
-            "Workers that answer.",
-            namespace="clickserve",
-            multiprocess_mode="livesum",
-            registry=self.registry,
-        )
-        self._restarts = Counter(
-            "worker_restarts",
-            "Workers that died and were replaced.",
-            namespace="clickserve",
-            registry=self.registry,
-        )
-
-        self._hangs = Counter(
-            "worker_hangs",
-            "Workers killed because their event loop stood still; counted as restarts as well.",
-            namespace="clickserve",
-            registry=self.registry,
+        super().__init__(registry)
+        self._workers = self._gauge("workers", "Workers that answer.", "livesum")
+        self._restarts = self._counter("worker_restarts_total", "Workers that died and were replaced.")
+        self._hangs = self._counter(
+            "worker_hangs_total", "Workers killed because their event loop stood still; counted as restarts as well."
         )
 
     def workers(self, alive: int) -> None:

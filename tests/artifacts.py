@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -59,6 +60,10 @@ class ServedProject:
     def materialize(self, url: str) -> None:
         """Writes all rows, dated now."""
         self._write(url, self.users, self.ads)
+
+    def materialize_ads(self, url: str) -> None:
+        """Writes the rows of the ads alone, dated now."""
+        self._write(url, self.ads)
 
     def materialize_user(self, url: str, user_id: str) -> None:
         """Writes a user whom nobody knew, with the features of the first of the others."""
@@ -206,7 +211,8 @@ def _publish(
         libraries={},
         better_than_base_rate=outcome.better_than_base_rate,
     )
-    files = {"model.onnx": graph, "golden.npz": golden}
+    reference = msgspec.json.encode(outcome.reference)
+    files = {"model.onnx": graph, "golden.npz": golden, "reference.json": reference}
     published = Registry(registry_dir).publish(manifest, files, lambda named: {}, Gate())
     if learner == "base-rate":  # no gate lets it serve, and what it would serve can still be tested
         (registry_dir / "default" / "champion").write_text(published.version)

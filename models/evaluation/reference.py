@@ -6,6 +6,8 @@ different workers and hours add up exactly, and a comparison needs no raw values
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import numpy as np
 
@@ -22,6 +24,23 @@ class NumberHistogram(msgspec.Struct, frozen=True):
     edges: list[float]
     counts: list[int]
     missing: int
+
+    def shares_up_to(self, bounds: Sequence[float], low: float, high: float) -> list[float]:
+        """Share of the known values that are at most each bound; empty where no value is known.
+
+        Exact at an edge; between two of them, values are taken as evenly spread, so an answer is wrong by less than the
+        share of one bin (1 / BINS of a continuous column).
+
+        Args:
+            bounds: rising.
+            low, high: no value is less, or more.
+        """
+        known = sum(self.counts)
+        if not known:
+            return []
+        up_to = np.cumsum([0, *self.counts]) / known
+        shares: list[float] = np.interp(bounds, [low, *self.edges, high], up_to).tolist()
+        return shares
 
 
 class HashHistogram(msgspec.Struct, frozen=True):

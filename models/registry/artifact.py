@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import ArtifactDamaged, ProofMissing
+from models.evaluation.reference import Reference
 from models.registry.files import sync_directory, write_durably
 from models.registry.manifest import LAYOUT, Manifest
 
@@ -30,6 +31,7 @@ GRAPH = "model.onnx"
 GOLDEN = "golden.npz"
 LEARNER_STATE = "learner_state.npz"
 """Of learners that can go on learning; serving has no use for it."""
+REFERENCE = "reference.json"
 MANIFEST = "manifest.json"
 MANIFEST_SUM = "manifest.sha256"
 """Checksum of the manifest in the form of `sha256sum -c`."""
@@ -82,6 +84,17 @@ class ModelArtifact:
     def golden(self) -> Golden:
         """Rows whose answers are known."""
         return Golden.from_bytes(self.files[GOLDEN])
+
+    @property
+    def reference(self) -> Reference | None:
+        """What columns and scores looked like at its training; None where nobody kept it."""
+        content = self.files.get(REFERENCE)
+        try:
+            return None if content is None else msgspec.json.decode(content, type=Reference)
+        except msgspec.DecodeError as error:
+            raise ArtifactDamaged(
+                f"{self.path}: {REFERENCE} holds no histograms ({error}); publish it again"
+            ) from error
 
 
 def sha256(content: bytes) -> str:

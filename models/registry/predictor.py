@@ -53,6 +53,7 @@ class Predictor:
         """
         choice = choice or PlanChoice()
         self.manifest = artifact.manifest
+        self.reference = artifact.reference
         self.encoder = Encoder(artifact.manifest.inputs)
         self.generic = GenericPlan(artifact.graph)
         columns = (len(self.encoder.float_names), len(self.encoder.id_names))

@@ -14,29 +14,19 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from service.knowledge import ViewRows
-from service.telemetry import SupervisorTelemetry, Telemetry
+from service.telemetry import P_CLICK_BUCKETS, SupervisorTelemetry, Telemetry
 from tests.conftest import REPOSITORY
+from tests.dashboard import DASHBOARD, filled_in, panel_queries, panels, recorded_names, rules
 
-RULES = REPOSITORY / "deploy/prometheus/rules"
-DASHBOARD = REPOSITORY / "deploy/grafana/dashboards/clickserve.json"
 ADDED_BY_SCRAPING = {"job", "instance"}
 SELECTOR = re.compile(r"(?<![:\w])(clickserve_\w+)(?![:\w])(?:\{([^}]*)\})?")
 MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)"')
 RECORDED = re.compile(r"\b[a-z_]+:\w+:\w+\b")
 
 
-def rules() -> list[dict[str, str]]:
-    groups = [group for path in sorted(RULES.glob("*.yml")) for group in yaml.safe_load(path.read_text())["groups"]]
-    return [rule for group in groups for rule in group["rules"]]
-
-
-def dashboard_queries() -> list[str]:
-    dashboard = json.loads(DASHBOARD.read_text())
-    queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-    return queries + [annotation["expr"] for annotation in dashboard["annotations"]["list"]]
-
-
-QUERIES = [rule["expr"] for rule in rules()] + dashboard_queries()
+ANNOTATIONS = [annotation["expr"] for annotation in json.loads(DASHBOARD.read_text())["annotations"]["list"]]
+DASHBOARD_QUERIES = [*panel_queries().values(), *ANNOTATIONS]
+QUERIES = [rule["expr"] for rule in rules()] + DASHBOARD_QUERIES
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +45,13 @@ def told() -> dict[str, dict[str, set[str]]]:
     telemetry.model_serves(
         name="default", version="1", variant="champion", core_sha256="0" * 64, plan="trees", serves=True
     )
+    telemetry.model_figures(
+        "default",
+        {"calibration_ratio": 1.0, "normalized_entropy": 0.8, "click_rate": 0.01},
+        [1.0] * len(P_CLICK_BUCKETS),
+    )
+    telemetry.promotion_failing("default", False)
+    telemetry.view_served("user_profile", 86_400.0)
     telemetry.served_log(1, 0, 0)
     telemetry.trace_spans(1, 0, 0)
     telemetry.flush()
@@ -108,24 +105,25 @@ def test_every_metric_told_is_asked_for(told: dict[str, dict[str, set[str]]]) ->
 
 def test_every_recorded_name_in_use_is_recorded() -> None:
     """A recording rule that was renamed leaves its readers empty."""
-    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    assert {name for query in QUERIES for name in RECORDED.findall(query)} <= set(recorded_names())
 
-    assert {name for query in QUERIES for name in RECORDED.findall(query)} <= recorded
+
+def test_every_recorded_number_is_read() -> None:
+    """A rule that nobody reads costs every Prometheus, every quarter of a minute."""
+    assert set(recorded_names()) <= {name for query in QUERIES for name in RECORDED.findall(query)}
 
 
 def test_every_panel_says_what_it_shows_and_reads_the_provisioned_source() -> None:
     """A panel on another machine's data source is empty everywhere else."""
-    dashboard = json.loads(DASHBOARD.read_text())
     provisioned = yaml.safe_load((REPOSITORY / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())
-    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
-    assert {panel["datasource"]["uid"] for panel in panels} == {provisioned["datasources"][0]["uid"]}
-    assert [panel["title"] for panel in panels if not panel.get("description")] == []
+    assert {panel["datasource"]["uid"] for panel in panels()} == {provisioned["datasources"][0]["uid"]}
+    assert [panel["title"] for panel in panels() if not panel.get("description")] == []
 
 
 def test_prometheus_can_read_every_query_of_the_dashboard(promtool: Callable[..., str], tmp_path: Path) -> None:
     """Grafana shows a query that does not parse as a red corner that nobody hovers over."""
-    queries = [query.replace("$__rate_interval", "1m") for query in dashboard_queries()]
+    queries = map(filled_in, DASHBOARD_QUERIES)
     probes = [{"record": f"panel:query:{number}", "expr": query} for number, query in enumerate(queries)]
     path = tmp_path / "dashboard.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": probes}]}))

@@ -71,3 +71,24 @@ def test_the_runbook_has_one_section_per_alert_and_no_other(repository: Path) ->
     assert sorted(sections) == sorted(alert["alert"] for alert in alerts())
     assert links == [f"docs/runbook.md#{alert['alert'].lower()}" for alert in alerts()]
     assert inner <= {section.lower() for section in sections}
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_every_section_of_the_runbook_has_its_five_parts(alert: dict[str, Any], repository: Path) -> None:
+    """What users feel, where to look, what it mostly is, what to do, how to silence it: in this order."""
+    runbook = (repository / "docs/runbook.md").read_text()
+    section = runbook.partition(f"## {alert['alert']}\n")[2].partition("\n## ")[0]
+
+    parts = re.findall(r"^\*\*(.+?):\*\*", section, flags=re.MULTILINE)
+
+    assert parts == ["Users feel", "Look", "Likely", "Do", "Silence"]
+    silenced = set(re.findall(r"alertname=(\w+)", section))
+    assert silenced <= {alert["alert"]}
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_every_alert_names_a_number_or_the_thing_that_has_it(alert: dict[str, Any]) -> None:
+    """Whoever reads the message on a telephone decides by it whether to get up."""
+    said = alert["annotations"]["summary"] + alert["annotations"]["description"]
+
+    assert "{{" in said

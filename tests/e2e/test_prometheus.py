@@ -3,65 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+import re
 import shutil
 import signal
-import socket
 import subprocess
-import urllib.parse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.artifacts import ServedProject
+from tests.dashboard import RULES, filled_in, panel_queries, recorded_names
 from tests.e2e.load import Load
 from tests.e2e.service_process import get, service, until
+from tests.prometheus_server import INSTALLED, faster, faster_rules, prometheus, without_data
 
 pytestmark = pytest.mark.skipif(
-    shutil.which("prometheus") is None,
+    not INSTALLED,
     reason="no prometheus here (Debian: apt-get install prometheus); test_workers.py compares the same counter by hand",
 )
 
 
-@contextmanager
-def prometheus(folder: Path, admin_url: str) -> Iterator[str]:
-    """A Prometheus that scrapes the service five times a second; its URL, once it answers."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    config = folder / "prometheus.yml"
-    target = admin_url.removeprefix("http://")
-    config.write_text(
-        "global: {scrape_interval: 200ms}\n"
-        f"scrape_configs: [{{job_name: clickserve, static_configs: [{{targets: ['{target}']}}]}}]\n"
-    )
-    with (folder / "prometheus.log").open("w") as log:
-        process = subprocess.Popen(
-            [
-                "prometheus",
-                f"--config.file={config}",
-                f"--storage.tsdb.path={folder / 'tsdb'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-            ],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
-        until(lambda: _answers(f"{url}/-/ready"), "Prometheus is ready")
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
+async def test_every_panel_and_every_recorded_number_has_data(
+    arguments: list[str], project: ServedProject, tmp_path: Path
+) -> None:
+    """An empty panel looks like a quiet one: each query is asked as Grafana asks it, of a service under load."""
+    queries = {name: filled_in(query) for name, query in panel_queries().items()}
+    queries |= {name: name for name in recorded_names()}
+    with (
+        service(*arguments, "--workers", "2", "--set", f"served_log.folder={tmp_path / 'served'}") as process,
+        prometheus(tmp_path / "prometheus", [process.admin_url], scrape="200ms", evaluate="200ms") as server,
+    ):
+        process.wait_for("ready")
+        async with Load(process.port, project.rank_request(), n_connections=2, pause_s=0.01):
+            lacking = await asyncio.to_thread(without_data, server, queries, within_s=60)
+
+    assert lacking == []
+    assert len(queries) > 50
 
 
-def scraped(url: str, query: str) -> float:
-    """The newest value of an instant query with one result; 0 where there is none yet."""
-    answer = json.loads(get(f"{url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"))
-    result = answer["data"]["result"]
-    return float(result[0]["value"][1]) if result else 0.0
+def test_faster_rules_differ_in_their_windows_only() -> None:
+    """A proof on other thresholds would prove other rules."""
+    for path in RULES.glob("*.yml"):
+        text = path.read_text()
+        rules = yaml.safe_dump(yaml.safe_load(text), width=10_000)
+
+        fast = yaml.safe_dump(yaml.safe_load(faster_rules(text, 60)), width=10_000)
+
+        window = re.compile(r"(?<=\[)\w+(?=\])|(?<=for: )\w+$", re.MULTILINE)
+        assert window.sub("…", fast) == window.sub("…", rules)
+        assert window.findall(fast) == [faster(duration, 60) for duration in window.findall(rules)]
 
 
 async def test_the_counter_equals_the_answers_also_after_a_restart(
@@ -71,28 +63,20 @@ async def test_the_counter_equals_the_answers_also_after_a_restart(
     query = 'sum(clickserve_requests_total{route="/v1/rank"})'
     with service(*arguments, "--workers", "2") as process:
         process.wait_for("ready")
-        with prometheus(tmp_path, process.admin_url) as url:
+        with prometheus(tmp_path / "prometheus", [process.admin_url], scrape="200ms") as server:
             load = Load(process.port, project.rank_request(), n_connections=4)
             async with load:
                 await load.has_answered(300)
-            await asyncio.to_thread(until, lambda: scraped(url, query) == load.answered, "the first count is scraped")
+            await asyncio.to_thread(until, lambda: server.value(query) == load.answered, "the first count is scraped")
             os.kill(process.workers()[0]["pid"], signal.SIGKILL)
             process.wait_for("ready", count=2)
             async with load:
                 await load.has_answered(300)
 
-            await asyncio.to_thread(until, lambda: scraped(url, query) == load.answered, "the second count is scraped")
+            await asyncio.to_thread(until, lambda: server.value(query) == load.answered, "the second count is scraped")
 
-            assert scraped(url, "clickserve_worker_restarts_total") == 1
-            assert scraped(url, f"resets({query.removeprefix('sum(').removesuffix(')')}[5m])") == 0
-
-
-def _answers(url: str) -> bool:
-    try:
-        get(url)
-    except OSError:
-        return False
-    return True
+            assert server.value("clickserve_worker_restarts_total") == 1
+            assert server.value(f"resets({query.removeprefix('sum(').removesuffix(')')}[5m])") == 0
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here (Debian: apt-get install prometheus)")

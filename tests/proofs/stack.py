@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tests.proofs import stack_image, stack_import, stack_newcomer, stack_redis, stack_report, stack_traces
+from tests.proofs import (
+    stack_alerts,
+    stack_image,
+    stack_import,
+    stack_newcomer,
+    stack_redis,
+    stack_report,
+    stack_traces,
+)
 
 CLAIMS = [
     *stack_image.CLAIMS,
@@ -10,6 +18,7 @@ CLAIMS = [
     *stack_newcomer.CLAIMS,
     *stack_redis.CLAIMS,
     *stack_traces.CLAIMS,
+    *stack_alerts.CLAIMS,
     *stack_report.CLAIMS,
 ]
 SHORT_CLAIMS = stack_report.SHORT_CLAIMS

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from models.registry.predictor import Predictor
+from models.registry.registry import Registry
 from service.settings import Settings
 from service.telemetry import exposition
 from tests.artifacts import ServedProject
@@ -78,3 +81,25 @@ async def test_rows_codes_and_stages_are_counted(settings: Settings, shop: Serve
     assert candidates == {"": 3}
     assert answered == {"default": 3}
     assert info == {shop.version: 1}
+
+
+async def test_what_training_promised_stands_beside_what_is_served(settings: Settings, shop: ServedProject) -> None:
+    """Figures, probabilities and times-to-live come from the artifact that serves."""
+    predictor = Predictor(Registry(shop.registry_dir).get(shop.version))
+    manifest, reference = predictor.manifest, predictor.reference
+    assert manifest.trained_on is not None
+    assert reference is not None
+    async with running(settings) as worker:
+        entropy = values(worker, "clickserve_model_normalized_entropy", "model")
+        ratio = values(worker, "clickserve_model_calibration_ratio", "model")
+        clicks = values(worker, "clickserve_model_click_rate", "model")
+        shares = values(worker, "clickserve_model_reference_p_click_share", "bound")
+        ttl = values(worker, "clickserve_feature_ttl_seconds", "view")
+
+    assert entropy == {"default": manifest.figures["normalized_entropy"].value}
+    assert ratio == {"default": manifest.figures["calibration_ratio"].value}
+    assert clicks == {"default": manifest.trained_on.clicks / manifest.trained_on.impressions}
+    assert ttl == {"user_profile": 30 * 86_400, "ad_profile": 30 * 86_400}
+    assert shares["1.0"] == 1
+    assert shares["0.5"] == pytest.approx(reference.p_click.shares_up_to([0.5], 0, 1)[0])
+    assert 0.3 < shares["0.5"] < 1

@@ -141,6 +141,31 @@ async def test_a_damaged_model_is_not_promoted_over_a_good_one(
     assert "model.onnx is not the file that was published" in failures[0].error  # type: ignore[attr-defined]
 
 
+async def test_a_promotion_that_fails_shows_until_it_is_taken_back(
+    quick: Settings, registry: Path, shop: ServedProject
+) -> None:
+    """Answers go on as if nothing were, so only a metric tells."""
+    broken = published_again(registry, shop.version)
+    (registry / "default" / broken / "model.onnx").write_bytes(b"")
+    async with running(quick) as worker:
+        told = [promotion_fails(worker)]
+        for version, wanted in ((broken, 1.0), (shop.version, 0.0)):
+            promote(registry, version)
+            async with asyncio.timeout(DEADLINE_S):
+                while promotion_fails(worker) != wanted:
+                    await worker.ask("GET", "/livez")
+            told.append(wanted)
+
+    assert told == [0.0, 1.0, 0.0]
+
+
+def promotion_fails(worker: Worker) -> float | None:
+    """What the worker tells of its default model."""
+    return worker.runtime.telemetry.registry.get_sample_value(
+        "clickserve_model_promotion_failing", {"model": "default"}
+    )
+
+
 @pytest.mark.parametrize(
     ("harm", "error", "message"),
     [

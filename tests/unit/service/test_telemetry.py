@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.telemetry import STEP_VALUES, BatchedHistogram, SupervisorTelemetry, Telemetry, exposition
+from service.batched_histogram import STEP_VALUES, BatchedHistogram
+from service.telemetry import P_CLICK_BUCKETS, SupervisorTelemetry, Telemetry, exposition
 from tests.conftest import REPOSITORY
 
 
@@ -112,6 +114,32 @@ def test_a_model_that_left_its_slot_shows_zero() -> None:
     }
 
     assert info == {"v1": 0, "v2": 1}
+
+
+def test_figures_that_a_new_model_lacks_do_not_stay_those_of_the_old_one() -> None:
+    """An imported model promises nothing; the promise of the one before it would be a lie."""
+    telemetry = Telemetry()
+    telemetry.model_figures("default", {"calibration_ratio": 1.02}, [1.0] * len(P_CLICK_BUCKETS))
+    told = samples(exposition(telemetry.registry).decode())
+    telemetry.model_figures("default", {"click_rate": 0.1}, [])
+
+    then = samples(exposition(telemetry.registry).decode())
+
+    default = (("model", "default"),)
+    share = "clickserve_model_reference_p_click_share", (("bound", "0.01"), *default)
+    assert (told["clickserve_model_calibration_ratio", default], told[share]) == (1.02, 1)
+    assert isnan(then["clickserve_model_calibration_ratio", default])
+    assert isnan(then[share])
+    assert then["clickserve_model_click_rate", default] == 0.1
+
+
+def test_a_model_without_figures_tells_none() -> None:
+    """NaN on a panel where nothing ever was is a question; an empty one is an answer."""
+    telemetry = Telemetry()
+
+    telemetry.model_figures("default", {}, [])
+
+    assert not [name for name, _ in samples(exposition(telemetry.registry).decode()) if "clickserve_model_" in name]
 
 
 def test_the_parent_counts_workers_and_restarts() -> None:
