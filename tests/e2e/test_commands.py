@@ -15,7 +15,9 @@ from models.trainers import DEEP_LEARNERS
 from service import cli, exit_codes
 from tests.learning import take_torch_away
 
-N_IMPRESSIONS = 40_000
+N_IMPRESSIONS = 20_000
+N_FRESH = 40_000
+"""Of a log whose later part has the 200 clicks that recalibrating wants."""
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +26,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
     assert cli.run(["simulate", "--out", str(folder / "log"), "--impressions", str(N_IMPRESSIONS), "--json"]) == 0
     assert cli.run(["train", *log(folder), "--rows", "0:0.8", "--registry", str(folder / "registry"), "--json"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated log of more clicks."""
+    folder = tmp_path_factory.mktemp("longer")
+    assert cli.run(["simulate", "--out", str(folder / "log"), "--impressions", str(N_FRESH), "--json"]) == 0
     return folder
 
 
@@ -76,31 +86,31 @@ def test_evaluation_is_what_its_predictions_give(
     assert seen["metrics"]["calibration_ratio"]["value"] == pytest.approx(p_click.sum() / clicked.sum(), rel=1e-6)
 
 
-def test_a_model_is_recalibrated_from_what_came_after_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_is_recalibrated_from_what_came_after_it(longer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The documents of both commands fit together: a new version, the old core, the gate still to pass."""
-    model = ["--registry", str(folder / "early"), "--name", "early"]
-    trained = document(capsys, ["train", *log(folder), "--rows", "0:0.25", *model])
+    model = ["--registry", str(longer / "early"), "--name", "early"]
+    trained = document(capsys, ["train", *log(longer), "--rows", "0:0.25", *model])
 
-    found = document(capsys, ["recalibrate", *log(folder), *model])
+    found = document(capsys, ["recalibrate", *log(longer), *model])
 
     shown = document(capsys, ["models", "show", found["version"], *model])
     assert found["version"] != trained["version"]
     assert found["recalibrated"]["version"] == trained["version"]
-    assert found["recalibrated"]["impressions"] == N_IMPRESSIONS * 3 / 4
+    assert found["recalibrated"]["impressions"] == N_FRESH * 3 / 4
     assert found["core_sha256"] == shown["core_sha256"]
     assert not found["champion"]
     assert found["metrics"]["calibration_ratio"]["n"] == found["before"]["calibration_ratio"]["n"]
     assert shown["recalibrated"]["before"] == found["before"]
 
 
-def test_a_kind_of_calibrator_is_named_on_both_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_kind_of_calibrator_is_named_on_both_commands(longer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And `--no-calibrator` is the short form of none."""
-    model = ["--registry", str(folder / "kinds"), "--name", "kinds"]
-    train = ["train", *log(folder), "--rows", "0:0.4", "--model", "logistic", *model]
+    model = ["--registry", str(longer / "kinds"), "--name", "kinds"]
+    train = ["train", *log(longer), "--rows", "0:0.4", "--model", "logistic", *model]
 
     asked = [["--calibrator", "beta"], ["--calibrator", "none"], ["--no-calibrator"]]
     trained = [document(capsys, [*train, *options])["calibrator"]["kind"] for options in asked]
-    found = document(capsys, ["recalibrate", *log(folder), *model, "--calibrator", "platt"])
+    found = document(capsys, ["recalibrate", *log(longer), *model, "--calibrator", "platt"])
 
     assert trained == ["beta", "identity", "identity"]
     assert found["calibrator"]["kind"] == "platt"
@@ -444,7 +454,7 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path, capsys: pytest
 def test_the_demo_runs_the_whole_chain_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Log, two models, rows, service, load test; and again in the same folder."""
     arguments = [
-        *("demo", "--out", str(tmp_path / "demo"), "--impressions", "60000"),
+        *("demo", "--out", str(tmp_path / "demo"), "--impressions", "50000"),
         *("--rate", "50", "--duration", "1"),
     ]
 
