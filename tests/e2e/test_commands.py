@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert cli.run(["simulate", "--out", str(folder / "log"), "--impressions", str(N_IMPRESSIONS), "--json"]) == 0
     assert cli.run(["train", *log(folder), "--rows", "0:0.8", "--registry", str(folder / "registry"), "--json"]) == 0
     return folder
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command answered with `--json` and, asked again, on the screen."""
+
+    document: dict[str, Any]
+    screen: str
+
+
+@pytest.fixture(scope="module")
+def judged(folder: Path) -> Told:
+    """The model's evaluation on what came after its training."""
+    evaluate = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
+    with redirect_stdout(StringIO()) as document:
+        assert cli.run([*evaluate, "--json"]) == 0
+    with redirect_stdout(StringIO()) as screen:
+        assert cli.run(evaluate) == 0
+    return Told(json.loads(document.getvalue()), screen.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +148,12 @@ def test_recalibrating_on_the_training_itself_is_refused(folder: Path, capsys: p
 
 
 def test_evaluation_says_which_version_it_judged_and_what_it_had_seen(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, judged: Told, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The newest need not be the champion, and figures on a model's own training rows flatter it."""
     arguments = ["evaluate", *log(folder), "--registry", str(folder / "registry")]
+    later = judged.document
 
-    later = document(capsys, [*arguments, "--rows", "0.8:1"])
     whole = document(capsys, arguments)
     assert cli.run(arguments) == 0
     said = capsys.readouterr().out
@@ -144,13 +166,9 @@ def test_evaluation_says_which_version_it_judged_and_what_it_had_seen(
     assert f"warning: of {N_IMPRESSIONS:,} impressions, {N_IMPRESSIONS * 4 // 5:,} lie in the period" in said
 
 
-def test_gauc_says_over_whom_it_is_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gauc_says_over_whom_it_is_taken(judged: Told) -> None:
     """Most users have no click, and their impressions cannot count."""
-    arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
-
-    seen = document(capsys, arguments)
-    assert cli.run(arguments) == 0
-    said = capsys.readouterr().out.replace("\n", " ")
+    seen, said = judged.document, judged.screen.replace("\n", " ")
 
     gauc = seen["metrics"]["gauc"]
     assert 0 < gauc["clicks"] < gauc["n"] < seen["impressions"]
@@ -176,18 +194,20 @@ def test_precision_and_recall_are_told_at_the_thresholds_asked_for(
     assert "not defined" in said
 
 
-def test_two_versions_are_compared_in_pairs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_versions_are_compared_in_pairs(
+    folder: Path, judged: Told, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Against itself nothing differs at all; against another the difference is that of both evaluations."""
     shutil.copytree(folder / "registry", tmp_path / "registry")
     registry = ["--registry", str(tmp_path / "registry")]
-    first = document(capsys, ["models", "show", *registry])["version"]
+    old = judged.document
+    first = old["version"]
     train = ["train", *log(folder), "--rows", "0:0.8", "--model", "logistic", *registry]
     second = document(capsys, train)["version"]
     evaluate = ["evaluate", *log(folder), "--rows", "0.8:1", *registry]
 
     itself = document(capsys, [*evaluate, "--version", first, "--against", first])["against"]
     new = document(capsys, [*evaluate, "--version", second, "--against", first])
-    old = document(capsys, [*evaluate, "--version", first])
     assert cli.run([*evaluate, "--against", first]) == 0
     said = capsys.readouterr().out
 
@@ -224,23 +244,21 @@ def test_figures_are_broken_down_by_segment(folder: Path, capsys: pytest.Capture
     assert "did you mean 'device'" in refused
 
 
-def test_a_log_without_propensities_judges_no_policy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_without_propensities_judges_no_policy(
+    folder: Path, judged: Told, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Nothing is said, unless somebody asks: then what is missing."""
     arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
 
     said = refusal(capsys, [*arguments, "--clip", "10"], code=exit_codes.FAILURE)
 
-    assert document(capsys, arguments)["off_policy"] is None
+    assert judged.document["off_policy"] is None
     assert "log.propensity" in said
 
 
-def test_the_label_and_its_delays_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_label_and_its_delays_are_told(folder: Path, judged: Told) -> None:
     """On the screen, in the document and on the card, all from one measurement."""
-    registry = ["--registry", str(folder / "registry")]
-
-    seen = document(capsys, ["evaluate", *log(folder), "--rows", "0.8:1", *registry])
-    assert cli.run(["evaluate", *log(folder), "--rows", "0.8:1", *registry]) == 0
-    said = capsys.readouterr().out
+    seen, said = judged.document, judged.screen
     (card,) = (folder / "registry").glob("*/v*/card.md")
 
     delay = seen["click_delay"]
@@ -268,11 +286,10 @@ def test_predictions_without_a_folder_are_refused_at_once(
     assert f"there is no folder {tmp_path / 'no'}" in said.replace("\n", "")
 
 
-def test_oracles_stand_beside_a_model_of_a_simulated_log(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_oracles_stand_beside_a_model_of_a_simulated_log(folder: Path, judged: Told) -> None:
     """The figures of the true probabilities are those that the simulation itself reported for the same rows."""
     summary = json.loads((folder / "log" / "summary.json").read_text())
-
-    seen = document(capsys, ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")])
+    seen = judged.document
 
     for oracle in ("true", "attainable"):
         reported = summary["tail"][oracle]
