@@ -6,6 +6,7 @@ on a number of the user, a number of the ad and the device, so an answer that mi
 
 from __future__ import annotations
 
+import pickle
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import pytest
 
 from feature_store.ids import hash_ids
 from feature_store.online.redis_writer import RedisRowWriter
@@ -30,6 +32,7 @@ from models.trainers import trainer_named
 from models.trainers.trainer import Trainer, TrainingSet
 from models.training import TrainOptions, train
 from tests.raw_http import request
+from tests.shared_builds import made_once
 
 N_USERS, N_ADS, N_IMPRESSIONS = 40, 300, 6_000
 DEVICES = ("phone", "desktop", "tablet")
@@ -113,6 +116,18 @@ def make_served_project(
     registry_dir = folder / "registry"
     version = _publish(registry_dir, ModelInputs.of(schema), encoded, clicked, seed, learner)
     return ServedProject(schema, registry_dir, version, users, ads)
+
+
+def served_by(factory: pytest.TempPathFactory, learner: str | Trainer) -> ServedProject:
+    """The project with a model of this learner, trained once a run; read only."""
+    name = learner if isinstance(learner, str) else f"drawn-{learner.name}"
+
+    def make(folder: Path) -> None:
+        project = make_served_project(folder, name=f"by-{name}", learner=learner)
+        (folder / "project").write_bytes(pickle.dumps(project))
+
+    project: ServedProject = pickle.loads((made_once(factory, f"served-by-{name}", make) / "project").read_bytes())
+    return project
 
 
 def publish_context_model(folder: Path, *, seed: int = 5) -> Path:

@@ -10,6 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # as the command line sets it; before the first import
+for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    # There is a test process a core. Idle threads of the linear algebra spin: a tenth of the suite's CPU time.
+    os.environ.setdefault(pool, "1")
 
 settings.register_profile("clickserve", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("clickserve")  # no example is timed: a busy machine is slow, and that is not a failure

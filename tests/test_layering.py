@@ -9,7 +9,7 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -74,13 +74,16 @@ def sources(floor: str) -> list[Path]:
     return sorted((REPOSITORY / floor).rglob("*.py"))
 
 
-def imports(path: Path) -> Iterator[str]:
-    """Full names of the modules a file imports."""
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Full names of the modules a file imports; read once for all rules."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module
+            found.add(node.module)
+    return frozenset(found)
 
 
 def name_of(path: Path) -> str:
@@ -95,7 +98,7 @@ def test_layers_point_down(floor: str) -> None:
     wrong = [
         f"{name_of(path)} imports {module}"
         for path in sources(floor)
-        for module in imports(path)
+        for module in sorted(imports(path))
         if (top := module.partition(".")[0]) in FLOORS
         and top not in allowed
         and not (top == "loadtest" and name_of(path) in LOADTEST_CALLERS)
@@ -131,7 +134,7 @@ def test_siblings_do_not_know_each_other(package: str, shared: tuple[str, ...]) 
         f"{name_of(path)} imports {module}"
         for path in sources(package)
         if path.name not in {"__init__.py", "demo.py"}
-        for module in imports(path)
+        for module in sorted(imports(path))
         if module.startswith(dotted) and module.removeprefix(dotted) not in shared
     ]
 

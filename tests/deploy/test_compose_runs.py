@@ -61,6 +61,7 @@ class Stack:
 
     def __init__(self, folder: Path, sandbox: Sandbox, cleanup: ExitStack) -> None:
         self._folder, self._sandbox, self._cleanup = folder, sandbox, cleanup
+        self._serving: Running | None = None
         programs = folder / "bin"
         programs.mkdir()
         (programs / "valkey-server").symlink_to(get_binary_path())
@@ -88,6 +89,14 @@ class Stack:
         running = Running(process)
         self._cleanup.callback(running.kill)
         return running
+
+    def serving(self) -> Running:
+        """The service, healthy and ready; started where none runs, because starting it is dear."""
+        if self._serving is None or self._serving.process.poll() is not None:
+            self._serving = self.start("clickserve")
+            self.await_("clickserve", lambda: self.is_healthy("clickserve"), "the service is healthy")
+            self.await_("clickserve", lambda: self.answers("http://clickserve:8080/readyz"), "the service is ready")
+        return self._serving
 
     def is_healthy(self, name: str) -> bool:
         """Whether its own check says so."""
@@ -133,7 +142,7 @@ class Stack:
     def await_(self, name: str, condition: Callable[[], bool], what: str) -> None:
         """Waits for a service; its log is shown where that is in vain."""
         try:
-            until(lambda: condition() or bool(time.sleep(0.2)), what)
+            until(lambda: condition() or bool(time.sleep(0.5)), what)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log(name)}") from None
 
@@ -160,15 +169,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def service(stack: Stack) -> Iterator[Running]:
-    """The service, healthy and ready."""
-    running = stack.start("clickserve")
-    stack.await_("clickserve", lambda: stack.is_healthy("clickserve"), "the service is healthy")
-    stack.await_("clickserve", lambda: stack.answers("http://clickserve:8080/readyz"), "the service is ready")
-    yield running
-    if running.process.poll() is None:
-        running.terminate()  # its workers would outlive a kill for a moment, and hold the port of the next one
-        running.process.wait(stack.grace_s("clickserve"))
+def service(stack: Stack) -> Running:
+    """The service, healthy and ready: the one that runs already, or a new one after a test has ended it."""
+    return stack.serving()
 
 
 @pytest.mark.usefixtures("service")

@@ -44,10 +44,14 @@ async def lose(
     lose_it: Callable[[], None],
     *,
     healthy_s: float = 1.0,
+    pause_s: float = 0.005,
 ) -> Loss:
-    """One connection a user; `lose_it` is called while they ask, and they ask until nothing is degraded any more."""
+    """One connection a user; `lose_it` is called while they ask, and they ask until nothing is degraded any more.
+
+    Each rests for `pause_s` after an answer: so exact is the time that the loss lasted.
+    """
     loads = {
-        user: Load(process.port, project.rank_request(user_id=user), n_connections=1, pause_s=0.005)
+        user: Load(process.port, project.rank_request(user_id=user), n_connections=1, pause_s=pause_s)
         for user in hurt_users + other_users
     }
     async with AsyncExitStack() as stack:

@@ -13,6 +13,9 @@ from tests.e2e.failover import lose
 from tests.e2e.service_process import service
 from tests.redis_servers import PROGRAMS, Cluster, Watched, wait_for
 
+PAUSE_S = 0.02
+"""Shares of answers are judged here and no times."""
+
 
 @pytest.mark.parametrize(("version", "how"), [("valkey-9", "kill"), ("valkey-9", "freeze"), ("redis-6.2", "kill")])
 async def test_a_cluster_that_loses_a_master_degrades_its_users_alone_and_recovers(
@@ -29,7 +32,7 @@ async def test_a_cluster_that_loses_a_master_degrades_its_users_alone_and_recove
         with service(*serve_arguments(project, cluster.url, tmp_path)) as process:
             process.wait_for("ready")
 
-            loss = await lose(process, project, of_victim, others, getattr(victim, how))
+            loss = await lose(process, project, of_victim, others, getattr(victim, how), pause_s=PAUSE_S)
 
     assert set(loss.statuses) == {200}
     assert loss.lost == 0
@@ -51,7 +54,7 @@ async def test_a_master_behind_sentinels_is_followed(
         with service(*serve_arguments(project, watched.url, tmp_path)) as process:
             process.wait_for("ready")
 
-            loss = await lose(process, project, users, [], getattr(watched.master(), how))
+            loss = await lose(process, project, users, [], getattr(watched.master(), how), pause_s=PAUSE_S)
 
     assert set(loss.statuses) == {200}
     assert loss.lost == 0

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,9 @@ from models.trainers import DEEP_LEARNERS
 from service import cli, exit_codes
 from tests.learning import take_torch_away
 
-N_IMPRESSIONS = 40_000
+N_IMPRESSIONS = 20_000
+N_FRESH = 40_000
+"""Of a log whose later part has the 200 clicks that recalibrating wants."""
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +29,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
     assert cli.run(["simulate", "--out", str(folder / "log"), "--impressions", str(N_IMPRESSIONS), "--json"]) == 0
     assert cli.run(["train", *log(folder), "--rows", "0:0.8", "--registry", str(folder / "registry"), "--json"]) == 0
+    return folder
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command answered with `--json` and, asked again, on the screen."""
+
+    document: dict[str, Any]
+    screen: str
+
+
+@pytest.fixture(scope="module")
+def judged(folder: Path) -> Told:
+    """The model's evaluation on what came after its training."""
+    evaluate = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
+    with redirect_stdout(StringIO()) as document:
+        assert cli.run([*evaluate, "--json"]) == 0
+    with redirect_stdout(StringIO()) as screen:
+        assert cli.run(evaluate) == 0
+    return Told(json.loads(document.getvalue()), screen.getvalue())
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated log of more clicks."""
+    folder = tmp_path_factory.mktemp("longer")
+    assert cli.run(["simulate", "--out", str(folder / "log"), "--impressions", str(N_FRESH), "--json"]) == 0
     return folder
 
 
@@ -76,31 +108,31 @@ def test_evaluation_is_what_its_predictions_give(
     assert seen["metrics"]["calibration_ratio"]["value"] == pytest.approx(p_click.sum() / clicked.sum(), rel=1e-6)
 
 
-def test_a_model_is_recalibrated_from_what_came_after_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_is_recalibrated_from_what_came_after_it(longer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The documents of both commands fit together: a new version, the old core, the gate still to pass."""
-    model = ["--registry", str(folder / "early"), "--name", "early"]
-    trained = document(capsys, ["train", *log(folder), "--rows", "0:0.25", *model])
+    model = ["--registry", str(longer / "early"), "--name", "early"]
+    trained = document(capsys, ["train", *log(longer), "--rows", "0:0.25", *model])
 
-    found = document(capsys, ["recalibrate", *log(folder), *model])
+    found = document(capsys, ["recalibrate", *log(longer), *model])
 
     shown = document(capsys, ["models", "show", found["version"], *model])
     assert found["version"] != trained["version"]
     assert found["recalibrated"]["version"] == trained["version"]
-    assert found["recalibrated"]["impressions"] == N_IMPRESSIONS * 3 / 4
+    assert found["recalibrated"]["impressions"] == N_FRESH * 3 / 4
     assert found["core_sha256"] == shown["core_sha256"]
     assert not found["champion"]
     assert found["metrics"]["calibration_ratio"]["n"] == found["before"]["calibration_ratio"]["n"]
     assert shown["recalibrated"]["before"] == found["before"]
 
 
-def test_a_kind_of_calibrator_is_named_on_both_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_kind_of_calibrator_is_named_on_both_commands(longer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And `--no-calibrator` is the short form of none."""
-    model = ["--registry", str(folder / "kinds"), "--name", "kinds"]
-    train = ["train", *log(folder), "--rows", "0:0.4", "--model", "logistic", *model]
+    model = ["--registry", str(longer / "kinds"), "--name", "kinds"]
+    train = ["train", *log(longer), "--rows", "0:0.4", "--model", "logistic", *model]
 
     asked = [["--calibrator", "beta"], ["--calibrator", "none"], ["--no-calibrator"]]
     trained = [document(capsys, [*train, *options])["calibrator"]["kind"] for options in asked]
-    found = document(capsys, ["recalibrate", *log(folder), *model, "--calibrator", "platt"])
+    found = document(capsys, ["recalibrate", *log(longer), *model, "--calibrator", "platt"])
 
     assert trained == ["beta", "identity", "identity"]
     assert found["calibrator"]["kind"] == "platt"
@@ -116,12 +148,12 @@ def test_recalibrating_on_the_training_itself_is_refused(folder: Path, capsys: p
 
 
 def test_evaluation_says_which_version_it_judged_and_what_it_had_seen(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, judged: Told, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The newest need not be the champion, and figures on a model's own training rows flatter it."""
     arguments = ["evaluate", *log(folder), "--registry", str(folder / "registry")]
+    later = judged.document
 
-    later = document(capsys, [*arguments, "--rows", "0.8:1"])
     whole = document(capsys, arguments)
     assert cli.run(arguments) == 0
     said = capsys.readouterr().out
@@ -134,13 +166,9 @@ def test_evaluation_says_which_version_it_judged_and_what_it_had_seen(
     assert f"warning: of {N_IMPRESSIONS:,} impressions, {N_IMPRESSIONS * 4 // 5:,} lie in the period" in said
 
 
-def test_gauc_says_over_whom_it_is_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gauc_says_over_whom_it_is_taken(judged: Told) -> None:
     """Most users have no click, and their impressions cannot count."""
-    arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
-
-    seen = document(capsys, arguments)
-    assert cli.run(arguments) == 0
-    said = capsys.readouterr().out.replace("\n", " ")
+    seen, said = judged.document, judged.screen.replace("\n", " ")
 
     gauc = seen["metrics"]["gauc"]
     assert 0 < gauc["clicks"] < gauc["n"] < seen["impressions"]
@@ -166,18 +194,20 @@ def test_precision_and_recall_are_told_at_the_thresholds_asked_for(
     assert "not defined" in said
 
 
-def test_two_versions_are_compared_in_pairs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_versions_are_compared_in_pairs(
+    folder: Path, judged: Told, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Against itself nothing differs at all; against another the difference is that of both evaluations."""
     shutil.copytree(folder / "registry", tmp_path / "registry")
     registry = ["--registry", str(tmp_path / "registry")]
-    first = document(capsys, ["models", "show", *registry])["version"]
+    old = judged.document
+    first = old["version"]
     train = ["train", *log(folder), "--rows", "0:0.8", "--model", "logistic", *registry]
     second = document(capsys, train)["version"]
     evaluate = ["evaluate", *log(folder), "--rows", "0.8:1", *registry]
 
     itself = document(capsys, [*evaluate, "--version", first, "--against", first])["against"]
     new = document(capsys, [*evaluate, "--version", second, "--against", first])
-    old = document(capsys, [*evaluate, "--version", first])
     assert cli.run([*evaluate, "--against", first]) == 0
     said = capsys.readouterr().out
 
@@ -214,23 +244,21 @@ def test_figures_are_broken_down_by_segment(folder: Path, capsys: pytest.Capture
     assert "did you mean 'device'" in refused
 
 
-def test_a_log_without_propensities_judges_no_policy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_without_propensities_judges_no_policy(
+    folder: Path, judged: Told, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Nothing is said, unless somebody asks: then what is missing."""
     arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
 
     said = refusal(capsys, [*arguments, "--clip", "10"], code=exit_codes.FAILURE)
 
-    assert document(capsys, arguments)["off_policy"] is None
+    assert judged.document["off_policy"] is None
     assert "log.propensity" in said
 
 
-def test_the_label_and_its_delays_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_label_and_its_delays_are_told(folder: Path, judged: Told) -> None:
     """On the screen, in the document and on the card, all from one measurement."""
-    registry = ["--registry", str(folder / "registry")]
-
-    seen = document(capsys, ["evaluate", *log(folder), "--rows", "0.8:1", *registry])
-    assert cli.run(["evaluate", *log(folder), "--rows", "0.8:1", *registry]) == 0
-    said = capsys.readouterr().out
+    seen, said = judged.document, judged.screen
     (card,) = (folder / "registry").glob("*/v*/card.md")
 
     delay = seen["click_delay"]
@@ -258,11 +286,10 @@ def test_predictions_without_a_folder_are_refused_at_once(
     assert f"there is no folder {tmp_path / 'no'}" in said.replace("\n", "")
 
 
-def test_oracles_stand_beside_a_model_of_a_simulated_log(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_oracles_stand_beside_a_model_of_a_simulated_log(folder: Path, judged: Told) -> None:
     """The figures of the true probabilities are those that the simulation itself reported for the same rows."""
     summary = json.loads((folder / "log" / "summary.json").read_text())
-
-    seen = document(capsys, ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")])
+    seen = judged.document
 
     for oracle in ("true", "attainable"):
         reported = summary["tail"][oracle]
@@ -444,7 +471,7 @@ def test_a_folder_that_no_demo_made_is_left_alone(tmp_path: Path, capsys: pytest
 def test_the_demo_runs_the_whole_chain_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Log, two models, rows, service, load test; and again in the same folder."""
     arguments = [
-        *("demo", "--out", str(tmp_path / "demo"), "--impressions", "60000"),
+        *("demo", "--out", str(tmp_path / "demo"), "--impressions", "50000"),
         *("--rate", "50", "--duration", "1"),
     ]
 

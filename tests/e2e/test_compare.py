@@ -14,7 +14,7 @@ import pytest
 from service import cli, exit_codes
 from tests.learning import take_torch_away
 
-N_IMPRESSIONS = 40_000
+N_IMPRESSIONS = 20_000
 MODELS = ("base-rate", "smoothed-ctr", "gbdt")
 
 

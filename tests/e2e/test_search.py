@@ -17,7 +17,7 @@ from models.registry.registry import Registry
 from service import cli, exit_codes
 from tests.conftest import REPOSITORY
 
-N_IMPRESSIONS = 20_000
+N_IMPRESSIONS = 12_000
 ENDLESS = 500
 """Trials that nobody waits for."""
 

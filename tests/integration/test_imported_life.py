@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from models.registry.registry import Registry
 from service.cli import run
 from service.exit_codes import GATE
 from tests.foreign import clicks, hist_gradient_boosting, listing, logistic, rows
+from tests.shared_builds import made_once
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # converters and trainers warn about each other
 
@@ -21,8 +24,15 @@ N_MEMBERS, N_BANNERS, N_SHOWN = 300, 40, 6_000
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with tables, a log that the stranger's model never saw, and its import."""
+def shop(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of this test's own with tables, a log that the stranger's model never saw, and its import."""
+    shutil.copytree(made_once(tmp_path_factory, "imported-life", write_shop), tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_shop(folder: Path) -> None:
+    """Fitting, converting and proving the stranger's model takes most of it."""
     members, banners, requests = rows(N_MEMBERS, 5), rows(N_BANNERS, 6), rows(N_SHOWN, 7)
     random = np.random.default_rng(8)
     member, banner = random.integers(0, N_MEMBERS, N_SHOWN), random.integers(0, N_BANNERS, N_SHOWN)
@@ -39,12 +49,11 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         },
     }  # fmt: skip
     for name, columns in tables.items():
-        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
-    (tmp_path / "features.toml").write_text(listing())
-    (tmp_path / "model.onnx").write_bytes(hist_gradient_boosting().content)
-    monkeypatch.chdir(tmp_path)
-    assert run(["models", "import", "model.onnx", "--features", "features.toml", "--registry", "registry"]) == 0
-    return tmp_path
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    (folder / "features.toml").write_text(listing())
+    (folder / "model.onnx").write_bytes(hist_gradient_boosting().content)
+    with contextlib.chdir(folder):
+        assert run(["models", "import", "model.onnx", "--features", "features.toml", "--registry", "registry"]) == 0
 
 
 def said(capsys: pytest.CaptureFixture[str], *arguments: str, expect: int = 0) -> dict:

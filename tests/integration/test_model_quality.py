@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -53,17 +53,27 @@ def lines_of(path: Path, first: int, end: int, folder: Path) -> Path:
     return part
 
 
-@pytest.mark.parametrize("learner", QUICK_LEARNERS)
-def test_criteo_is_learnt_from_its_first_part(learner: str, real_log: RealLog, tmp_path: Path) -> None:
-    """First 80 % train, last 20 % judge. Settings were tuned inside the first part, but with this figure in sight."""
-    whole = real_log("criteo10k/train.tsv.gz")
-    early, late = (lines_of(whole, *ends, tmp_path) for ends in ((0, 6_000), (6_000, 7_500)))
-    early_frame, late_frame = (
-        build_frame(read_log(f"criteo:{path}", workdir=tmp_path / path.stem)) for path in (early, late)
-    )
+@pytest.fixture(scope="module")
+def criteo(real_log: RealLog, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingFrame, TrainingFrame]:
+    """Its first 80 % and its last 20 %, each a log of its own. Joined once for all learners."""
+    whole, folder = real_log("criteo10k/train.tsv.gz"), tmp_path_factory.mktemp("criteo")
+    early, late = (lines_of(whole, *ends, folder) for ends in ((0, 6_000), (6_000, 7_500)))
+    return frame_of(early, folder), frame_of(late, folder)
 
-    predictor = model_of(early_frame, learner, tmp_path)
-    entropy = evaluate(predictor, late_frame).metrics["normalized_entropy"]
+
+def frame_of(path: Path, folder: Path) -> TrainingFrame:
+    return build_frame(read_log(f"criteo:{path}", workdir=folder / path.stem))
+
+
+@pytest.mark.parametrize("learner", QUICK_LEARNERS)
+def test_criteo_is_learnt_from_its_first_part(
+    learner: str, criteo: tuple[TrainingFrame, TrainingFrame], tmp_path: Path
+) -> None:
+    """First 80 % train, last 20 % judge. Settings were tuned inside the first part, but with this figure in sight."""
+    early, late = criteo
+
+    predictor = model_of(early, learner, tmp_path)
+    entropy = evaluate(predictor, late).metrics["normalized_entropy"]
 
     assert entropy.value <= 0.92
     assert entropy.high < 1.0
@@ -71,28 +81,36 @@ def test_criteo_is_learnt_from_its_first_part(learner: str, real_log: RealLog, t
 
 @dataclass(frozen=True)
 class Simulated:
-    """A simulated log, what serving could know of it row by row, and a model of its first part by each learner."""
+    """A simulated log, what serving could know of it row by row, and models of its first part.
+
+    A learner is trained when a test first asks for it: where two processes share this file, neither trains all.
+    """
 
     frame: TrainingFrame
     attainable: npt.NDArray[np.float64]
-    models: dict[str, Predictor]
+    folder: Path
+    _models: dict[str, Predictor] = field(default_factory=dict)
+
+    def model(self, learner: str) -> Predictor:
+        if learner not in self._models:
+            self._models[learner] = model_of(self.frame.part(0, FIT), learner, self.folder / learner)
+        return self._models[learner]
 
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Simulated:
-    """Made once: simulating and training take most of this file's time."""
+    """Made once: simulating and joining take seconds."""
     folder = tmp_path_factory.mktemp("simulated")
     simulate(SIM_V1, n_impressions=N_SIMULATED, seed=3, out_dir=folder / "log")
     frame = build_frame(read_log(f"simulated:{folder / 'log'}", workdir=folder / "work"))
     attainable = pq.read_table(folder / "log" / "truth.parquet")["attainable_p"].to_numpy()
-    models = {learner: model_of(frame.part(0, FIT), learner, folder / learner) for learner in QUICK_LEARNERS}
-    return Simulated(frame, attainable, models)
+    return Simulated(frame, attainable, folder)
 
 
 @pytest.mark.parametrize("learner", QUICK_LEARNERS)
 def test_probabilities_of_a_simulated_log_come_near_the_attainable(learner: str, simulated: Simulated) -> None:
     """Judged against the truth and not against clicks: 1 000 clicks of training teach at least a third of it."""
-    evaluation = evaluate(simulated.models[learner], simulated.frame.part(FIT, 1))
+    evaluation = evaluate(simulated.model(learner), simulated.frame.part(FIT, 1))
 
     truth, promised = simulated.attainable[round(FIT * N_SIMULATED) :], evaluation.p_click
     guess = np.full(len(truth), truth.mean())
@@ -105,7 +123,7 @@ def test_probabilities_of_a_simulated_log_come_near_the_attainable(learner: str,
 
 def test_predictions_come_in_the_order_of_the_input(simulated: Simulated, tmp_path: Path) -> None:
     """A header and one line per accepted row, whatever order the log is kept in."""
-    evaluation = evaluate(simulated.models["logistic"], simulated.frame)
+    evaluation = evaluate(simulated.model("logistic"), simulated.frame)
     turned = replace(evaluation, line=evaluation.line[::-1])
 
     write_predictions(turned, tmp_path / "predictions.csv")
@@ -124,6 +142,6 @@ def test_a_log_of_other_columns_is_refused(simulated: Simulated) -> None:
     fewer_columns = replace(simulated.frame, inputs=msgspec.structs.replace(inputs, context=inputs.context[1:]))
 
     with pytest.raises(EncodingError, match=r"views \['user_profile'\] are not those the model was trained on"):
-        evaluate(simulated.models["gbdt"], fewer_views)
+        evaluate(simulated.model("gbdt"), fewer_views)
     with pytest.raises(EncodingError, match=r"columns \['context\.placement'\] are in the log or in the model"):
-        evaluate(simulated.models["gbdt"], fewer_columns)
+        evaluate(simulated.model("gbdt"), fewer_columns)

@@ -26,7 +26,7 @@ from models.plans.plan import Scores
 from models.registry.predictor import AdColumns, Predictor
 from models.registry.registry import Registry
 from service.candidates import GivenAds
-from tests.artifacts import DEVICES, HASH_SEED, make_served_project
+from tests.artifacts import DEVICES, HASH_SEED, served_by
 from tests.learning import EVERY_LEARNER
 from tests.nets import NETS, DrawnNetTrainer
 
@@ -98,7 +98,7 @@ DRAWN_NETS = [pytest.param(DrawnNetTrainer(kind), id=f"{kind}, drawn") for kind 
 @pytest.fixture(scope="module", params=[*EVERY_LEARNER, *DRAWN_NETS])
 def published(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Published:
     """One model of each learner, in ONNX Runtime, in both kernels, and in NumPy without its large table."""
-    project = make_served_project(tmp_path_factory.mktemp("served"), learner=request.param)
+    project = served_by(tmp_path_factory, request.param)
     artifact = Registry(project.registry_dir).get(project.version)
     plans = {"generic": Predictor(artifact, PlanChoice("generic"))}
     for kernel in KERNELS:

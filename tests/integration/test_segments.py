@@ -7,6 +7,7 @@ Every click follows features of user, ad and context, and the placement, which l
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ import pytest
 from feature_store.schema import ContextFeature, EntityName, Feature, FeatureView, TableSource
 from models.calibrator import sigmoid
 from models.encoder import Block, Encoder, ModelInputs, Side
-from models.evaluation.intervals import all_metrics
+from models.evaluation.intervals import ratio_interval
+from models.evaluation.metrics import calibration_ratio
 from models.logs.frame import build_frame
 from models.plans.choice import PlanChoice
 from models.plans.kernel import compiled_kernels_are_built
@@ -93,8 +95,10 @@ def made(n: int, side: Side, seed: int) -> Impressions:
     return Impressions(*blocks, placement, random.random(n) < sigmoid(log_odds))
 
 
-def trained(side: Side, learner: str = "logistic") -> TrainOutcome:
-    log = made(N_TRAINING, side, seed=1).training_set(inputs_naming(side))
+@cache
+def trained(side: Side, learner: str = "logistic", n: int = N_TRAINING) -> TrainOutcome:
+    """Made once; nobody changes an outcome."""
+    log = made(n, side, seed=1).training_set(inputs_naming(side))
     return train(log, trainer_named(learner), TrainOptions(), 0, lambda stage, share: None)
 
 
@@ -109,9 +113,15 @@ def by_placement(predictor: Predictor, later: Impressions) -> list[Interval]:
     """Promised / seen clicks of each placement, with its 95 % interval, n and clicks."""
     p_click = predictor.score(later.user, later.ads, later.context).p_click
     return [
-        all_metrics(later.clicked[inside], p_click[inside], None, 0)["calibration_ratio"]
+        calibration(later.clicked[inside], p_click[inside])
         for inside in (later.placement == placement for placement in range(1, len(SHIFTS)))
     ]
+
+
+def calibration(clicked: npt.NDArray[np.bool_], p_click: npt.NDArray[np.float64]) -> Interval:
+    """As a card tells it, without the figures beside it, whose intervals are drawn."""
+    low, high = ratio_interval(clicked, p_click, None)
+    return Interval(calibration_ratio(clicked, p_click), low, high, len(clicked), int(clicked.sum()))
 
 
 def covers_1(ratio: Interval) -> bool:
@@ -144,7 +154,7 @@ def test_every_placement_gets_true_probabilities(tmp_path: Path, learner: str) -
 @pytest.mark.parametrize("learner", ["gbdt", "logistic", "fm", "xgboost"])
 def test_the_score_knows_nothing_of_segments(learner: str) -> None:
     """Another segment is another probability of the same margin: the column is for the calibrator alone."""
-    outcome = trained(Side.CONTEXT, learner)
+    outcome = trained(Side.CONTEXT, learner, n=15_000)
     rows = outcome.examples.features.copy()
     assert outcome.calibrator.segments is not None
 

@@ -38,14 +38,19 @@ pytestmark = [
     pytest.mark.skipif(find_spec("pyspark") is None, reason="pyspark is not installed: requirements/spark.lock"),
     pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17, and there is no java here"),
     pytest.mark.xdist_group("spark"),  # one Java machine, not one a process
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),  # a minute and a half alone; a machine with twenty other jobs takes ten
 ]
+
+QUICK_START = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+"""For a Java machine that lives a minute: a third of its CPU time went into optimising what runs once."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def session() -> Iterator[None]:
-    """Stopped at the end: Java would outlive the tests of this file."""
-    yield
+    """Started by the first test, stopped at the end: Java would outlive the tests of this file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARK_SUBMIT_OPTS", QUICK_START)
+        yield
     from pyspark.sql import SparkSession
 
     if (running := SparkSession.getActiveSession()) is not None:

@@ -20,6 +20,7 @@ from loadtest.baselines.onnx_session import open_session
 from loadtest.workload import rank_bodies, read_workload
 from tests.conftest import REPOSITORY
 from tests.e2e.service_process import service
+from tests.reference_workload import build, small_workload
 from tests.stores import valkey_server
 
 __all__ = ["valkey_server"]
@@ -33,14 +34,8 @@ BOUND = 1e-6
 @pytest.fixture(scope="module")
 def workload(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A small reference workload, its rows in a private Valkey server."""
-    redis_url = request.getfixturevalue("valkey_server").url
-    folder = tmp_path_factory.mktemp("workload") / "built"
-    command = [
-        *(sys.executable, "-m", "service", "bench", "serve-workload", "--build-only", "--dir", str(folder)),
-        *("--users", "200", "--ads", "300", "--trees", "20", "--redis", redis_url),
-    ]
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=DEADLINE_S)
-    assert ended.returncode == 0, ended.stderr
+    folder = small_workload(tmp_path_factory, tmp_path_factory.mktemp("workload") / "built")
+    build(folder, "--redis", request.getfixturevalue("valkey_server").url)
     return folder
 
 

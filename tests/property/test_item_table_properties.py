@@ -92,7 +92,7 @@ class World:
 
 
 @given(steps)
-@settings(max_examples=150)
+@settings(max_examples=80)
 def test_a_table_agrees_with_a_dictionary_after_any_history(history: list[tuple[str, int, object]]) -> None:
     """Rows, what is known, how many ads there are and what is derived, in two workers that share their bases."""
     with TemporaryDirectory(prefix="cs-items-") as folder:

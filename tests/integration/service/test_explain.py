@@ -27,7 +27,7 @@ from service.deadline import Deadline
 from service.errors import InvalidRequest, Overloaded
 from service.explaining import MAX_AT_ONCE, Explaining
 from service.wire import MAX_EXPLAINED
-from tests.artifacts import ServedProject, make_served_project
+from tests.artifacts import ServedProject, served_by
 from tests.integration.service.conftest import Worker, body_of, running, settings_of
 from tests.integration.service.json_schema import violations
 from tests.integration.service.test_scoring import Bench, bench, in_time, rank
@@ -56,10 +56,10 @@ def check_sums(explanation: Mapping[str, Any], p_click: float, predictor: Predic
 
 @pytest.mark.parametrize("learner", ADDITIVE_LEARNERS)
 async def test_every_learners_answers_are_explained(
-    learner: str, valkey_server: EmbeddedServer, tmp_path: Path
+    learner: str, valkey_server: EmbeddedServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The best three of forty, each with what its own rows said; the same probabilities as without."""
-    project = make_served_project(tmp_path, name=f"explain-{learner}", learner=learner)
+    project = served_by(tmp_path_factory, learner)
     project.materialize(valkey_server.url)
     predictor = Predictor(Registry(project.registry_dir).get(project.version))
     body = {**project.rank_body(40), "top_k": 3}
@@ -154,9 +154,11 @@ async def test_frames_carry_no_explanations(worker: Worker, shop: ServedProject)
     assert refused.json()["detail"].startswith("explain: frames carry no explanations; accept application/json")
 
 
-async def test_a_model_that_cannot_be_explained_says_why(valkey_server: EmbeddedServer, tmp_path: Path) -> None:
+async def test_a_model_that_cannot_be_explained_says_why(
+    valkey_server: EmbeddedServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Trees of an earlier version, or of another library, whose graph counts no training rows; they rank as ever."""
-    project = make_served_project(tmp_path, name="explain-uncounted", learner="gbdt")
+    project = served_by(tmp_path_factory, "gbdt")
     project.materialize(valkey_server.url)
     registry_dir = tmp_path / "uncounted"
     publish_without_covers(Registry(project.registry_dir), project.version, Registry(registry_dir))
@@ -171,9 +173,11 @@ async def test_a_model_that_cannot_be_explained_says_why(valkey_server: Embedded
 
 
 @pytest.mark.parametrize("kind", NETS)
-async def test_a_nets_answers_are_not_explained(kind: str, valkey_server: EmbeddedServer, tmp_path: Path) -> None:
+async def test_a_nets_answers_are_not_explained(
+    kind: str, valkey_server: EmbeddedServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Contributions that were made up would be believed; the reason names what can be explained."""
-    project = make_served_project(tmp_path, name=f"explain-{kind}", learner=DrawnNetTrainer(kind))
+    project = served_by(tmp_path_factory, DrawnNetTrainer(kind))
     project.materialize(valkey_server.url)
 
     async with running(settings_of(project.registry_dir, valkey_server.url, tmp_path)) as worker:

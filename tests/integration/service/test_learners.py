@@ -8,7 +8,7 @@ import pytest
 
 from feature_store.online.embedded import EmbeddedServer
 from models.trainers.trainer import Trainer
-from tests.artifacts import make_served_project
+from tests.artifacts import served_by
 from tests.integration.service.conftest import running, settings_of
 from tests.integration.service.test_rank import expected_p_click
 from tests.learning import EVERY_LEARNER
@@ -23,10 +23,10 @@ DRAWN_NETS = [pytest.param(DrawnNetTrainer(kind), id=f"{kind}, drawn") for kind 
 
 @pytest.mark.parametrize("learner", [*EVERY_LEARNER, *DRAWN_NETS])
 async def test_every_learners_model_is_ranked_over_http(
-    learner: str | Trainer, valkey_server: EmbeddedServer, tmp_path: Path
+    learner: str | Trainer, valkey_server: EmbeddedServer, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Trained, exported, proven, published, planned, served: the same probabilities, the best first."""
-    project = make_served_project(tmp_path, name=f"http-{getattr(learner, 'name', learner)}", learner=learner)
+    project = served_by(tmp_path_factory, learner)
     project.materialize(valkey_server.url)
     ads = list(range(0, 120, 3))
     body = {"user_id": "u5", "candidates": [f"a{ad}" for ad in ads], "context": {"device": "tablet"}}

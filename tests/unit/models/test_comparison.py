@@ -73,7 +73,7 @@ def correlated(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarra
 
 
 def test_all_differences_cover_as_often_as_they_say() -> None:
-    """A user's impressions are alike; over 100 samples 0 is missed about five times, by rows far more often."""
+    """A user's impressions are alike; over 100 samples 0 is missed about five times, by rows far more often (of 50)."""
     names = ("normalized_entropy", "log_loss", "auc")
     by_user, by_row = dict.fromkeys(names, 0), 0
 
@@ -83,11 +83,12 @@ def test_all_differences_cover_as_often_as_they_say() -> None:
         for name in names:
             difference = getattr(found, name)
             by_user[name] += difference.low <= 0.0 <= difference.high
-        rows = comparison("v1", clicked, first, second, None, seed).auc
-        by_row += rows.low <= 0.0 <= rows.high
+        if seed < 50:
+            rows = comparison("v1", clicked, first, second, None, seed).auc
+            by_row += rows.low <= 0.0 <= rows.high
 
     assert all(count >= 88 for count in by_user.values()), by_user
-    assert by_row < 80
+    assert by_row < 40
 
 
 def test_the_difference_of_areas_is_exact() -> None:

@@ -50,14 +50,14 @@ def test_rare_clicks_do_not_claim_certainty() -> None:
     """
     covered = 0
 
-    for seed in range(100):
+    for seed in range(50):
         random = np.random.default_rng(seed)
         clicked, followed = random.random(8_000) < 0.005, random.random(8_000) < 0.005
         found = off_policy(clicked, np.where(followed, 0.005, 0.995), np.where(followed, 0.99, 0.01), seed=seed)
         assert found.snips is not None
         covered += found.snips.low <= 0.005 <= found.snips.high
 
-    assert covered >= 90
+    assert covered >= 45
 
 
 def test_the_logging_policy_has_the_click_rate_of_its_log() -> None:

@@ -49,14 +49,24 @@ def test_no_signal_is_found_to_be_no_better_than_the_base_rate(learner: str) -> 
 @pytest.mark.parametrize("learner", EVERY_LEARNER)
 def test_thinned_non_clicks_promise_what_all_of_them_do(learner: str) -> None:
     """With the calibrator off, 30 % of them give the same mean prediction; without the correction they do not."""
-    log, later = made_impressions(40_000, seed=1, level=-4.0), made_impressions(40_000, seed=2, level=-4.0)
+    log, later = made_impressions(32_000, seed=1, level=-4.0), made_impressions(10_000, seed=2, level=-4.0)
     whole, thinned = (trained(log, learner, calibrator="none", negative_rate=rate) for rate in (1.0, 0.3))
-    uncorrected = trained(log, learner, calibrator="none", negative_rate=0.3, correct=False)
+    uncorrected = dataclasses.replace(thinned, correction=0.0)
 
     means = {name: p_click(o, later).mean() for name, o in (("w", whole), ("t", thinned), ("u", uncorrected))}
 
     assert means["t"] / means["w"] == pytest.approx(1.0, abs=0.03)
     assert means["u"] / means["w"] > 2.0
+
+
+def test_a_correction_that_is_switched_off_is_left_out_and_nothing_else() -> None:
+    """The same model, as if nothing had been thinned out."""
+    log = made_impressions(8_000, seed=1, level=-3.0)
+
+    corrected, off = (trained(log, calibrator="none", negative_rate=0.3, correct=correct) for correct in (True, False))
+
+    assert (corrected.correction < -1.0, off.correction) == (True, 0.0)
+    np.testing.assert_array_equal(off.model.raw_logit(log.encoded), corrected.model.raw_logit(log.encoded))
 
 
 def test_the_calibrator_hides_a_missing_correction() -> None:
