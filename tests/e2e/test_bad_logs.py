@@ -273,7 +273,7 @@ def test_a_view_that_answers_nobody_is_named(shop: Shop, users: list[str]) -> No
 
 def test_a_log_that_streams_is_doubted_as_well(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Views without rows, lost days and lost clicks are seen where the log does not fit into memory, too."""
-    monkeypatch.setattr("service.jobs.STREAMED_FROM", 100)
+    monkeypatch.setattr("service.training_jobs.STREAMED_FROM", 100)
     columns = good()
     clicked = np.arange(N) % 4 == 0
     clicked[150:350] = False

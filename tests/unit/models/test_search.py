@@ -22,11 +22,11 @@ from models.trainers import LEARNERS, trainer_named
 from models.trainers.ftrl import SPACE, FtrlTrainer
 from models.trainers.trainer import Trainer, TunableTrainer
 from models.training import TrainOptions, cross_fit_of
-from tests.learning import made_impressions
+from tests.learning import ADDITIVE_LEARNERS, made_impressions, params
 
 LOG = made_impressions(1_500, seed=1)
 LATER = made_impressions(800, seed=2)
-TUNABLE = tuple(name for name in LEARNERS if isinstance(trainer_named(name), TunableTrainer))
+TUNABLE = tuple(name for name in ADDITIVE_LEARNERS if isinstance(trainer_named(name), TunableTrainer))
 BEST = {"alpha": 0.3, "l1": 0.02, "l2": 20.0}
 """Where the bowl is deepest; the defaults lie up its side."""
 
@@ -106,7 +106,7 @@ def test_every_dial_does_something_and_lands_in_the_manifest(learner: str, name:
     assert np.any(ends[0].raw_logit(LATER.encoded) != ends[1].raw_logit(LATER.encoded))
 
 
-@pytest.mark.parametrize("learner", [name for name in LEARNERS if name not in TUNABLE])
+@pytest.mark.parametrize("learner", params(name for name in LEARNERS if name not in TUNABLE))
 def test_a_learner_without_dials_is_refused_with_the_reason(learner: str) -> None:
     """Before a log is read."""
     with pytest.raises(TrainingError, match=f"{learner} has nothing to search"):
