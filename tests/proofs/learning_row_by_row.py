@@ -24,7 +24,7 @@ from models.fitting.ftrl import DesignedRows
 from models.fitting.linear_design import LinearDesign
 from models.logs.reader import read_log
 from models.logs.stored_frame import StoredFrame, store_frame
-from models.streaming import CHUNK_ROWS, SURVEY_ROWS
+from models.streamed_rows import CHUNK_ROWS, SURVEY_ROWS
 from models.trainers.ftrl import SETTINGS, FtrlTrainer
 from tests.proofs.claim import Claim, Outcome, clickserve
 from tests.proofs.vowpal_wabbit import INSTALL, VowpalWabbit, is_installed
@@ -45,7 +45,7 @@ def row_by_row(impressions: int, scratch: Path) -> Outcome:
     with store_frame(read_log(f"simulated:{data}", workdir=scratch / "work")) as frame:
         joined_s = time.monotonic() - began
         n = len(frame)  # an impression whose label is pending at the log's end is not in it
-        rate = automatic_rate(n, int(np.count_nonzero(frame.clicked)))
+        rate = automatic_rate(frame.clicked)
         kept, kept_rate = keep_rows(frame.clicked, rate, SEED)
         taught = np.zeros(n, dtype=np.bool_)
         taught[kept] = True
