@@ -18,9 +18,12 @@ NAMED = os.environ.get("TEST_REDIS_URL")
 SERVERS = ("named",) if NAMED else (EMBEDDED, *KINDS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stores]:
-    """Servers of every kind; those that a test asks for run until the end of the session."""
+    """Servers of every kind; those that a test asks for run until the end of its file.
+
+    A dozen idle servers gossip: over a whole session, in two processes, 20 s of CPU.
+    """
     stores = Stores(tmp_path_factory.mktemp("redis"))
     yield stores
     stores.close()

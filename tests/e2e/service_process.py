@@ -181,7 +181,7 @@ def until(condition: Callable[[], bool], what: str, *, within_s: float = DEADLIN
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < within_s, f"not within {within_s:g} s: {what}"
-        time.sleep(0.01)
+        time.sleep(0.04)
     return time.monotonic() - began
 
 
