@@ -67,6 +67,8 @@ class ClusterClient:
         self._connect = connect
         self._nodes: dict[Endpoint, BlockingClient] = {}
         self._slots: SlotMap | None = None
+        self._known: tuple[Endpoint, ...] = ()
+        """Nodes of the last map, where it was forgotten."""
         self._turns = itertools.count()
         self._lock = threading.RLock()
 
@@ -275,9 +277,6 @@ class ClusterClient:
                 self._known = self._slots.nodes
             self._slots = None
 
-    _known: tuple[Endpoint, ...] = ()
-    """Nodes of the last map."""
-
     def _slot_map(self) -> SlotMap:
         """The map; read anew where it was forgotten, from another node first each time.
 
@@ -294,10 +293,9 @@ class ClusterClient:
                 try:
                     self._slots = SlotMap.parse(self._node(endpoint).execute_command("CLUSTER SLOTS"), endpoint)
                     return self._slots
-                except RedisError as error:
-                    last, failed = error, endpoint
-                except ValueError as error:
-                    last, failed = RedisError(str(error)), endpoint
+                except (RedisError, ValueError) as error:
+                    last = error if isinstance(error, RedisError) else RedisError(str(error))
+                    failed = endpoint
             assert last is not None
             raise type(last)(described(hosted(failed), last)) from last
 

@@ -10,6 +10,7 @@ import torch
 
 from models.encoder import Encoded
 from models.evaluation.metrics import log_loss_of_logit
+from models.fitting.dials import defaults
 from models.fitting.linear_design import LinearDesign
 from models.fitting.net_margins import NetSpec, net_margins
 from models.fitting.net_search import Learnt, NetSearch, NetSteps, repeatable_torch
@@ -60,7 +61,8 @@ def fit_passes(net: NetShape, data: TrainingSet, passes: int, steps: NetSteps, t
     with repeatable_torch(threads):
         search = NetSearch(LinearDesign.of(data.encoded), data, net, net.first, steps, seed)
         learnt = [search.run_pass() for _ in range(passes)][-1]
-    parameters = net.settings | {"passes": passes, "vector": steps.rank, "library": f"torch {torch.__version__}"}
+    parameters = net.settings | defaults(steps.space)
+    parameters |= {"passes": passes, "library": f"torch {torch.__version__}"}
     return NetModel(net.spec(learnt), data, parameters, seed)
 
 

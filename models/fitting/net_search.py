@@ -14,13 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from models.encoder import Encoded
+from models.fitting.dials import Real, Setting, Space, Whole
 from models.fitting.ftrl import DesignedRows, scale_of_heard
 from models.fitting.linear_design import LinearDesign
 from models.random_streams import random_stream
@@ -45,6 +47,22 @@ class NetSteps:
     first_spread: float = 0.0
     """Of the vectors of seen hashes before the first pass. At zero a product of two towers never learns what two
     hashes say together, because each tower's gradient is the other's vector; a net over both can start there."""
+
+    @property
+    def space(self) -> Space:
+        """What a search may turn; how the linear part learns is left as it is, because its penalty tames it."""
+        return {
+            "rank": Whole(2, 16, self.rank),
+            "net_step": Real(1e-4, 1e-2, self.net_step),
+            "net_decay": Real(1e-5, 1e-1, self.net_decay),
+            "vector_step": Real(0.003, 0.1, self.vector_step),
+            "penalty": Real(1e-6, 1e-3, self.penalty),
+        }
+
+    def tuned(self, settings: Mapping[str, Setting]) -> Self:
+        """With some of the dials set otherwise."""
+        fields: dict[str, Any] = dict(settings)
+        return replace(self, **fields)
 
 
 class NetRows:

@@ -13,11 +13,12 @@ Systems".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from models.fitting.dials import Setting, Space
 from models.fitting.net_inputs import net_inputs
 from models.fitting.net_margins import NetSpec
 from models.fitting.net_model import NetModel, NetPath, fit_passes, fit_path
@@ -39,6 +40,15 @@ class DeepCrossTrainer:
     threads: int = 1
     steps: NetSteps = STEPS
     name: str = "dcn"
+
+    @property
+    def space(self) -> Space:
+        """See `NetSteps.space`."""
+        return self.steps.space
+
+    def tuned(self, settings: Mapping[str, Setting]) -> DeepCrossTrainer:
+        """With these settings."""
+        return replace(self, steps=self.steps.tuned(settings))
 
     def fit_path(self, fit: TrainingSet, held_out: TrainingSet, seed: int) -> NetPath:
         """Passes over `fit` until `held_out` has not improved for a while."""

@@ -18,12 +18,13 @@ Source: Huang et al. 2013, "Learning Deep Structured Semantic Models for Web Sea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from models.encoder import Side
+from models.fitting.dials import Setting, Space
 from models.fitting.net_inputs import net_inputs
 from models.fitting.net_margins import NetSpec
 from models.fitting.net_model import NetModel, NetPath, fit_passes, fit_path
@@ -47,6 +48,15 @@ class TwoTowerTrainer:
     threads: int = 1
     steps: NetSteps = STEPS
     name: str = "two-tower"
+
+    @property
+    def space(self) -> Space:
+        """See `NetSteps.space`."""
+        return self.steps.space
+
+    def tuned(self, settings: Mapping[str, Setting]) -> TwoTowerTrainer:
+        """With these settings."""
+        return replace(self, steps=self.steps.tuned(settings))
 
     def fit_path(self, fit: TrainingSet, held_out: TrainingSet, seed: int) -> NetPath:
         """Passes over `fit` until `held_out` has not improved for a while."""

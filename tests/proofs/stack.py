@@ -8,6 +8,7 @@ from tests.proofs import (
     stack_import,
     stack_newcomer,
     stack_redis,
+    stack_refusals,
     stack_report,
     stack_traces,
 )
@@ -17,6 +18,7 @@ CLAIMS = [
     *stack_import.CLAIMS,
     *stack_newcomer.CLAIMS,
     *stack_redis.CLAIMS,
+    *stack_refusals.CLAIMS,
     *stack_traces.CLAIMS,
     *stack_alerts.CLAIMS,
     *stack_report.CLAIMS,
