@@ -29,6 +29,12 @@ _WAYS_OUT = (
     ("certificate required", "Show a certificate that the server knows: ?ssl_certfile=FILE&ssl_keyfile=FILE"),
     ("unknown command", "Is this a Sentinel? Then write redis+sentinel://HOST:PORT/SERVICE"),
     ("READONLY", "This server is a replica: name its master, or its Sentinels"),
+    ("Connection refused", "Is it running there? REDIS_URL names another; docs/redis.md has examples"),
+    ("Name or service not known", "Is the host right? REDIS_URL names another; docs/redis.md has examples"),
+    (
+        "No such file or directory",
+        "Is it running, with that socket? REDIS_URL names another; docs/redis.md has examples",
+    ),
 )
 """What a server or the library says, and what to do about it."""
 

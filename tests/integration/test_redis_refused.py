@@ -146,7 +146,7 @@ def test_a_login_that_is_refused_says_where_it_belongs(
 
     assert code == DEPENDENCY_DOWN
     assert "redis://127.0.0.1:" in said
-    assert ("USER:PASSWORD@HOST" if url_of != "another port" else "refused") in said
+    assert ("USER:PASSWORD@HOST" if url_of != "another port" else "REDIS_URL names another") in said
     assert "hush" not in said
     assert PASSWORD not in said
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from service.exit_codes import DEPENDENCY_DOWN, FAILURE
+from service.exit_codes import DEPENDENCY_DOWN, FAILURE, USAGE
 from tests.artifacts import ServedProject, make_served_project
 from tests.proofs.claim import REPOSITORY, Claim, Outcome, clickserve
 from tests.redis_servers import certificates, free_port, least_rights, redis_7, start, start_tls, valkey_9
@@ -87,7 +87,8 @@ def _mistakes(scratch: Path) -> Iterator[list[Refusal]]:
     project = make_served_project(scratch / "project")
     train = (program, "train", "--data", f"simulated:{log}", "--seed", "2", "--registry")
     materialize = (program, "materialize", "--data", f"simulated:{log}", "--redis-url")
-    nobody = f"redis://127.0.0.1:{free_port()}/0"
+    address = f"redis://127.0.0.1:{free_port()}"
+    nobody = f"{address}/0"
     data, tls = start(valkey_9(), scratch / "valkey"), None
     try:
         own = certificates(scratch, ("server",))["server"]
@@ -106,12 +107,12 @@ def _mistakes(scratch: Path) -> Iterator[list[Refusal]]:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
             yield [
-                Refusal("REDIS_URL of nobody, materialize", (*materialize[:-1],), DEPENDENCY_DOWN,
-                        (nobody.removesuffix("/0"),), environment={"REDIS_URL": nobody}),
+                Refusal("REDIS_URL of nobody, materialize", materialize[:-1], DEPENDENCY_DOWN,
+                        (address, "REDIS_URL names another"), environment={"REDIS_URL": nobody}),
                 Refusal("REDIS_URL of nobody, serve", _serve(program, project, scratch), DEPENDENCY_DOWN,
-                        (nobody.removesuffix("/0"),), environment={"REDIS_URL": nobody}),
-                Refusal("REDIS_URL that is no URL, materialize", (*materialize[:-1],), DEPENDENCY_DOWN,
-                        ("redis://",), environment={"REDIS_URL": "localhost:6379"}),
+                        (address, "REDIS_URL names another"), environment={"REDIS_URL": nobody}),
+                Refusal("REDIS_URL that is no URL, materialize", materialize[:-1], USAGE,
+                        ("redis.url = 'localhost:6379'", "redis://"), environment={"REDIS_URL": "localhost:6379"}),
                 Refusal("a TLS name mismatch, materialize", (*materialize, by_another_name), DEPENDENCY_DOWN,
                         ("Connect by a name that the server's certificate has",)),
                 Refusal("a TLS name mismatch, serve", _serve(program, project, scratch), DEPENDENCY_DOWN,
@@ -145,9 +146,9 @@ CLAIMS = [
     Claim(
         "clear-refusals",
         "python -m tests.proofs stack --only clear-refusals",
-        "a wrong REDIS_URL, a TLS name mismatch, a missing right of the ACL user: 69; a port in use, a read-only "
-        "registry, a full disk while publishing: 1; each a message that names the place and the way out, no traceback, "
-        "nothing half written",
+        "a REDIS_URL where nobody listens, a TLS name mismatch, a missing right of the ACL user: 69; a REDIS_URL that "
+        "is no URL: 2; a port in use, a read-only registry, a full disk while publishing: 1; each a message that names "
+        "the place and the way out, no traceback, nothing half written",
         refusals,
     )
 ]
