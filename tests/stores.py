@@ -23,6 +23,7 @@ from feature_store.online.embedded import EmbeddedServer
 from feature_store.online.memory_store import MemoryStore
 from feature_store.online.opening import open_store
 from feature_store.online.redis_admin import RedisAdmin
+from feature_store.online.redis_store import RedisReadSettings
 from feature_store.online.redis_writer import RedisRowWriter
 from feature_store.online.store import CatalogueReader, EntityEraser, OnlineStore, RowWriter
 from feature_store.rows import Floats, Ids, Times
@@ -111,12 +112,16 @@ class MemoryParts:
         await self.store.aclose()
 
 
+PATIENT = RedisReadSettings(socket_timeout_ms=10_000, connect_timeout_ms=10_000)
+"""A busy test machine may take longer than requests would wait; what deadlines do is tested with its own settings."""
+
+
 class RedisParts:
     """The implementation on a server, with a URL of less rights for what only reads."""
 
     def __init__(self, url: str, project: str, read_url: str | None = None) -> None:
         self.clock = Now()
-        self.store = open_store(read_url or url)
+        self.store = open_store(read_url or url, PATIENT)
         self.writer = RedisRowWriter(url, project, self.clock)
         self.catalogue = RedisCatalogue(read_url or url, project)
         self.eraser = RedisAdmin(url, project, self.clock)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.redis_servers import KINDS, Stores
+from tests.redis_servers.stores import KINDS, Stores
 from tests.stores import MemoryParts, RedisParts, StoreParts, project, valkey_server
 
 __all__ = ["parts", "project", "valkey_server"]

@@ -11,7 +11,10 @@ from tests.artifacts import ServedProject
 from tests.e2e.conftest import serve_arguments
 from tests.e2e.failover import lose
 from tests.e2e.service_process import service
-from tests.redis_servers import PROGRAMS, Cluster, Watched, wait_for
+from tests.redis_servers.cluster import Cluster
+from tests.redis_servers.programs import PROGRAMS
+from tests.redis_servers.sentinels import Watched
+from tests.redis_servers.server import wait_for
 
 PAUSE_S = 0.02
 """Shares of answers are judged here and no times."""

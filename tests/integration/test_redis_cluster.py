@@ -15,7 +15,9 @@ from feature_store.online.cluster_store import ClusterStore
 from feature_store.online.layout import ViewKeys
 from feature_store.online.redis_store import RedisReadSettings
 from feature_store.online.redis_writer import RedisRowWriter
-from tests.redis_servers import Cluster, Server, free_port, valkey_9
+from tests.redis_servers.cluster import Cluster
+from tests.redis_servers.programs import valkey_9
+from tests.redis_servers.server import Server, free_port
 from tests.stores import Now, make_view, numbered, project
 
 __all__ = ["project"]

@@ -13,18 +13,11 @@ import pytest
 from feature_store.clock import system_clock
 from service import cli
 from service.checkup.store import check_store
-from tests.redis_servers import (
-    PASSWORD,
-    Cluster,
-    Server,
-    StoreUrls,
-    Watched,
-    free_port,
-    least_rights,
-    start,
-    valkey_9,
-    with_login,
-)
+from tests.redis_servers.cluster import Cluster
+from tests.redis_servers.programs import valkey_9
+from tests.redis_servers.sentinels import Watched
+from tests.redis_servers.server import Server, free_port, start
+from tests.redis_servers.stores import PASSWORD, StoreUrls, least_rights, with_login
 
 FEATURES = """
 [project]

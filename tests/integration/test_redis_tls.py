@@ -1,6 +1,6 @@
 """`rediss://`: rows go through TLS, and a connection that cannot be trusted is refused with the way out.
 
-The embedded server speaks no TLS, so this runs where a Redis 7 is (`tests/redis_servers.py`).
+The embedded server speaks no TLS, so this runs where a Redis 7 is (`tests/redis_servers/programs.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from feature_store.errors import StoreDown
 from feature_store.online.codec import decode_rows
 from feature_store.online.layout import ViewKeys
 from service import cli
-from tests.redis_servers import PASSWORD, Cluster, Watched, certificates, redis_7, start_tls
+from tests.redis_servers.cluster import Cluster
+from tests.redis_servers.programs import redis_7
+from tests.redis_servers.sentinels import Watched
+from tests.redis_servers.server import certificates, start_tls
+from tests.redis_servers.stores import PASSWORD
 from tests.stores import RedisParts, make_view, numbered, project
 
 __all__ = ["project"]

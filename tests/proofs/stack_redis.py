@@ -18,7 +18,10 @@ from tests.e2e.conftest import serve_arguments
 from tests.e2e.failover import Loss, lose
 from tests.e2e.service_process import service
 from tests.proofs.claim import REPOSITORY, Claim, Outcome
-from tests.redis_servers import KINDS, NODE_TIMEOUT_MS, PROGRAMS, Cluster, version_of, wait_for
+from tests.redis_servers.cluster import NODE_TIMEOUT_MS, Cluster
+from tests.redis_servers.programs import PROGRAMS, version_of
+from tests.redis_servers.server import wait_for
+from tests.redis_servers.stores import KINDS
 
 WELL_WITHIN_S = 10.0
 RUNS = ("kill", "freeze", "kill")

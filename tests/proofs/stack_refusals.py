@@ -17,7 +17,9 @@ import pytest
 from service.exit_codes import DEPENDENCY_DOWN, FAILURE, USAGE
 from tests.artifacts import ServedProject, make_served_project
 from tests.proofs.claim import REPOSITORY, Claim, Outcome, clickserve
-from tests.redis_servers import certificates, free_port, least_rights, redis_7, start, start_tls, valkey_9
+from tests.redis_servers.programs import redis_7, valkey_9
+from tests.redis_servers.server import certificates, free_port, start, start_tls
+from tests.redis_servers.stores import least_rights
 
 ROWS = 20_000
 IN_A_NAMESPACE = ("unshare", "--mount", "--propagation", "private", "sh", "-ec")
