@@ -12,7 +12,7 @@ from typing import Any
 
 from models.evaluation.breakdown import ENOUGH_CLICKS, TOLERANCE
 from models.evaluation.groups import AD_AGES
-from tests.proofs.claim import Claim, Outcome, clickserve
+from tests.proofs.claim import REPOSITORY, Claim, Outcome, clickserve, commit
 
 LADDER_ROWS, LADDER_SEEDS = 5_000_000, (1, 2, 3)
 BEST_SHARE, TREES_SHARE = 0.80, 0.75
@@ -30,20 +30,26 @@ HOUR_S = 3600.0
 
 
 def ladder(scratch: Path) -> Outcome:
-    """`compare` on three worlds: each learner's share of the attainable gain, and the median over the worlds."""
+    """`compare` on three worlds: each learner's share of the attainable gain, and the median over the worlds.
+
+    Half an hour a world, so what is trained is kept beside the checkout until all is done: the same claim at the same
+    commit goes on where it was interrupted, as `compare` does.
+    """
     shares: dict[str, list[dict[str, Any]]] = {}
     left_out = set()
+    kept = REPOSITORY / ".clickserve" / "proofs" / f"ladder-{commit()[:12]}"
+    kept.mkdir(parents=True, exist_ok=True)
     for seed in LADDER_SEEDS:
         data = _simulated(scratch, LADDER_ROWS, seed)
         page = clickserve(
             "compare", "--data", f"simulated:{data}", "--seeds", seed, "--no-latency", "--out",
-            scratch / f"ladder-{seed}", cwd=scratch, timeout_s=3 * HOUR_S,
+            kept / f"world-{seed}", cwd=scratch, timeout_s=3 * HOUR_S,
         )  # fmt: skip
         for contender in page["ladder"]["contenders"]:
             shares.setdefault(contender["learner"], []).append(contender["share_of_attainable_gain"])
         left_out |= {each["learner"] for each in page["left_out"]}
         shutil.rmtree(data)
-        shutil.rmtree(scratch / f"ladder-{seed}")
+    shutil.rmtree(kept)
     medians = {learner: _median(seen) for learner, seen in shares.items()}
     best = max(medians, key=lambda learner: medians[learner]["value"])
     return Outcome.judged(
