@@ -2,13 +2,14 @@
 
 uvicorn parses requests (with httptools) and calls the application. Added here:
 
-- What a client can make us keep without completing a request is bounded: `INCOMPLETE_S` of time and `MAX_HEAD_BYTES` of
-  request line and headers (the application bounds the body).
+- What a client can make us keep without completing a request is bounded: `INCOMPLETE_S` of time, `MAX_HEAD_BYTES` of
+  request line and headers, as much of all else that is no body (the application bounds that). Trailers are dropped.
 - What is refused before the application sees it is answered with problem details like everything else, and counted.
 - An offered upgrade is ignored without losing the body of the request that offers it.
 - A drain can ask what a connection still owes (`server.py`).
 
-Between requests this costs two dict operations and two additions. With `server.py` the only module that knows uvicorn.
+A request costs two dict operations, three additions and a call that sees its body arrive. With `server.py` the only
+module that knows uvicorn.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ INCOMPLETE_S = 10.0
 """How long a request may take to arrive in full, and a new connection to begin one."""
 
 MAX_HEAD_BYTES = 65_536
-"""Request line and headers together; more is answered 431."""
+"""Request line and headers together, or trailers and all else between the parts of a body; more is answered 431."""
 
 _REQUEST_LINE = re.compile(rb"([!#-'*+.0-9A-Z^-z|~-]{1,40}) [!-~]+ HTTP/1\.[01]\r?\n")
 """A request line as HTTP wants it, whatever its method (RFC 9112, 3)."""
@@ -95,8 +96,8 @@ class Connection(HttpToolsProtocol):
         self.n_begun = 0
         self.n_answered = 0
         self._in_head = False
-        self._head_bytes = 0
-        """Of the head that is arriving, without the read in which it began."""
+        self._bare_bytes = 0
+        """Read since a request or a part of its body began, without the read in which it did."""
         self._read_bytes = 0
         self._answering: RequestResponseCycle | None = None
 
@@ -119,12 +120,11 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         self._read_bytes = len(data)
-        if self._in_head:
-            self._head_bytes += len(data)
+        self._bare_bytes += len(data)
         try:
             self._parse(data)
-            if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
-                raise _head_too_large()
+            if self._bare_bytes > MAX_HEAD_BYTES and self in self.server_state.incomplete:
+                raise _head_too_large() if self._in_head else _trailers_too_large()
         except httptools.HttpParserError as error:
             refused = error.__context__ if isinstance(error.__context__, _Refused) else _unparsable(error, data)
             self.refuse(refused.kind, refused.detail)
@@ -164,17 +164,22 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self.n_begun += 1
         self._in_head = True
-        self._head_bytes = 0
+        self._bare_bytes = 0
         self.server_state.incomplete.pop(self, None)
         self.server_state.incomplete[self] = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """White space around a value is no part of it (RFC 9110, 5.5); the parser leaves what follows it."""
-        super().on_header(name, value.strip(b" \t"))
+        """White space around a value is no part of it (RFC 9110, 5.5); the parser leaves what follows it.
+
+        A field behind the body is dropped, as one may (RFC 9110, 6.5.1): the request is being answered already, and
+        what it says would count or not by the moment it arrives.
+        """
+        if self._in_head:
+            super().on_header(name, value.strip(b" \t"))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        may_be_large = self._head_bytes > 0 or self._read_bytes > MAX_HEAD_BYTES
+        may_be_large = self._bare_bytes > 0 or self._read_bytes > MAX_HEAD_BYTES
         if may_be_large and self._head_size_bytes() > MAX_HEAD_BYTES:
             raise _head_too_large()
         if self.parser.should_upgrade():
@@ -187,6 +192,10 @@ class Connection(HttpToolsProtocol):
             if previous is not None and not previous.response_started:
                 previous.keep_alive = True  # pipelined: only the last answer may close, or this one would be lost
             self.cycle.keep_alive = False
+
+    def on_body(self, body: bytes) -> None:
+        self._bare_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
@@ -299,6 +308,12 @@ def _send_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body
 
 def _head_too_large() -> _Refused:
     return _Refused(HEAD_TOO_LARGE, f"request line and headers exceed {MAX_HEAD_BYTES} bytes")
+
+
+def _trailers_too_large() -> _Refused:
+    return _Refused(
+        HEAD_TOO_LARGE, f"what stands between or behind the parts of the body exceeds {MAX_HEAD_BYTES} bytes"
+    )
 
 
 def _unparsable(error: httptools.HttpParserError, data: bytes) -> _Refused:

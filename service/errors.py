@@ -85,7 +85,8 @@ class UnknownModel(RequestError):
 
     def __init__(self, name: str, served: tuple[str, ...]) -> None:
         self.name, self.served = name, served
-        super().__init__(f"no model {name!r} is served; there is {', '.join(map(repr, served))}", "model")
+        shown = name if len(name) <= 64 else f"{name[:63]}…"
+        super().__init__(f"no model {shown!r} is served; there is {', '.join(map(repr, served))}", "model")
 
 
 class Unavailable(ServiceError):

@@ -21,6 +21,8 @@ class Door:
     """An application that answers once the test lets it, and keeps the bodies it was sent."""
 
     bodies: list[bytes] = field(default_factory=list)
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Of the last request, as they are when it is answered."""
     entered: asyncio.Event = field(default_factory=asyncio.Event)
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -35,6 +37,7 @@ class Door:
             return
         self.bodies.append(body)
         await self.may_answer.wait()
+        self.headers = list(scope["headers"])
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
         await send({"type": "http.response.body", "body": b"ok"})
 

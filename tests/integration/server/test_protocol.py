@@ -54,6 +54,62 @@ async def test_the_limit_of_a_head_does_not_depend_on_how_it_arrives(excess_byte
         assert (await halved.answer()).status == status
 
 
+CHUNKED = request("POST", "/", transfer_encoding="chunked")
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [b"0\r\nx: " + b"a" * 70_000, b"0\r\n" + b"x: aaaa\r\n" * 8_000, b"2;x=" + b"a" * 70_000],
+    ids=["one trailer", "many trailers", "a chunk's extension"],
+)
+async def test_what_is_no_body_does_not_fill_the_memory(endless: bytes) -> None:
+    """Trailers are kept by the parser; the application, which bounds the body, never sees them."""
+    async with running() as service:
+        client = await service.connect()
+        client.send(CHUNKED + b"2\r\nha\r\n")
+        await service.door.entered.wait()
+        for start in range(0, len(endless), 10_000):
+            client.send(endless[start : start + 10_000])
+            await asyncio.sleep(0)  # the loop sends each piece by itself
+
+        assert await status_and_slug(client) == (431, "head-too-large")
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_trailers_are_dropped_however_they_arrive(at_once: bool) -> None:
+    """A deadline or a request's id behind the body would count or not by the moment it arrives."""
+    body, trailers = b"2\r\nha\r\n0\r\n", b"x-deadline-ms: 0.1\r\nx-request-id: late\r\n\r\n"
+    async with running() as service:
+        service.door.may_answer.set()
+        client = await service.connect()
+        if at_once:
+            client.send(CHUNKED + body + trailers)
+        else:
+            client.send(CHUNKED)
+            await service.door.entered.wait()
+            client.send(body)
+            client.send(trailers)
+
+        assert (await client.answer()).status == 200
+        assert service.door.bodies == [b"ha"]
+        assert [name for name, _ in service.door.headers] == [b"host", b"transfer-encoding"]
+
+
+async def test_a_body_of_many_small_chunks_is_read() -> None:
+    """What stands between the chunks counts from the last of them, not from the first."""
+    async with running() as service:
+        service.door.may_answer.set()
+        client = await service.connect()
+        client.send(CHUNKED)
+        for _ in range(8):
+            client.send((b"1;" + b"x" * 30 + b"\r\na\r\n") * 1_000)
+            await asyncio.sleep(0)
+        client.send(b"0\r\n\r\n")
+
+        assert (await client.answer()).status == 200
+        assert service.door.bodies == [b"a" * 8_000]
+
+
 async def test_bytes_that_are_not_http_are_answered_as_a_problem() -> None:
     """Every error has the same shape, also the one that no application sees."""
     async with running() as service:
