@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "compare": ("service.commands.bench_compare", "Two reports: is the second one slower? Exit 3 if so."),
+    "turns": ("service.commands.bench_turns", "Two services in turns of a second: is the second one slower?"),
     "suite": ("service.commands.bench_suite", "Measure beside other servers; --suite is the same."),
     "serve-workload": ("service.commands.serve_workload", "Build and serve the workload of the published figures."),
 }
@@ -151,7 +152,7 @@ def command(
             )
     except LoadTestError as error:
         click.echo(f"clickserve: {error}", err=True)
-        return _exit_code(error)
+        return exit_code_of(error)
     console.result(described(result), lambda screen: show(screen, result))
     return 0 if result.passed else exit_codes.FAILURE
 
@@ -219,7 +220,8 @@ def show(screen: RichConsole, result: BenchResult) -> None:
     screen.print(key_value_table("load test", rows))
 
 
-def _exit_code(error: Exception) -> int:
+def exit_code_of(error: Exception) -> int:
+    """What an error of the load test ends a command with."""
     from loadtest.errors import BudgetError, TargetError, WorkloadError
 
     if isinstance(error, TargetError):
