@@ -42,7 +42,7 @@ class Side:
     help="Which requests to send; workload.json beside --config where absent.",
 )
 @click.option("--rate", type=click.FloatRange(1), default=1000.0, show_default=True, help="Requests a second.")
-@click.option("--turns", "n_turns", type=click.IntRange(10), default=40, show_default=True, help="Seconds for each.")
+@click.option("--turns", "n_turns", type=click.IntRange(1), default=40, show_default=True, help="Seconds for each.")
 @click.option(
     "--starts", type=click.IntRange(1), default=1, show_default=True, help="Start both anew so often, --turns each."
 )
@@ -95,11 +95,16 @@ def command(
     from loadtest.budgets import DEFAULT_BUDGETS
     from loadtest.comparing.page import document, write_page
     from loadtest.comparing.sides import read_side
+    from loadtest.comparing.turns import LEAST_PAIRS
     from loadtest.comparing.verdict import compare
     from loadtest.errors import LoadTestError
 
     sides = _side("A", a, pid_a, out / "a"), _side("B", b, pid_b, out / "b")
     _refuse_contradictions(sides, config_file, starts, server_cpu)
+    if n_turns * starts < LEAST_PAIRS:
+        raise click.UsageError(
+            f"{n_turns * starts} turns of each are too few to compare, at least {LEAST_PAIRS}: --turns"
+        )
     workload_file = _workload(workload_file, config_file)
     _forget_reports(sides)
     console = Console(json_only=as_json)
