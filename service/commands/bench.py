@@ -117,6 +117,7 @@ def command(
     from loadtest.bench import BenchOptions, run_bench
     from loadtest.budgets import DEFAULT_BUDGETS
     from loadtest.errors import LoadTestError
+    from service.bench_outcomes import exit_code_of
     from service.own_service import OwnService, own_service
 
     if url is None and config_file is None:
@@ -218,15 +219,6 @@ def show(screen: RichConsole, result: BenchResult) -> None:
         rows["sweep"] = f"promise kept up to {kept.rate_per_s:,.0f}/s" if kept else "promise kept at no rate"
     rows["report"] = str(result.html_path)
     screen.print(key_value_table("load test", rows))
-
-
-def exit_code_of(error: Exception) -> int:
-    """What an error of the load test ends a command with."""
-    from loadtest.errors import BudgetError, TargetError, WorkloadError
-
-    if isinstance(error, TargetError):
-        return exit_codes.DEPENDENCY_DOWN
-    return exit_codes.USAGE if isinstance(error, (BudgetError, WorkloadError)) else exit_codes.FAILURE
 
 
 def _errors(errors: dict[str, int]) -> str:

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service import exit_codes
-from service.commands.bench import exit_code_of
-from service.commands.bench_compare import show, tolerance_option
-from service.commands.options import config_option, json_option
+from service.commands.options import json_option, tolerance_option
 from service.console import Console
 
 if TYPE_CHECKING:
@@ -34,7 +32,12 @@ class Side:
 @click.command("turns")
 @click.argument("a")
 @click.argument("b")
-@config_option
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="clickserve.toml that checkouts are started with.",
+)
 @click.option(
     "--workload",
     "workload_file",
@@ -98,6 +101,7 @@ def command(
     from loadtest.comparing.turns import LEAST_PAIRS
     from loadtest.comparing.verdict import compare
     from loadtest.errors import LoadTestError
+    from service.bench_outcomes import exit_code_of, show_comparison
 
     sides = _side("A", a, pid_a, out / "a"), _side("B", b, pid_b, out / "b")
     _refuse_contradictions(sides, config_file, starts, server_cpu)
@@ -138,7 +142,7 @@ def command(
         click.echo(f"clickserve: {error}", err=True)
         return exit_code_of(error)
     described: dict[str, Any] = {**document(comparison), "html": str(write_page(comparison, out))}
-    console.result(described, lambda screen: show(screen, described))
+    console.result(described, lambda screen: show_comparison(screen, described))
     return exit_codes.GATE if comparison.regressed else 0
 
 
