@@ -1,7 +1,8 @@
 """Turns: which reports were measured in turns under one generator, and which of their turns make pairs.
 
-A pair counts only where the generator was punctual in both of its turns. That is asked of each turn, not of the run: on
-a shared machine it is late now and then, and what it did in the other turns is still true.
+A pair tells of waiting only where the generator was punctual in both of its turns. That is asked of each turn, not of
+the run: on a shared machine it is late now and then, and what it did in the other turns is still true. CPU time is told
+by every pair: the same requests were sent, if some of them late, and to both services alike.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ def rounds_in_turns(a: Side, b: Side) -> list[tuple[Report, Report]] | None:
     return [(report, of_b[shared]) for shared, report in of_a.items()]
 
 
-def punctual_pairs(rounds: list[tuple[Report, Report]]) -> tuple[list[Pairs], int]:
-    """The pairs of turns of each round in which the generator was punctual, and how many were left out.
+def pairs_of_turns(rounds: list[tuple[Report, Report]]) -> tuple[list[Pairs], list[Pairs]]:
+    """All pairs of turns of each round, and those in which the generator was punctual."""
+    every = [list(zip(whole_seconds(report_a), whole_seconds(report_b), strict=False)) for report_a, report_b in rounds]
+    punctual = [
+        [pair for pair in pairs if not _late(pair[0], report_a) and not _late(pair[1], report_b)]
+        for pairs, (report_a, report_b) in zip(every, rounds, strict=True)
+    ]
+    return every, punctual
 
-    Rounds without any are left out.
-    """
-    kept, n_all = [], 0
-    for report_a, report_b in rounds:
-        pairs = list(zip(whole_seconds(report_a), whole_seconds(report_b), strict=False))
-        n_all += len(pairs)
-        kept.append([pair for pair in pairs if not _late(pair[0], report_a) and not _late(pair[1], report_b)])
-    return [pairs for pairs in kept if pairs], n_all - sum(map(len, kept))
+
+def n_pairs(rounds: list[Pairs]) -> int:
+    """Of all rounds."""
+    return sum(map(len, rounds))
 
 
 def _late(turn: Second, report: Report) -> bool:

@@ -23,7 +23,7 @@ import msgspec
 from loadtest.comparing.figures import FIGURES, LEAST_FOR_P99, Unit, whole_seconds
 from loadtest.comparing.ratio import Ratio, Reals, ratio_of, ratio_of_turns
 from loadtest.comparing.sides import Side, differences, judged
-from loadtest.comparing.turns import LEAST_PAIRS, punctual_pairs, rounds_in_turns
+from loadtest.comparing.turns import LEAST_PAIRS, n_pairs, pairs_of_turns, rounds_in_turns
 from loadtest.errors import ComparisonError
 from loadtest.report import Report
 
@@ -134,19 +134,21 @@ def _by_rounds(a: Side, b: Side, tolerance: float, paired: bool) -> tuple[list[C
 
 def _by_turns(rounds: list[tuple[Report, Report]], tolerance: float) -> tuple[list[ComparedFigure], list[str]]:
     """The same of two services measured in turns: neither a single start nor a neighbour widens what is allowed."""
-    pairs, n_late = punctual_pairs(rounds)
-    notes = (
-        [f"{n_late} of {n_late + sum(map(len, pairs))} pairs of turns: the load generator was late"] if n_late else []
-    )
-    if sum(map(len, pairs)) < LEAST_PAIRS:
-        said = "; ".join([*notes, f"{sum(map(len, pairs))} pairs of turns are left, at least {LEAST_PAIRS} are needed"])
-        raise ComparisonError(
-            f"nothing to compare: {said}; measure more turns, and give the generator a core of its own"
+    every, punctual = pairs_of_turns(rounds)
+    notes = []
+    if n_pairs(punctual) < n_pairs(every):
+        notes.append(
+            f"{n_pairs(every) - n_pairs(punctual)} of {n_pairs(every)} pairs of turns: the load generator was late, so "
+            "they tell of CPU time alone"
         )
     figures: list[ComparedFigure] = []
     for figure in FIGURES:
+        pairs = every if figure.unit == "us" else [of_round for of_round in punctual if of_round]
+        if n_pairs(pairs) < LEAST_PAIRS:
+            notes.append(f"{figure.name}: {n_pairs(pairs)} pairs of turns, at least {LEAST_PAIRS} are needed")
+            continue
         known = [found for found in map(figure.of_pairs, pairs) if found is not None]
-        if len(known) < len(pairs) or sum(len(of_a) for of_a, _ in known) < LEAST_PAIRS:
+        if len(known) < len(pairs):
             notes.append(f"{figure.name}: {NOT_KNOWN}")
             continue
         ratio = ratio_of_turns([of_a for of_a, _ in known], [of_b for _, of_b in known])

@@ -22,6 +22,7 @@ from loadtest.comparing.verdict import Comparison, compare
 from loadtest.errors import ComparisonError
 from loadtest.open_loop_options import OpenLoopOptions
 from loadtest.pinning import pin_threads_to_cpu
+from loadtest.report import Report
 from loadtest.target import Target
 from loadtest.turns_run import order_of_turns, run_in_turns
 from service.own_service import own_service
@@ -119,23 +120,41 @@ def test_pairs_of_turns_tell_more_than_the_same_seconds_one_by_one() -> None:
     assert np.log(in_pairs.high / in_pairs.low) < np.log(apart.high / apart.low) / 3
 
 
-def test_a_late_turn_costs_its_pair_and_not_the_run() -> None:
-    """What the generator did to itself in one second says nothing about the others."""
-    rng = np.random.default_rng(6)
-    a, b = in_turns_of(rng, n_turns=14)
+def test_a_late_turn_tells_of_cpu_time_alone() -> None:
+    """What the generator did to itself in one second says nothing about the others, nor about the service's work."""
+    a, b = in_turns_of(np.random.default_rng(6), n_turns=14)
+    side = Side(Path("a"), (a,))
 
-    few = compare(Side(Path("a"), (a,)), Side(Path("b"), (with_late_turns(b, 4),)))
+    some = compare(side, Side(Path("b"), (with_late_turns(b, 4),)))
+    many = compare(Side(Path("a"), (with_late_turns(a, 5),)), Side(Path("b"), (b,)))
 
-    assert few.notes == ["4 of 14 pairs of turns: the load generator was late"]
-    with pytest.raises(ComparisonError, match=r"5 of 14 pairs of turns.*9 pairs of turns are left, at least 10"):
-        compare(Side(Path("a"), (with_late_turns(a, 5),)), Side(Path("b"), (b,)))
+    assert some.notes == [
+        "4 of 14 pairs of turns: the load generator was late, so they tell of CPU time alone",
+    ]
+    assert not some.regressed
+    assert [figure.name for figure in many.figures] == ["server CPU per request"]
+    assert "p50: 9 pairs of turns, at least 10 are needed" in many.notes
+    assert many.figures[0].ratio == compare(side, Side(Path("b"), (b,))).figures[-1].ratio
 
 
-def with_late_turns(report: Any, n_late: int) -> Any:
+def test_a_generator_late_in_all_turns_at_services_nobody_watched_is_an_error() -> None:
+    """Then there is nothing left to compare."""
+    a, b = (with_late_turns(report, 14, watched=False) for report in in_turns_of(np.random.default_rng(6), n_turns=14))
+
+    with pytest.raises(ComparisonError, match=r"nothing to compare: 14 of 14 pairs of turns: .*CPU per request: not"):
+        compare(Side(Path("a"), (a,)), Side(Path("b"), (b,)))
+
+
+def with_late_turns(report: Report, n_late: int, *, watched: bool = True) -> Report:
     """The report with a generator that was late, and slow, in its first turns."""
     run = report.measured[0].result
     timeline = [
-        msgspec.structs.replace(turn, late_ms=7.0, p50_ms=50.0) if turn.second < n_late else turn
+        msgspec.structs.replace(
+            turn,
+            late_ms=7.0 if turn.second < n_late else 0.1,
+            p50_ms=50.0 if turn.second < n_late else turn.p50_ms,
+            server=turn.server if watched else None,
+        )
         for turn in run.timeline
     ]
     measured = msgspec.structs.replace(report.measured[0], result=msgspec.structs.replace(run, timeline=timeline))

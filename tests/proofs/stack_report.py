@@ -2,9 +2,8 @@
 
 Two checkouts serve the same demo and are measured in turns: this one, and a clone of it with one commit more, which
 burns a fifth of what its thread used since the last ranking: a fifth more CPU time for each request, in whatever state
-the machine is. Each try starts both services anew; generator and services have a core each, where there are two. Wants
-a quiet machine: where the generator is late in nearly all turns there is nothing to compare, and the try counts as
-missed.
+the machine is. Each try starts both services anew; generator and services have a core each, where there are two. On a
+busy machine CPU time is all that a try tells; where not even that can be compared, it counts as missed.
 """
 
 from __future__ import annotations
