@@ -66,7 +66,7 @@ class Side:
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("runs/turns"),
     show_default=True,
-    help="Folder for compare.html and compare.json, and for the reports of each in a/ and b/.",
+    help="Folder for compare.html and compare.json; the reports of each replace those in its a/ and b/.",
 )
 @json_option
 def command(
