@@ -133,7 +133,7 @@ def run_bench(options: BenchOptions, on_progress: ProgressCallback = lambda _tex
         server_side=server,
         sweep=_sweep(target, options, budgets, on_progress) if options.sweep else None,
     )
-    return _write(report, options.out_dir)
+    return write_report(report, options.out_dir)
 
 
 def _measure(
@@ -190,7 +190,8 @@ def _sweep(target: Target, options: BenchOptions, budgets: Budgets, on_progress:
     return sweep
 
 
-def _write(report: Report, out_dir: Path) -> BenchResult:
+def write_report(report: Report, out_dir: Path) -> BenchResult:
+    """Write `report.json` and `report.html` into a folder, which is created where it is missing."""
     out_dir.mkdir(parents=True, exist_ok=True)
     json_path, html_path = out_dir / "report.json", out_dir / "report.html"
     json_path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))

@@ -69,6 +69,7 @@ def timeline(
     failed: npt.NDArray[np.bool_],
     good_within_ms: float = math.inf,
     server: Sequence[ScheduledTime | None] = (),
+    late_ms: FloatArray | None = None,
 ) -> list[Second]:
     """Group requests by the second they were due in.
 
@@ -78,6 +79,7 @@ def timeline(
         failed: (n,) True where a request got no 2xx answer.
         good_within_ms: a later answer is not counted as good.
         server: what its processes did in each second from the first on, as far as known.
+        late_ms: (n,) how late each was sent, where that is known.
     """
     good = ~failed & (latencies_ms <= good_within_ms)
     seconds: list[Second] = []
@@ -94,6 +96,7 @@ def timeline(
                 p99_ms=percentile(known, 0.99) if len(known) else None,
                 n_good=int(good[start:end].sum()),
                 server=server[second] if second < len(server) else None,
+                late_ms=percentile(late_ms[start:end], 0.99) if late_ms is not None and end > start else None,
             )
         )
     return seconds

@@ -8,6 +8,8 @@ generator's own part is measured (`lateness`: actual − due time of sending) an
 
     python -m loadtest.open_loop --url http://127.0.0.1:8080 --rate 500 --duration 20 --workload workload.json
 
+With `--against URL` a second service gets the same load in turns (`turns_run.py`); then there are two results.
+
 This is the process around a run (`open_loop_run.py`): its arguments, its core, its garbage collector, its output.
 """
 
@@ -24,11 +26,13 @@ import uvloop
 
 from loadtest.command_line import count, not_negative, positive
 from loadtest.errors import LoadTestError
-from loadtest.open_loop_run import OpenLoopOptions, run_open_loop
+from loadtest.open_loop_options import OpenLoopOptions
+from loadtest.open_loop_run import run_open_loop
 from loadtest.pinning import pin_to_cpu
 from loadtest.prepared import requests_of
 from loadtest.results import Lateness
 from loadtest.target import Target
+from loadtest.turns_run import run_in_turns
 
 
 def lateness_verdict(lateness: Lateness) -> str:
@@ -61,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lateness-bound-ms", type=positive, default=defaults.lateness_bound_ms)
     parser.add_argument("--good-within-ms", type=positive, default=defaults.good_within_ms, help="else no goodput")
     parser.add_argument("--server-pid", type=count, action="append", default=[], help="whose CPU time is noted; repeat")
+    parser.add_argument("--against", metavar="URL", help="a second service, in turns; --duration is that of each")
+    parser.add_argument("--against-pid", type=count, action="append", default=[], help="--server-pid of the second")
     parser.add_argument("--cpu", type=int, help="run on this core only")
     parser.add_argument("--out", type=Path, help="write the result here as JSON instead of to stdout")
     return parser
@@ -85,21 +91,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.cpu is not None:
             pin_to_cpu(0, given.cpu)
         target = Target.parse(given.url)
+        other = None if given.against is None else Target.parse(given.against)
         requests = requests_of(given.workload, given.prepared)
         gc.collect()
         gc.freeze()
         gc.disable()  # the run is bounded and makes no cycles worth collecting; a pause would look like the server's
-        result = uvloop.run(run_open_loop(target, requests.path, requests.bodies, options))
+        if other is None:
+            results = [uvloop.run(run_open_loop(target, requests.path, requests.bodies, options))]
+        else:
+            services = [(target, tuple(given.server_pid)), (other, tuple(given.against_pid))]
+            results = list(uvloop.run(run_in_turns(services, requests.path, requests.bodies, options)))
     except LoadTestError as error:
         sys.stderr.write(f"open loop: {error}\n")
         return 1
-    content = msgspec.json.format(msgspec.json.encode(result), indent=2)
+    content = msgspec.json.format(msgspec.json.encode(results[0] if other is None else results), indent=2)
     if given.out is None:
         sys.stdout.write(content.decode() + "\n")
     else:
         given.out.write_bytes(content)
-    assert result.lateness is not None
-    sys.stderr.write(lateness_verdict(result.lateness) + "\n")
+    for result in results:
+        assert result.lateness is not None
+        sys.stderr.write(lateness_verdict(result.lateness) + "\n")
     return 0
 
 

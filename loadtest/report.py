@@ -6,6 +6,8 @@ the time goes, what was lost, and under which circumstances all that was measure
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from loadtest import charts
@@ -37,6 +39,16 @@ class Measured(msgspec.Struct, frozen=True):
         return self.server_cpu_s / n_sent * 1e6
 
 
+class InTurns(msgspec.Struct, frozen=True):
+    """That a service was measured in turns with another one, under one generator (`turns_run.py`)."""
+
+    id: str
+    """The two reports of one such measurement share it, and only they."""
+    side: Literal["a", "b"]
+    other_url: str
+    """Where the other one answered."""
+
+
 class Report(msgspec.Struct, frozen=True):
     """A whole bench. `measured` holds the judged engine first."""
 
@@ -58,6 +70,7 @@ class Report(msgspec.Struct, frozen=True):
     server_side: ServerSide | None = None
     """What the service counted itself during the judged run."""
     sweep: Sweep | None = None
+    in_turns: InTurns | None = None
 
 
 def render_html(report: Report) -> str:

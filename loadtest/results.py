@@ -44,6 +44,8 @@ class Second(msgspec.Struct, frozen=True):
     """Of these requests, those with a 2xx answer in time to be useful."""
     server: ScheduledTime | None = None
     """What the scheduler did with the server's processes in this second; None where they are not known."""
+    late_ms: float | None = None
+    """p99 of how late the generator sent them; None where it does not know."""
 
 
 class DegradedShare(msgspec.Struct, frozen=True):

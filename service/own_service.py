@@ -7,6 +7,7 @@ JSON log goes to a file; the lines that name the address and say "ready" are wha
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -36,9 +37,13 @@ class OwnService:
 
 
 @contextmanager
-def own_service(config_file: Path, log_file: Path, arguments: Sequence[str] = ()) -> Iterator[OwnService]:
+def own_service(
+    config_file: Path, log_file: Path, arguments: Sequence[str] = (), *, checkout: Path | None = None
+) -> Iterator[OwnService]:
     """Starts `clickserve serve` with that configuration on free ports; stops it with SIGTERM at the end.
 
+    Args:
+        checkout: whose code is started, under this interpreter and its libraries; None for the code that runs here.
     Raises:
         StartError: it ended or stayed silent instead of becoming ready; carries its last words.
     """
@@ -46,7 +51,9 @@ def own_service(config_file: Path, log_file: Path, arguments: Sequence[str] = ()
         *(sys.executable, "-m", "service", "serve", "--config", str(config_file)),
         *("--port", "0", "--admin-port", "0", *arguments),
     ]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=_environment(checkout)
+    )
     lines: Queue[dict[str, Any] | None] = Queue()
     assert process.stderr is not None
     reader = threading.Thread(target=_follow, args=(process.stderr, log_file, lines), daemon=True)
@@ -62,6 +69,14 @@ def own_service(config_file: Path, log_file: Path, arguments: Sequence[str] = ()
             process.kill()
             process.wait()
         reader.join(STOP_WITHIN_S)
+
+
+def _environment(checkout: Path | None) -> dict[str, str] | None:
+    """Puts a checkout's packages first; the working directory, which may be another checkout, must not come before."""
+    if checkout is None:
+        return None
+    search_path = os.pathsep.join(filter(None, [str(checkout.resolve()), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": search_path, "PYTHONSAFEPATH": "1"}
 
 
 def _follow(stream: IO[str], log_file: Path, lines: Queue[dict[str, Any] | None]) -> None:

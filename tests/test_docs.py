@@ -35,7 +35,8 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
 
 def test_the_measurements_of_the_readme_can_be_asked_for() -> None:
     """They take minutes to hours; that each command, option, target and module exists takes seconds."""
-    for line in (blocks(README)["measure"] + blocks(BENCH)["bench-report"]).splitlines():
+    shown = blocks(BENCH)
+    for line in (blocks(README)["measure"] + shown["bench-report"] + shown["bench-turns"]).splitlines():
         command = line.partition("#")[0].strip()
         asked = command.replace("make ", "make -n ") if command.startswith("make") else f"{command} --help"
         done = subprocess.run(

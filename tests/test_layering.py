@@ -24,9 +24,11 @@ MAY_IMPORT = {
     "loadtest": {"loadtest"},
 }
 LOADTEST_CALLERS = (
+    "service/bench_outcomes.py",
     "service/commands/bench.py",
     "service/commands/bench_compare.py",
     "service/commands/bench_suite.py",
+    "service/commands/bench_turns.py",
     "service/commands/compare.py",
     "service/commands/demo.py",
     "service/ladder_latency.py",

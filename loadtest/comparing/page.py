@@ -37,7 +37,8 @@ def headline(comparison: Comparison) -> str:
     faster = [f"{figure.name} {change(figure.ratio.value)}" for figure in comparison.figures if _is(figure, "faster")]
     if comparison.undecided:
         names = ", ".join(figure.name for figure in comparison.figures if _is(figure, "undecided"))
-        return f"No regression is proven, but {names} could not be decided: measure longer, or in more rounds"
+        more = "more turns" if comparison.in_turns else "longer, or in more rounds"
+        return f"No regression is proven, but {names} could not be decided: measure {more}"
     return "B is faster: " + ", ".join(faster) if faster else "B is as fast as A, as far as was measured"
 
 
@@ -76,6 +77,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "a": {"path": comparison.a_path, "rounds": len(comparison.a), "commit": comparison.a[0].commit},
         "b": {"path": comparison.b_path, "rounds": len(comparison.b), "commit": comparison.b[0].commit},
         "paired": comparison.paired,
+        "in_turns": comparison.in_turns,
         "figures": figures,
         "notes": comparison.notes,
         "forced_over": comparison.forced_over,
@@ -110,6 +112,7 @@ def render_html(comparison: Comparison) -> str:
             conditions=_conditions(comparison.a[0], comparison.b[0]),
             level=f"{LEVEL * 100:g}",
             block=BLOCK,
+            n_pairs=sum(int(judged(report).duration_s) for report in comparison.a),
             raw=document(comparison),
         )
     )
@@ -159,7 +162,8 @@ def _conditions(a: Report, b: Report) -> list[tuple[str, str, str]]:
             "When": report.created_at,
             "Commit": report.commit,
             "Model": report.model_version or "–",
-            "Load": f"{result.rate_per_s:g} requests/s for {result.duration_s:g} s, {result.engine}",
+            "Load": f"{result.rate_per_s:g} requests/s for {result.duration_s:g} s, {result.engine}"
+            + (", in turns with the other" if report.in_turns else ""),
             "Workload": f"{report.workload}; SHA-256 {report.workload_sha256[:16]}",
             "Machine": f"{machine.cpu_model}, {machine.cores_allowed} of {machine.cores} cores, {machine.os}",
             "Load before": f"{machine.load_average_1m:.2f}",

@@ -6,39 +6,37 @@ interval reaches over the tolerance nothing is decided, and that is said: undeci
 
 Two things keep a neighbour's work on the machine from being taken for the service's fault. One round a side knows
 nothing of what moves a whole round, so all but CPU time then need a wider tolerance. And where the scheduler says that
-the service waited for a core much longer in B than in A, latencies that seem slower are undecided.
+the service waited for a core much longer in B than in A, latencies that seem slower are undecided. Of services that
+were measured in turns neither is asked: a neighbour is in both turns of a pair, and what is left of the waiting is B's
+own doing.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
-import numpy as np
 
-from loadtest.comparing.ratio import Ratio, Reals, ratio_of
+from loadtest.comparing.figures import FIGURES, LEAST_FOR_P99, Unit, whole_seconds
+from loadtest.comparing.ratio import Ratio, Reals, ratio_of, ratio_of_turns
 from loadtest.comparing.sides import Side, differences, judged
+from loadtest.comparing.turns import LEAST_PAIRS, n_pairs, pairs_of_turns, rounds_in_turns
 from loadtest.errors import ComparisonError
 from loadtest.report import Report
-from loadtest.results import Second
 
 TOLERANCE = 0.05
 """Relative change below which a figure counts as unchanged."""
-WIDER = 2.0
-"""Times the tolerance: for the p99, which rests on a hundredth of the requests, and for answers in time, which past
-saturation depend on how long a queue happened to grow."""
 ONE_ROUND = 4.0
 """Times the tolerance of all but CPU time where a side has one round only."""
 DISTURBED_RATIO, DISTURBED_SHARE = 1.5, 0.05
 """Latencies are not held against B where it waited for a core this much longer than A, plus a share of A's p50."""
 LEAST_SECONDS = 5
 """Whole measured seconds a side must have in all."""
-LEAST_FOR_P99 = 100
-"""Requests in a typical second, below which its p99 would be its maximum."""
+
+NOT_KNOWN = f"not known on both sides, or fewer than {LEAST_FOR_P99} requests a second for a p99"
 
 FigureVerdict = Literal["slower", "faster", "same", "undecided"]
 
@@ -47,7 +45,7 @@ class ComparedFigure(msgspec.Struct, frozen=True):
     """One figure of both sides."""
 
     name: str
-    unit: Literal["ms", "per_s", "us"]
+    unit: Unit
     ratio: Ratio
     """B / A."""
     tolerance: float
@@ -70,6 +68,8 @@ class Comparison(msgspec.Struct, frozen=True):
     """Differences of the circumstances that were overruled."""
     paired: bool
     """Rounds of both sides were taken as pairs."""
+    in_turns: bool
+    """And every turn of their services."""
 
     @property
     def regressed(self) -> bool:
@@ -91,28 +91,71 @@ def compare(a: Side, b: Side, *, tolerance: float = TOLERANCE, force: bool = Fal
     differ = differences(a, b)
     if differ and not force:
         raise ComparisonError("not comparable: " + "; ".join(differ) + "; --force compares all the same")
-    paired = len(a.rounds) == len(b.rounds) and len(a.rounds) > 1
+    in_turns = rounds_in_turns(a, b)
+    paired = in_turns is not None or (len(a.rounds) == len(b.rounds) and len(a.rounds) > 1)
+    figures, notes = _by_rounds(a, b, tolerance, paired) if in_turns is None else _by_turns(in_turns, tolerance)
+    if not figures:
+        raise ComparisonError("nothing to compare: " + "; ".join(notes))
+    return Comparison(
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        a=list(a.rounds),
+        b=list(b.rounds),
+        a_path=str(a.path),
+        b_path=str(b.path),
+        figures=figures,
+        notes=notes,
+        forced_over=differ,
+        paired=paired,
+        in_turns=in_turns is not None,
+    )
+
+
+def _by_rounds(a: Side, b: Side, tolerance: float, paired: bool) -> tuple[list[ComparedFigure], list[str]]:
+    """The figures of rounds that were measured one after the other; then what was left out and why."""
     rounds_a, rounds_b, notes = _punctual(a.rounds, b.rounds, paired)
     figures: list[ComparedFigure] = []
     one_round = min(len(rounds_a), len(rounds_b)) == 1
     disturbed = _disturbed(rounds_a, rounds_b)
-    for name, unit, read, more_is_better, factor in FIGURES:
-        of_a, of_b = [read(report) for report in rounds_a], [read(report) for report in rounds_b]
+    for figure in FIGURES:
+        of_a, of_b = ([figure.of_round(report) for report in side] for side in (rounds_a, rounds_b))
         reason = _reason(of_a, of_b)
         if reason:
-            notes.append(f"{name}: {reason}")
+            notes.append(f"{figure.name}: {reason}")
             continue
         ratio = ratio_of([s for s in of_a if s is not None], [s for s in of_b if s is not None], paired=paired)
-        allowed = tolerance * factor * (ONE_ROUND if one_round and unit != "us" else 1.0)
-        verdict = _verdict(ratio, allowed, more_is_better)
-        if verdict == "slower" and unit != "us" and disturbed:
+        allowed = tolerance * figure.factor * (ONE_ROUND if one_round and figure.unit != "us" else 1.0)
+        verdict = _verdict(ratio, allowed, figure.more_is_better)
+        if verdict == "slower" and figure.unit != "us" and disturbed:
             verdict = "undecided"
-            notes.append(f"{name} seems slower, but {disturbed}")
-        figures.append(ComparedFigure(name, unit, ratio, allowed, more_is_better, verdict))
-    if not figures:
-        raise ComparisonError("nothing to compare: " + "; ".join(notes))
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Comparison(now, list(a.rounds), list(b.rounds), str(a.path), str(b.path), figures, notes, differ, paired)
+            notes.append(f"{figure.name} seems slower, but {disturbed}")
+        figures.append(ComparedFigure(figure.name, figure.unit, ratio, allowed, figure.more_is_better, verdict))
+    return figures, notes
+
+
+def _by_turns(rounds: list[tuple[Report, Report]], tolerance: float) -> tuple[list[ComparedFigure], list[str]]:
+    """The same of two services measured in turns: neither a single start nor a neighbour widens what is allowed."""
+    every, punctual = pairs_of_turns(rounds)
+    notes = []
+    if n_pairs(punctual) < n_pairs(every):
+        notes.append(
+            f"{n_pairs(every) - n_pairs(punctual)} of {n_pairs(every)} pairs of turns: the load generator was late, so "
+            "they tell of CPU time alone"
+        )
+    figures: list[ComparedFigure] = []
+    for figure in FIGURES:
+        pairs = every if figure.unit == "us" else [of_round for of_round in punctual if of_round]
+        if n_pairs(pairs) < LEAST_PAIRS:
+            notes.append(f"{figure.name}: {n_pairs(pairs)} pairs of turns, at least {LEAST_PAIRS} are needed")
+            continue
+        known = [found for found in map(figure.of_pairs, pairs) if found is not None]
+        if len(known) < len(pairs):
+            notes.append(f"{figure.name}: {NOT_KNOWN}")
+            continue
+        ratio = ratio_of_turns([of_a for of_a, _ in known], [of_b for _, of_b in known])
+        allowed = tolerance * figure.factor
+        verdict = _verdict(ratio, allowed, figure.more_is_better)
+        figures.append(ComparedFigure(figure.name, figure.unit, ratio, allowed, figure.more_is_better, verdict))
+    return figures, notes
 
 
 def _punctual(a: Sequence[Report], b: Sequence[Report], paired: bool) -> tuple[list[Report], list[Report], list[str]]:
@@ -160,7 +203,7 @@ def _disturbed(a: Sequence[Report], b: Sequence[Report]) -> str:
 
 def _waited_us(report: Report) -> float | None:
     """Time the service was ready and had no core, per request; the median second."""
-    seconds = [second for second in _whole_seconds(report) if second.server is not None and second.n_requests]
+    seconds = [second for second in whole_seconds(report) if second.server is not None and second.n_requests]
     waits = [second.server.waited_ms / second.n_requests * 1000 for second in seconds if second.server is not None]
     return statistics.median(waits) if waits else None
 
@@ -175,66 +218,11 @@ def _verdict(ratio: Ratio, tolerance: float, more_is_better: bool) -> FigureVerd
     return "same" if low >= 1 / (1 + tolerance) and high <= 1 + tolerance else "undecided"
 
 
-# -- what one round says, second by second ---------------------------------------------------------------------------
-
-
-def _p50(report: Report) -> Reals | None:
-    return _of_seconds(report, lambda second: second.p50_ms)
-
-
-def _p99(report: Report) -> Reals | None:
-    seconds = _whole_seconds(report)
-    if not seconds or np.median([second.n_requests for second in seconds]) < LEAST_FOR_P99:
-        return None
-    return _of_seconds(report, lambda second: second.p99_ms)
-
-
-def _cpu_us(report: Report) -> Reals | None:
-    return _of_seconds(
-        report,
-        lambda second: (
-            None if second.server is None or not second.n_requests else second.server.ran_ms / second.n_requests * 1000
-        ),
-    )
-
-
-def _throughput(report: Report) -> Reals | None:
-    """Answers in time: at the sweep's best rate where there was one, otherwise at the rate of the run."""
-    result = report.sweep.best.result if report.sweep else judged(report)
-    seconds = _whole(result.timeline, result.duration_s)
-    good = [float(second.n_good) for second in seconds if second.n_good is not None]
-    # A second without any good answer has no logarithm: it counts as half an answer.
-    return np.maximum(np.array(good), 0.5) if len(good) == len(seconds) > 0 else None
-
-
-def _of_seconds(report: Report, figure: Callable[[Second], float | None]) -> Reals | None:
-    found = [figure(second) for second in _whole_seconds(report)]
-    known = [value for value in found if value is not None and value > 0]
-    return np.array(known) if known and len(known) * 2 > len(found) else None
-
-
-def _whole_seconds(report: Report) -> list[Second]:
-    result = judged(report)
-    return _whole(result.timeline, result.duration_s)
-
-
-def _whole(timeline: Sequence[Second], duration_s: float) -> list[Second]:
-    return [second for second in timeline if second.second < math.floor(duration_s)]
-
-
 def _reason(a: Sequence[Reals | None], b: Sequence[Reals | None]) -> str:
     """Why a figure cannot be compared; empty where it can."""
     if any(seconds is None for side in (a, b) for seconds in side):
-        return f"not known on both sides, or fewer than {LEAST_FOR_P99} requests a second for a p99"
+        return NOT_KNOWN
     shortest = min(sum(len(seconds) for seconds in side if seconds is not None) for side in (a, b))
     if shortest < LEAST_SECONDS:
         return f"{shortest} seconds on the shorter side, at least {LEAST_SECONDS} are needed"
     return ""
-
-
-FIGURES: tuple[tuple[str, Literal["ms", "per_s", "us"], Callable[[Report], Reals | None], bool, float], ...] = (
-    ("p50", "ms", _p50, False, 1.0),
-    ("p99", "ms", _p99, False, WIDER),
-    ("answers in time", "per_s", _throughput, True, WIDER),
-    ("server CPU per request", "us", _cpu_us, False, 1.0),
-)

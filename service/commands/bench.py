@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "compare": ("service.commands.bench_compare", "Two reports: is the second one slower? Exit 3 if so."),
+    "turns": ("service.commands.bench_turns", "Two services in turns of a second: is the second one slower?"),
     "suite": ("service.commands.bench_suite", "Measure beside other servers; --suite is the same."),
     "serve-workload": ("service.commands.serve_workload", "Build and serve the workload of the published figures."),
 }
@@ -116,6 +117,7 @@ def command(
     from loadtest.bench import BenchOptions, run_bench
     from loadtest.budgets import DEFAULT_BUDGETS
     from loadtest.errors import LoadTestError
+    from service.bench_outcomes import exit_code_of
     from service.own_service import OwnService, own_service
 
     if url is None and config_file is None:
@@ -151,7 +153,7 @@ def command(
             )
     except LoadTestError as error:
         click.echo(f"clickserve: {error}", err=True)
-        return _exit_code(error)
+        return exit_code_of(error)
     console.result(described(result), lambda screen: show(screen, result))
     return 0 if result.passed else exit_codes.FAILURE
 
@@ -217,14 +219,6 @@ def show(screen: RichConsole, result: BenchResult) -> None:
         rows["sweep"] = f"promise kept up to {kept.rate_per_s:,.0f}/s" if kept else "promise kept at no rate"
     rows["report"] = str(result.html_path)
     screen.print(key_value_table("load test", rows))
-
-
-def _exit_code(error: Exception) -> int:
-    from loadtest.errors import BudgetError, TargetError, WorkloadError
-
-    if isinstance(error, TargetError):
-        return exit_codes.DEPENDENCY_DOWN
-    return exit_codes.USAGE if isinstance(error, (BudgetError, WorkloadError)) else exit_codes.FAILURE
 
 
 def _errors(errors: dict[str, int]) -> str:

@@ -62,6 +62,14 @@ calibrator_option = click.option(
     help="How scores become probabilities (docs/calibration.md); auto: by the number of clicks.",
 )
 
+tolerance_option = click.option(
+    "--tolerance",
+    type=click.FloatRange(0.01, 1),
+    default=0.05,
+    show_default=True,
+    help="Relative change that counts as none; the p99 and the throughput get twice as much.",
+)
+
 workdir_option = click.option(
     "--workdir",
     type=click.Path(file_okay=False, path_type=Path),

@@ -6,15 +6,17 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from loadtest.budgets import Budgets, RankBudget
 from loadtest.latency import percentile_curve, summarise, timeline
 from loadtest.machine import Machine
-from loadtest.report import Measured, Report
+from loadtest.report import InTurns, Measured, Report
 from loadtest.results import DegradedShare, EngineResult, Lateness
 from loadtest.server_cpu import ScheduledTime
 from loadtest.server_metrics import ServerSide, StageTime
 from loadtest.sweep import Sweep, SweepPoint, judge_point
+from loadtest.turns_run import order_of_turns
 from loadtest.verdict import judge
 
 BUDGETS = Budgets(rank=RankBudget(p50_ms=2.0, p99_ms=10.0, error_share=0.01))
@@ -29,6 +31,7 @@ def run_of(
     round_noise: float = 0.0,
     second_noise: float = 0.05,
     waited_us: float = 5.0,
+    moods: npt.NDArray[np.float64] | None = None,
     **changes: Any,
 ) -> EngineResult:
     """One open-loop run of a service whose requests take about a millisecond.
@@ -38,16 +41,18 @@ def run_of(
         round_noise, second_noise: standard deviations of the logarithms of what a whole run and what a second is
             disturbed by; the latter fades over seconds, as a neighbour's work does.
         waited_us: what a request of the service waited for a core.
+        moods: (duration_s,) factor of each second on latency and CPU time.
     """
     disturbed = np.empty(duration_s)
     disturbed[0] = rng.normal() * second_noise
     for second in range(1, duration_s):
         disturbed[second] = 0.6 * disturbed[second - 1] + 0.8 * second_noise * rng.normal()
-    by_second = np.exp(disturbed + rng.normal() * round_noise) * slower
+    moods = np.ones(duration_s) if moods is None else moods
+    by_second = np.exp(disturbed + rng.normal() * round_noise) * slower * moods
     due_s = np.sort(rng.uniform(0, duration_s, rate_per_s * duration_s))
     latencies_ms = rng.lognormal(0, 0.5, len(due_s)) * by_second[due_s.astype(int)]
     counts = np.bincount(due_s.astype(int), minlength=duration_s)
-    cpu_ms = counts * 0.13 * slower * np.exp(rng.normal(size=duration_s) * 0.02)
+    cpu_ms = counts * 0.13 * slower * moods * np.exp(rng.normal(size=duration_s) * 0.02)
     server = [ScheduledTime(float(ms), float(n) * waited_us / 1000) for ms, n in zip(cpu_ms, counts, strict=True)]
     failed = np.zeros(len(due_s), dtype=bool)
     good = int((latencies_ms <= 10).sum())
@@ -71,6 +76,38 @@ def run_of(
         n_good=good,
     )
     return msgspec.structs.replace(result, **changes)
+
+
+def in_turns_of(
+    rng: np.random.Generator,
+    *,
+    slower: float = 1.0,
+    n_turns: int = 40,
+    drift: float = 0.05,
+    noise: float = 0.09,
+    shared: str = "0",
+    **run: Any,
+) -> tuple[Report, Report]:
+    """Reports of two services that were measured in turns, the second `slower`; on a machine
+    whose speed wanders.
+
+    Args:
+        drift, noise: standard deviations of the logarithm of the machine's speed: of its steps from one turn to the
+            next (it wanders by a factor of 1.5 in a minute), and of what a turn has to itself. The noise is in both
+            turns of a pair, so the logarithm of their ratio has a standard deviation of 0.13.
+    """
+    wandering = np.cumsum(rng.normal(size=2 * n_turns)) * drift + rng.normal(size=2 * n_turns) * noise
+    moods = np.empty((2, n_turns))
+    for (side, turn), mood in zip(order_of_turns(n_turns), np.exp(wandering), strict=True):
+        moods[side, turn] = mood
+    a, b = (
+        report_of(
+            run_of(rng, duration_s=n_turns, slower=factor, moods=moods_of, **run),
+            in_turns=InTurns(shared, name, "http://127.0.0.1:8081"),
+        )
+        for name, factor, moods_of in (("a", 1.0, moods[0]), ("b", slower, moods[1]))
+    )
+    return a, b
 
 
 def report_of(*results: EngineResult, **changes: Any) -> Report:

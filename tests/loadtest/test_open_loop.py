@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from loadtest.open_loop import lateness_verdict, main
-from loadtest.open_loop_run import OpenLoopOptions, run_open_loop
+from loadtest.open_loop_options import OpenLoopOptions
+from loadtest.open_loop_run import run_open_loop
 from loadtest.results import EngineResult
 from loadtest.target import Target
 from tests.loadtest.running_server import StartServer

@@ -12,7 +12,7 @@ from loadtest.comparing.sides import Side
 from loadtest.comparing.verdict import compare
 from loadtest.report import render_html
 from tests.loadtest.page_layout import CHROMIUM, WIDTHS_PX, faults
-from tests.loadtest.report_samples import full_report, report_of, run_of
+from tests.loadtest.report_samples import full_report, in_turns_of, report_of, run_of
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
@@ -24,13 +24,18 @@ def pages() -> dict[str, str]:
         Side(Path(f"runs/{name}"), tuple(report_of(run_of(rng, slower=slower)) for _ in range(3)))
         for name, slower in (("main", 1.0), ("branch", 1.3))
     ]
-    return {"report": render_html(full_report()), "comparison": comparison_page(compare(*sides))}
+    in_turns = [Side(Path(f"runs/turns/{report.url}"), (report,)) for report in in_turns_of(rng, slower=1.3)]
+    return {
+        "report": render_html(full_report()),
+        "comparison": comparison_page(compare(*sides)),
+        "turns": comparison_page(compare(*in_turns)),
+    }
 
 
 @needs_chromium
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("width_px", WIDTHS_PX)
-@pytest.mark.parametrize("kind", ["report", "comparison"])
+@pytest.mark.parametrize("kind", ["report", "comparison", "turns"])
 def test_nothing_is_cut_or_overlaps(kind: str, width_px: int, tmp_path: Path) -> None:
     """A page that is passed around is read on whatever is at hand."""
     assert faults(pages()[kind], width_px, tmp_path) == []

@@ -1,0 +1,43 @@
+"""How the commands around the load tests end: a comparison on the screen, an error as an exit status.
+
+Imports the load generator: import this where it is called.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console as RichConsole
+from rich.table import Table
+
+from loadtest.errors import BudgetError, TargetError, WorkloadError
+from service import exit_codes
+
+
+def exit_code_of(error: Exception) -> int:
+    """What an error of a load test ends a command with."""
+    if isinstance(error, TargetError):
+        return exit_codes.DEPENDENCY_DOWN
+    return exit_codes.USAGE if isinstance(error, (BudgetError, WorkloadError)) else exit_codes.FAILURE
+
+
+def show_comparison(screen: RichConsole, described: dict[str, Any]) -> None:
+    """The verdict, then a line per figure."""
+    screen.print(described["verdict"], style="bold")
+    table = Table(box=None)
+    for heading in ("typical second", "A", "B", "B / A", f"{described['interval']:.0%} interval", "verdict"):
+        table.add_column(heading)
+    for figure in described["figures"]:
+        table.add_row(
+            f"{figure['name']} ({figure['unit'].replace('per_s', '1/s')})",
+            *(f"{figure[side]:.4g}" for side in ("a", "b")),
+            f"{figure['ratio']:.3f}",
+            f"{figure['low']:.3f} to {figure['high']:.3f}",
+            figure["verdict"],
+        )
+    screen.print(table)
+    for reason in described["notes"]:
+        screen.print(f"mind: {reason}", markup=False)
+    for difference in described["forced_over"]:
+        screen.print(f"compared by force although {difference}", markup=False)
+    screen.print(described["html"], markup=False, soft_wrap=True)
