@@ -34,6 +34,7 @@ from models.export.foreign_proof import (
     example_rows,
     proof_rows,
     prove_import,
+    refuse_dependent_rows,
 )
 from models.export.foreign_wiring import filled, wiring_of
 from models.export.graph import calibrator_sha256, core_sha256, export_graph
@@ -94,6 +95,7 @@ def import_graph(content: bytes, source: str, project: Project, asked: str | Non
     examples = example_rows(wiring, cuts, spec if isinstance(spec, LinearSpec) else None, random)
     rows = proof_rows(examples, wiring, cuts, random)
     progress("proof", 0.2)
+    refuse_dependent_rows(foreign, chosen, wiring, rows, random)
     graph, proof, form, why_not = _proven(foreign, chosen, wiring, spec, why_not, rows)
     progress("proof", 0.9)
     return ImportedGraph(

@@ -68,6 +68,31 @@ SOFTMAX_OF_THREE = [
     helper.make_node("Concat", ["x", "x"], ["wide"], axis=1),
     helper.make_node("Softmax", ["wide"], ["p"]),
 ]
+
+
+def beside(*nodes: onnx.NodeProto) -> bytes:
+    """A sigmoid behind the sum of each row's own margin and `other`, which `nodes` make."""
+    sums = [helper.make_node("Add", ["margin", "other"], ["sum"]), helper.make_node("Sigmoid", ["sum"], ["p"])]
+    return made([MARGIN, FIRST_AXIS, *nodes, *sums], {"p": ["n", 1]})
+
+
+ZERO = helper.make_tensor("zero", TensorProto.INT64, [1], [0])
+FIRST_AXIS = helper.make_node("Constant", [], ["first_axis"], value=ZERO)
+
+FIRST_AXIS = helper.make_node(
+    "Constant", [], ["first_axis"], value=helper.make_tensor("a", TensorProto.INT64, [1], [0])
+)
+SIZE = [
+    helper.make_node("Shape", ["x"], ["size"], end=1),
+    helper.make_node("Cast", ["size"], ["rows"], to=TensorProto.FLOAT),
+    helper.make_node("Reciprocal", ["rows"], ["other"]),
+]
+DEPENDENT = {
+    "mean of the batch": beside(helper.make_node("ReduceMean", ["margin", "first_axis"], ["other"])),
+    "largest of the batch": beside(helper.make_node("ReduceMax", ["margin", "first_axis"], ["other"])),
+    "sum of the rows before": beside(helper.make_node("CumSum", ["margin", "first_axis"], ["other"])),
+    "number of rows": beside(*SIZE),
+}
 TWO_ANSWERS = [MARGIN, SIGMOID, helper.make_node("Identity", ["p"], ["q"])]
 REFUSED = {
     "raw margin": (made([MARGIN], {"margin": ["n", 1]}), "raw margin or a regression"),
@@ -101,6 +126,13 @@ def test_what_cannot_be_served_truly_is_refused_with_its_reason(case: str) -> No
 
     with pytest.raises(ImportRefused, match=reason):
         imported(content)
+
+
+@pytest.mark.parametrize("case", DEPENDENT)
+def test_a_graph_whose_answers_depend_on_the_other_rows_is_refused(case: str) -> None:
+    """Served, an ad's probability would depend on which other ads were asked about."""
+    with pytest.raises(ImportRefused, match="depends on the other rows of the batch"):
+        imported(DEPENDENT[case])
 
 
 def test_weights_in_another_file_are_never_opened(tmp_path: object) -> None:
