@@ -135,7 +135,7 @@ def prove_import(graph: bytes, foreign: ForeignGraph, chosen: Chosen, wiring: Wi
     """Compares a served graph with the original."""
     every = stacked([rows.ordinary, rows.at_jumps])
     wanted = original_p(foreign, chosen, wiring, every)
-    given = GenericPlan(graph).score(every.features, every.ids)
+    given = GenericPlan(graph, quiet=True).score(every.features, every.ids)
     told = (wanted > TOLD_P) & (wanted < 1 - TOLD_P)
     logit = log_odds(wanted)
     logit_error = (np.abs(given.raw_logit - logit) / np.maximum(1.0, np.abs(logit)))[told]
