@@ -27,6 +27,7 @@ from models.errors import ExportError, ImportRefused, PlanError
 from models.evaluation.card import render_imported_card
 from models.export.foreign_answer import Chosen, chosen_column, chosen_output, refuse_improbable
 from models.export.foreign_graph import ForeignGraph
+from models.export.foreign_missing import untaught_warning
 from models.export.foreign_proof import (
     CutPoints,
     ProofRows,
@@ -34,6 +35,7 @@ from models.export.foreign_proof import (
     example_rows,
     proof_rows,
     prove_import,
+    refuse_dependent_rows,
 )
 from models.export.foreign_wiring import filled, wiring_of
 from models.export.graph import calibrator_sha256, core_sha256, export_graph
@@ -65,6 +67,8 @@ class ImportedGraph:
     proof: Proof
     rows: ProofRows
     described: Imported
+    warnings: tuple[str, ...]
+    """What its owner should know though it is served truly."""
 
 
 def import_graph(content: bytes, source: str, project: Project, asked: str | None, progress: Progress) -> ImportedGraph:
@@ -90,10 +94,12 @@ def import_graph(content: bytes, source: str, project: Project, asked: str | Non
     chosen = chosen_column(output, answers, asked_column)
     refuse_improbable(chosen, answers)
     wiring = filled(wiring, columns_that_must_be_known(foreign, chosen, wiring, examples), encoder, project.origin)
+    untaught = untaught_warning(foreign.model, list(cuts.cuts), wiring, encoder)
     spec, why_not = _spec(foreign, chosen, wiring)
     examples = example_rows(wiring, cuts, spec if isinstance(spec, LinearSpec) else None, random)
     rows = proof_rows(examples, wiring, cuts, random)
     progress("proof", 0.2)
+    refuse_dependent_rows(foreign, chosen, wiring, rows, random)
     graph, proof, form, why_not = _proven(foreign, chosen, wiring, spec, why_not, rows)
     progress("proof", 0.9)
     return ImportedGraph(
@@ -121,6 +127,7 @@ def import_graph(content: bytes, source: str, project: Project, asked: str | Non
                 if not np.isnan(fill)
             },
         ),
+        warnings=() if untaught is None else (untaught,),
     )
 
 

@@ -27,6 +27,8 @@ class ImportedModel:
     why_generic: str | None
     """Why ONNX Runtime scores it; None where a plan does."""
     why_unexplained: str | None
+    warnings: tuple[str, ...]
+    """What its owner should know of missing numbers."""
 
     def document(self) -> dict[str, Any]:
         """All of it as plain values."""
@@ -43,6 +45,7 @@ class ImportedModel:
             "plan": self.plan,
             "why_generic": self.why_generic,
             "why_unexplained": self.why_unexplained,
+            "warnings": list(self.warnings),
             "proof": {
                 "rows": proof.rows,
                 "threshold_rows": proof.threshold_rows,
@@ -73,6 +76,7 @@ def import_model(
         plan=predictor.plan.name,
         why_generic=_why_generic(predictor, found.described.why_original),
         why_unexplained=predictor.unexplainable,
+        warnings=found.warnings,
     )
 
 
@@ -99,8 +103,9 @@ def shown_import(done: ImportedModel, screen: RichConsole) -> None:
         rows["because"] = f"{done.why_generic}; right, but slower than a plan"
     if done.why_unexplained is not None:
         rows["explanations"] = f"none: {done.why_unexplained}"
-    if origin.filled:
-        rows["missing numbers"] = ", ".join(f"{name} is taken as {value:g}" for name, value in origin.filled.items())
+    missing = [f"{name} is taken as {value:g}" for name, value in origin.filled.items()]
+    if missing or done.warnings:
+        rows["missing numbers"] = "; ".join([*done.warnings, *([", ".join(missing)] if missing else [])])
     rows["unknown"] = "what it was trained on, how good it is, at which position; nobody has measured it here"
     rows["next"] = f"clickserve models promote {done.published.version} --accept-unmeasured puts it before traffic"
     rows["model card"] = str(done.published.path / "card.html")

@@ -94,7 +94,8 @@ class Exported:
     takes_missing: bool
 
 
-def logistic(*, zipmap: bool = True) -> Exported:
+def logistic(*, zipmap: bool | str = True) -> Exported:
+    """`zipmap="columns"` gives each class an output of its own."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -187,11 +188,11 @@ def refused_graphs() -> dict[str, bytes]:
     }
 
 
-def _sklearn(model: Any, zipmap: bool, *, takes_missing: bool) -> Exported:
+def _sklearn(model: Any, zipmap: bool | str, *, takes_missing: bool) -> Exported:
     from skl2onnx import to_onnx
 
     fitted = _fitted(model, takes_missing=takes_missing)
-    graph = to_onnx(fitted, rows(1, 0), options=None if zipmap else {"zipmap": False})
+    graph = to_onnx(fitted, rows(1, 0), options=None if zipmap is True else {"zipmap": zipmap})
     return _exported(graph, fitted, takes_missing=takes_missing)
 
 

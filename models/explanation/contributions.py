@@ -57,16 +57,24 @@ NOT_ADDITIVE = (
 )
 
 
-def why_unexplainable(spec: ModelSpec) -> str | None:
-    """Why `contributions_of` would refuse the model; None where it would not."""
+def why_unexplainable(spec: ModelSpec, *, is_imported: bool = False) -> str | None:
+    """Why `contributions_of` would refuse the model; None where it would not.
+
+    Args:
+        is_imported: it was trained and exported elsewhere, so that training it again here is no way out.
+    """
     if isinstance(spec, (DeepCrossSpec, TwoTowerSpec)):
         return NOT_ADDITIVE
     if not isinstance(spec, TreeEnsembleSpec) or spec.cover is not None:
         return None
+    way_out = (
+        "few converters write it; a linear model needs none, and trees that `clickserve train` learnt have it"
+        if is_imported
+        else "train and publish it again with this version"
+    )
     return (
         "its graph does not say how many training rows came by each node of its trees (nodes_hitrates), and without "
-        "that nothing says what a column is worth; train and publish it again with this version (an imported graph has "
-        "it only where its converter wrote it)"
+        f"that nothing says what a column is worth; {way_out}"
     )
 
 

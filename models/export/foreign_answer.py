@@ -45,8 +45,8 @@ def chosen_output(candidates: tuple[str, ...], others: tuple[str, ...], asked: s
     if asked is None:
         if len(candidates) > 1:
             raise ImportRefused(
-                f"outputs {', '.join(candidates)} could each be the probability of a click; name one with "
-                f"--probability NAME:COLUMN, such as --probability {candidates[0]}:1"
+                f"outputs {', '.join(candidates)} could each be the probability of a click; name the one that is with "
+                f"--probability NAME, such as --probability {candidates[-1]}; of classes 0 and 1 it is that of class 1"
             )
         return candidates[0], None
     if asked in candidates:
@@ -76,7 +76,8 @@ def chosen_column(output: str, answers: Answers, asked: str | None) -> Chosen:
         raise ImportRefused(f"output {output!r} has no columns")
     wanted = names[-1] if asked is None else asked
     if wanted not in names:
-        raise ImportRefused(f"--probability {output}:{asked}: there is no such column; there are {', '.join(names)}")
+        known = f"it has one; say --probability {output}" if n_columns == 1 else f"there are {', '.join(names)}"
+        raise ImportRefused(f"--probability {output}:{asked}: there is no such column; {known}")
     column = names.index(wanted)
     return Chosen(output, column, names[column] if answers.labels else "")
 

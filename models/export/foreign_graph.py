@@ -19,15 +19,17 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # onnx brings it, without types
+from onnx import helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from models.errors import ImportRefused, PlanError
-from models.export.graph import IR_VERSION
+from models.export.graph import IR_VERSION, OPSET
 from models.plans.generic import opened_session
 
 Array = npt.NDArray[Any]
 
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+_DEFAULT_DOMAINS = ("", "ai.onnx")
 _DTYPES: dict[str, type[np.number[Any]]] = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
@@ -87,13 +89,10 @@ class ForeignGraph:
             self.model.ir_version = IR_VERSION
             self.content = self.model.SerializeToString()
         try:
-            self._session = opened_session(self.content)
+            self._session = opened_session(self.content, quiet=True)  # what it would write, the refusal says
         except PlanError as error:
-            opsets = ", ".join(f"{imported.domain or 'ai.onnx'} {imported.version}" for imported in _opsets(self.model))
-            raise ImportRefused(
-                f"{error}; it is written in opset {opsets}: export it again with an older target_opset, such as "
-                '{"": 21, "ai.onnx.ml": 3}, or check the file with onnx.checker'
-            ) from error
+            said = " ".join(str(error).split())  # the runtime's own words may go over several lines
+            raise ImportRefused(f"{said.removesuffix('.')}; {_way_out(self.model, said)}") from error
         self.inputs = tuple(_input(tensor) for tensor in self._session.get_inputs())
         self.outputs = tuple(tensor.name for tensor in self._session.get_outputs() if _may_answer(tensor))
         """Those that could hold probabilities: real numbers, or a number by class."""
@@ -142,6 +141,38 @@ def _parsed(content: bytes) -> onnx.ModelProto:
 
 def _opsets(model: onnx.ModelProto) -> list[Any]:
     return list({(imported.domain, imported.version): imported for imported in model.opset_import}.values())
+
+
+def _way_out(model: onnx.ModelProto, said: str) -> str:
+    """What to do about a graph that ONNX Runtime does not load."""
+    too_new = [
+        f"{imported.domain or 'ai.onnx'} {imported.version}" for imported in _opsets(model) if not _is_taken(imported)
+    ]
+    if too_new:
+        return (
+            f"it is written in opset {', '.join(too_new)}, newer than this version of ONNX Runtime takes: export it "
+            'again with an older target_opset, such as {"": 21, "ai.onnx.ml": 3}'
+        )
+    if "ZipMap" in said:  # skl2onnx puts it behind double probabilities, though it takes float32 alone
+        return "its ZipMap stands in the way: export it again without (skl2onnx: options={'zipmap': False})"
+    return "check the file with onnx.checker, copy it as binary, or export it again"
+
+
+def _is_taken(opset: Any) -> bool:
+    """Whether ONNX Runtime loads the smallest graph of that opset."""
+    shape = helper.make_tensor_value_info
+    smallest = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "smallest", [shape("x", 1, ["n"])], [shape("y", 1, ["n"])]
+    )
+    asked = [helper.make_opsetid(opset.domain, opset.version)]
+    if opset.domain not in _DEFAULT_DOMAINS:
+        asked.append(helper.make_opsetid("", OPSET))
+    model = helper.make_model(smallest, ir_version=IR_VERSION, opset_imports=asked)
+    try:
+        opened_session(model.SerializeToString(), quiet=True)
+    except PlanError:
+        return False
+    return True
 
 
 def _refuse_unsafe(model: onnx.ModelProto) -> None:

@@ -13,7 +13,7 @@ from models.encoder import Encoder
 from models.export.foreign_graph import ForeignInput
 from models.export.wrapping import Wiring
 from models.plans.foreign_source import ForeignColumns
-from models.specs import Float64s
+from models.specs import Float64s, Int64s
 
 
 def wiring_of(
@@ -28,14 +28,14 @@ def wiring_of(
         SchemaError: the list does not fit the graph, or names a column that no number has.
     """
     if not listed:
-        example = ", ".join(f'"{name}"' for name in encoder.float_names[:3])
+        example = _first([f'"{name}"' for name in encoder.float_names])
         raise SchemaError(
             f"{origin}: model.columns: is missing; give the features in the order in which the graph reads them, for "
             f"example columns = [{example}]"
         )
     if tuple(listed) == (THE_MATRIX,):
         if len(inputs) > 1:
-            example = ", ".join(f'"{each.name}" = "view.feature"' for each in inputs[:3])
+            example = _first([f'"{each.name}" = "view.feature"' for each in inputs])
             raise SchemaError(
                 f"{origin}: model.columns: is one list, but the graph reads {len(inputs)} inputs; name the feature of "
                 f"each: columns = {{ {example} }}"
@@ -57,6 +57,7 @@ def wiring_of(
                 f"{len(places)}; list every column of the training's matrix, in its order, and no other"
             )
         positions[each.name] = np.array(places, dtype=np.int64)
+    _refuse_twice(positions, encoder, origin)
     nothing = np.full(len(encoder.float_names), np.nan)
     return Wiring(tuple(inputs), ForeignColumns(positions, nothing, len(encoder.id_names)))
 
@@ -88,6 +89,30 @@ def default_numbers(encoder: Encoder) -> Float64s:
     context = [np.nan if f.default is None else float(f.default) for f in inputs.context if f.dtype == "float32"]
     known = np.concatenate([*views, np.array(context, dtype=np.float64)]).astype(np.float64)
     return np.concatenate([known, np.full(len(encoder.float_names) - len(known), np.nan)])
+
+
+def _refuse_twice(positions: Mapping[str, Int64s], encoder: Encoder, origin: str) -> None:
+    """Raises SchemaError where one matrix holds a feature twice, or two inputs of one number read the same.
+
+    Matrices may share features, as those of a wide and a deep part do.
+    """
+    single = [places for places in positions.values() if len(places) == 1]
+    for places in (*positions.values(), np.concatenate([np.empty(0, dtype=np.int64), *single])):
+        known, counts = np.unique(places, return_counts=True)
+        if (counts > 1).any():
+            twice = [encoder.float_names[place] for place in known[counts > 1]]
+            read = np.concatenate(list(positions.values()))
+            unread = [name for place, name in enumerate(encoder.float_names) if place not in read]
+            hint = f" (not named is {_named(unread)})" if unread else ""
+            raise SchemaError(
+                f"{origin}: model.columns: {_named(twice)} is named twice; a column of the training's matrix is one "
+                f"feature, so another one was probably meant{hint}"
+            )
+
+
+def _first(examples: Sequence[str]) -> str:
+    """Three, and that there are more."""
+    return ", ".join([*examples[:3], *(["…"] if len(examples) > 3 else [])])
 
 
 def _places(name: str, encoder: Encoder, origin: str) -> list[int]:

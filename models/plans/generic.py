@@ -35,9 +35,11 @@ _LOAD_ERRORS = (
 )
 
 
-def opened_session(graph: bytes) -> onnxruntime.InferenceSession:
+def opened_session(graph: bytes, *, quiet: bool = False) -> onnxruntime.InferenceSession:
     """A serialised graph, ready to run on the calling thread.
 
+    Args:
+        quiet: the runtime writes nothing to stderr, not even errors, which it raises as well.
     Raises:
         PlanError: it cannot be loaded.
     """
@@ -46,7 +48,8 @@ def opened_session(graph: bytes) -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors only: warnings of a graph would repeat on stderr at every call
+    # Errors only, or nothing below fatal ones: warnings of a graph would repeat on stderr at every call.
+    options.log_severity_level = 4 if quiet else 3
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except _LOAD_ERRORS as error:
@@ -58,9 +61,12 @@ class GenericPlan:
 
     name = "generic, onnxruntime"
 
-    def __init__(self, graph: bytes) -> None:
-        """Raises PlanError where the graph cannot be loaded or lacks the inputs and outputs of a model."""
-        self._session = opened_session(graph)
+    def __init__(self, graph: bytes, *, quiet: bool = False) -> None:
+        """Raises PlanError where the graph cannot be loaded or lacks the inputs and outputs of a model.
+
+        `quiet` as in `opened_session`.
+        """
+        self._session = opened_session(graph, quiet=quiet)
         widths = {tensor.name: tensor.shape[1:] for tensor in self._session.get_inputs()}
         answers = {tensor.name for tensor in self._session.get_outputs()}
         if not widths or not widths.keys() <= {"features", "ids"} or not answers.issuperset(ANSWERS):

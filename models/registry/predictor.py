@@ -72,7 +72,7 @@ class Predictor:
         """Why answers cannot be taken apart; None where they can."""
         try:
             self.source = plan_source(artifact.graph)
-            self.unexplainable = why_unexplainable(self.source.spec)
+            self.unexplainable = why_unexplainable(self.source.spec, is_imported=artifact.manifest.imported is not None)
             if choice.plan == "auto":
                 examples = Encoded(artifact.golden.features, artifact.golden.ids)
                 self.factorised = derived_plan(self.source, self.encoder.layout, choice.kernel, self.generic, examples)
@@ -101,7 +101,7 @@ class Predictor:
         Raises:
             ExplanationError: the model is `unexplainable`.
         """
-        if self.source is None:
+        if self.source is None or self.unexplainable is not None:
             raise ExplanationError(self.unexplainable or "the graph cannot be read")
         return contributions_of(self.source.spec, self.encoder.layout.n_ids)
 

@@ -49,7 +49,7 @@ class Client:
             headers: sent with every request.
             ssl_context: for https; the system's authorities where None.
         Raises:
-            ValueError: `base_url` is no such address, or a time is not more than 0.
+            ValueError: `base_url` is no such address, a time is not more than 0, or a header is no line of ASCII.
         """
         self._terms = Terms.of(
             base_url, timeout_s, connect_timeout_s, network_ms, retry, max_connections, headers, ssl_context
@@ -81,7 +81,9 @@ class Client:
             request_id: the name of the request in answers and logs; the service makes one where None.
         Raises:
             ClickserveError: there is no answer; `service/client/errors.py` has the tree.
-            ValueError: a number is not finite, or the deadline is no time.
+            ValueError: a number is not finite, the deadline is no time, or `request_id` is not 1 to 128 visible ASCII
+                characters.
+            TypeError: an id or a value of the context is of a type that JSON has no form for, such as bytes or a time.
         """
         return self._answer(
             questions.rank(
@@ -151,5 +153,5 @@ class Client:
             finally:
                 response.close()
         except httpx.HTTPError as error:
-            raise self._terms.failure(error, call) from error
+            raise self._terms.failure(error, call) from None  # its message says what httpx said
         return self._terms.read(response, body, question)

@@ -30,6 +30,8 @@ T = TypeVar("T")
 KEEP_IDLE_S = 60.0
 """Idle connections are closed before the service closes them (75 s), which could meet a request on its way."""
 _PROBLEM = msgspec.json.Decoder(ProblemDetails)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"([!-~]([\t -~]*[!-~])?)?")
 _SECONDS = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
@@ -71,12 +73,15 @@ class Terms:
         headers: Mapping[str, str] | None,
         ssl_context: ssl.SSLContext | None,
     ) -> Terms:
-        """Checked. Raises ValueError where an address or a time means nothing."""
+        """Checked. Raises ValueError where an address, a time or a header means nothing."""
         url = httpx.URL(base_url)
         if url.scheme not in ("http", "https") or not url.host:
             raise ValueError(f"{base_url!r} is not an address like http://host:port")
         if min(timeout_s, connect_timeout_s) <= 0 or network_ms < 0:
             raise ValueError(f"timeouts are more than 0 s, got {timeout_s:g} and {connect_timeout_s:g}")
+        for name, value in (headers or {}).items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                raise ValueError(f"headers: {name!r}: {value!r} cannot be sent: a header is one line of ASCII")
         policy = retry or RetryPolicy()
         options = {
             "headers": {"accept": "application/json", **(headers or {})},
@@ -141,11 +146,11 @@ class Terms:
             return question.decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             if status != httpx.codes.OK:
-                raise self._refusal(response, body) from error
+                raise self._refusal(response, body) from None
             raise MalformedAnswer(
                 f"{response.url} answered 200 with something else than this client reads: {error}",
                 ProblemDetails(status=status, request_id=response.headers.get("x-request-id", "")),
-            ) from error
+            ) from None
 
     def _refusal(self, response: httpx.Response, body: bytes | bytearray) -> ClickserveError:
         status, problem = response.status_code, _problem(response, body)
@@ -181,5 +186,17 @@ def _retry_after_s(response: httpx.Response) -> float | None:
     return float(said) if _SECONDS.fullmatch(said) else None
 
 
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
+def _said(error: BaseException) -> str:
+    """What went wrong, in the words of the layers below, whose errors may be empty, and of the system at the bottom.
+
+    So that ours can be raised without theirs, dozens of frames of which tell a caller nothing.
+    """
+    words, cause, bottom = str(error), error, ""
+    while (below := cause.__cause__ or cause.__context__) is not None:
+        while isinstance(below, BaseExceptionGroup):  # one for each address that was tried
+            below = below.exceptions[0]
+        cause = below
+        words = words or str(cause)
+        bottom = str(cause) if isinstance(cause, OSError) else bottom
+    words = words or type(error).__name__
+    return words if bottom in words else f"{words}: {bottom}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -12,6 +13,9 @@ from service.client.answers import ModelsAnswer, PredictAnswer, RankAnswer, Read
 from service.client.requests import Candidates, Context, EntityId, Instance, predict_body, rank_body
 
 T = TypeVar("T")
+
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+"""As the service takes it (`service/request_id.py`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,4 +72,11 @@ def predict(
 
 
 def _named(request_id: str | None) -> Mapping[str, str]:
-    return {} if request_id is None else {"x-request-id": request_id}
+    """Raises ValueError where the service would give the request another name, or none could be sent."""
+    if request_id is None:
+        return {}
+    if not isinstance(request_id, str):
+        raise TypeError(f"request_id: expected text, got {request_id!r} ({type(request_id).__name__})")
+    if not _REQUEST_ID.fullmatch(request_id):
+        raise ValueError(f"request_id: expected 1 to 128 visible ASCII characters without spaces, got {request_id!r}")
+    return {"x-request-id": request_id}

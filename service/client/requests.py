@@ -1,7 +1,8 @@
 """What a caller asks, as the bytes of a request.
 
-The service checks everything and names the place. Only what JSON cannot say is refused here: a number that is not
-finite would become null on its way. NumPy's numbers and texts pass as their Python twins.
+The service checks everything and names the place. Only what JSON cannot say is refused here, because it would arrive as
+something else: a number that is not finite as null, bytes and times as texts that no feature row knows. NumPy's numbers
+and texts pass as their Python twins.
 """
 
 from __future__ import annotations
@@ -51,20 +52,16 @@ def rank_body(
         ValueError: a number is not finite.
         TypeError: a value is none of JSON's.
     """
-    listed: list[EntityId | Candidate]
-    if isinstance(candidates, str):
-        raise TypeError(f"candidates: expected a list of ids, got the text {candidates!r}")
+    if isinstance(candidates, (str, bytes, bytearray, memoryview)):
+        kind = "text" if isinstance(candidates, str) else type(candidates).__name__
+        raise TypeError(f"candidates: expected a list of ids, got the {kind} {candidates!r}")
+    listed: Iterable[EntityId | Candidate] = candidates
     if isinstance(candidates, Mapping):
         listed = [Candidate(ad_id, bid) for ad_id, bid in candidates.items()]
-    else:
-        listed = list(candidates)
-    for i, candidate in enumerate(listed):
-        if isinstance(candidate, Candidate) and candidate.bid is not UNSET:
-            _check_finite(candidate.bid, f"candidates[{i}].bid")
     return _body(
-        user_id=user_id,
-        candidates=listed,
-        context=_checked(context, "context"),
+        user_id=_json(user_id, "user_id"),
+        candidates=_listed(listed, "candidates"),
+        context=_json(context, "context"),
         top_k=top_k,
         model=model,
         explain=explain or None,
@@ -73,11 +70,7 @@ def rank_body(
 
 def predict_body(instances: Iterable[Instance], model: str | None, explain: bool) -> bytes:
     """The body of `/v1/predict`. Raises as `rank_body` does."""
-    listed = list(instances)
-    for i, instance in enumerate(listed):
-        if instance.context is not UNSET:
-            _checked(instance.context, f"instances[{i}].context")
-    return _body(instances=listed, model=model, explain=explain or None)
+    return _body(instances=_listed(instances, "instances"), model=model, explain=explain or None)
 
 
 def _body(**members: object) -> bytes:
@@ -85,26 +78,49 @@ def _body(**members: object) -> bytes:
     return _ENCODER.encode({name: value for name, value in members.items() if value is not None})
 
 
-def _checked(context: Context | None, path: str) -> Context | None:
-    for key, value in (context or {}).items():
-        _check_finite(value, f"{path}.{key}")
-    return context
+def _listed(values: Iterable[object], path: str) -> list[object]:
+    """Ids are most of a request, and need no path unless something is wrong with them."""
+    return [
+        value if type(value) is str or type(value) is int else _json(value, f"{path}[{i}]")
+        for i, value in enumerate(values)
+    ]
 
 
-def _check_finite(value: object, path: str) -> None:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{path}: expected a finite number, got {value}; leave out what is not known")
+def _json(value: object, path: str) -> object:
+    """The value in the types that JSON has.
 
-
-def _plain(value: object) -> object:
-    """NumPy's scalars as Python's own; any other mapping as a dict."""
+    Raises:
+        ValueError: a number is not finite.
+        TypeError: something else than JSON's types and NumPy's scalars.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{path}: expected a finite number, got {value}; leave out what is not known")
+        return float(value)
+    if isinstance(value, (Candidate, Instance)):
+        given = {name: getattr(value, name) for name in value.__struct_fields__}
+        return {name: _json(member, f"{path}.{name}") for name, member in given.items() if member is not UNSET}
     if isinstance(value, Mapping):
-        return dict(value)
-    if hasattr(value, "item"):
-        plain = value.item()
-        _check_finite(plain, "a number of this request")
-        return plain
-    raise TypeError(f"{value!r} ({type(value).__name__}) cannot be sent: expected text, number, boolean or None")
+        return {_key(key, path): _json(member, f"{path}.{key}") for key, member in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json(member, f"{path}[{i}]") for i, member in enumerate(value)]
+    plain = value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
+    if plain is not value:
+        return _json(plain, path)
+    raise TypeError(f"{path}: {value!r} ({type(value).__name__}) cannot be sent: {_SENDABLE}")
 
 
-_ENCODER = msgspec.json.Encoder(enc_hook=_plain)
+def _key(key: object, path: str) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"{path}: the name {key!r} ({type(key).__name__}) cannot be sent: names are text")
+    return str.__str__(key)
+
+
+_SENDABLE = "expected text, number, boolean or None"
+_ENCODER = msgspec.json.Encoder()

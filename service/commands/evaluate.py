@@ -18,6 +18,7 @@ from service.commands.options import (
     engine_option,
     features_option,
     json_option,
+    name_option,
     registry_option,
     rows_option,
     workdir_option,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 @engine_option
 @rows_option
 @registry_option
-@click.option("--name", default="default", show_default=True, help="Name of the model.")
+@name_option()
 @click.option("--version", help="Which version; the newest where absent.")
 @click.option(
     "--predictions",

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from models.calibrator import CALIBRATOR_CHOICES
+from models.registry.model_name import DEFAULT_NAME, NAME_RULE, is_model_name
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 """A command's function, which options decorate."""
@@ -69,6 +70,23 @@ tolerance_option = click.option(
     show_default=True,
     help="Relative change that counts as none; the p99 and the throughput get twice as much.",
 )
+
+
+class ModelName(click.ParamType[str]):
+    """A model's name, of which a folder and a slot are made."""
+
+    name = "NAME"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not is_model_name(str(value)):
+            self.fail(f"{NAME_RULE}; got {value!r}", param, ctx)
+        return str(value)
+
+
+def name_option(help_text: str = "Name of the model.") -> Callable[[Command], Command]:
+    """`--name`, `default` where it is not given."""
+    return click.option("--name", type=ModelName(), default=DEFAULT_NAME, show_default=True, help=help_text)
+
 
 workdir_option = click.option(
     "--workdir",

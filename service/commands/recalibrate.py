@@ -15,6 +15,7 @@ from service.commands.options import (
     engine_option,
     features_option,
     json_option,
+    name_option,
     registry_option,
     rows_option,
     workdir_option,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 @engine_option
 @rows_option
 @registry_option
-@click.option("--name", default="default", show_default=True, help="Name of the model.")
+@name_option()
 @click.option("--version", help="Which version's core; the champion's, or the newest, where absent.")
 @calibrator_option
 @click.option("--seed", type=int, default=1, show_default=True, help="Decides the bootstrap of the intervals.")

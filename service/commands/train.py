@@ -16,6 +16,7 @@ from service.commands.options import (
     engine_option,
     features_option,
     json_option,
+    name_option,
     registry_option,
     rows_option,
     workdir_option,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @rows_option
 @click.option("--model", "learner", type=click.Choice(LEARNERS), default="gbdt", show_default=True)
 @registry_option
-@click.option("--name", default="default", show_default=True, help="Under which name the model is served.")
+@name_option("Under which name the model is served.")
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option(
     "--negative-rate",

@@ -15,7 +15,7 @@ import pytest
 from models.registry.registry import Registry
 from service.cli import run
 from service.exit_codes import GATE
-from tests.foreign import clicks, hist_gradient_boosting, listing, logistic, rows
+from tests.foreign import clicks, gradient_boosting, hist_gradient_boosting, listing, logistic, rows
 from tests.shared_builds import made_once
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # converters and trainers warn about each other
@@ -140,3 +140,19 @@ def test_an_imported_linear_model_is_taken_apart(shop: Path) -> None:
 
     assert predictor.unexplainable is None
     np.testing.assert_allclose(found, golden.raw_logit, rtol=2e-6, atol=2e-6)
+
+
+def test_the_import_tells_what_its_owner_can_act_on(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trees that nobody taught where a missing number goes, and a model that cannot be trained again here."""
+    (shop / "model.onnx").write_bytes(gradient_boosting().content)
+    command = ("models", "import", "model.onnx", "--features", "features.toml", "--registry", "registry")
+
+    done = said(capsys, *command[:-2])
+    assert run(command) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+
+    (warning,) = done["warnings"]
+    assert warning.startswith("no tree says where a missing number goes")
+    assert "missing numbers no tree says where a missing number goes" in shown
+    assert "few converters write it" in done["why_unexplained"]
+    assert "train and publish" not in shown

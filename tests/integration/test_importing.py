@@ -120,3 +120,19 @@ def test_a_recalibrated_forest_keeps_its_operators(tmp_path: Path) -> None:
     np.testing.assert_array_equal(scores.raw_logit, golden.raw_logit)
     np.testing.assert_allclose(scores.p_click, p_click_of(golden.raw_logit, 0.0, bent), atol=1e-12)
     assert np.isfinite(golden.raw_logit).all()
+
+
+UNTAUGHT = ("GradientBoosting", "RandomForest")
+"""The first was never shown a missing number, the second's converter drops where they go."""
+
+
+@pytest.mark.parametrize("default", [None, 0.0])
+@pytest.mark.parametrize("trainer", ["GradientBoosting", "RandomForest", "HistGradientBoosting", "XGBoost", "LightGBM"])
+def test_trees_that_know_nothing_of_missing_numbers_are_told_of(trainer: str, default: float | None) -> None:
+    """Their answer to a row with NaN is one, but nobody's; a default for each number keeps such rows away."""
+    found = import_graph(
+        TRAINERS[trainer]().content, "stranger.onnx", project(listing(default=default)), None, lambda what, share: None
+    )
+
+    assert len(found.warnings) == (trainer in UNTAUGHT and default is None)
+    assert all("give each a default" in warning for warning in found.warnings)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
+import traceback
 
 import pytest
 
@@ -57,6 +59,26 @@ def test_nobody_there_is_unreachable(rank: Rank) -> None:
             rank(url, "u1", ["a1"])
 
     assert (caught.value.type, caught.value.code, caught.value.errors) == ("about:blank", "", ())
+
+
+def test_an_error_nobody_catches_is_told_in_few_lines(rank: Rank) -> None:
+    """Frames of the HTTP library below say nothing that the message does not, and hide the caller's own line."""
+    told = []
+    for script in (CUT_OFF, answers(b"<html>")):
+        with server(script) as broken, pytest.raises(ClickserveError) as caught:
+            rank(broken.url, "u1", ["a1"], options=ONCE)
+        told.append("".join(traceback.format_exception(caught.value)))
+
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(Unreachable, match=rf"\[Errno {errno.ECONNREFUSED}\]") as nobody:
+            rank(f"http://127.0.0.1:{unused.getsockname()[1]}", "u1", ["a1"], options=ONCE)
+    told.append("".join(traceback.format_exception(nobody.value)))
+
+    for text in told:
+        assert "direct cause" not in text
+        assert "During handling" not in text
+        assert "httpcore" not in text
 
 
 def test_a_connection_that_breaks_before_the_answer_is_tried_again(rank: Rank) -> None:

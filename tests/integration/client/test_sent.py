@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
 
+import numpy as np
 import pytest
 
-from service.client import Candidate, RetryPolicy
+from service.client import Candidate, Client, Instance, RetryPolicy
+from service.request_id import RequestIds
 from tests.conftest import REPOSITORY
 from tests.integration.client.conftest import Rank
 from tests.integration.client.scripted_server import EMPTY_RANKING, ScriptedServer, answers, sends, server
@@ -87,6 +95,80 @@ def test_what_json_has_no_form_for_is_refused(rank: Rank) -> None:
     """With its value, since the caller did not mean to send it."""
     with pytest.raises(TypeError, match="cannot be sent"):
         rank("http://127.0.0.1:1", "u1", ["a1"], context={"device": object()})
+
+
+UNSENDABLE = [
+    b"m7",
+    bytearray(b"m7"),
+    np.bytes_(b"m7"),
+    datetime(2026, 3, 1, tzinfo=UTC),
+    date(2026, 3, 1),
+    timedelta(hours=1),
+    np.datetime64("2026-03-01"),
+    Decimal("1.5"),
+    UUID(int=7),
+    {"m7"},
+]
+
+
+@pytest.mark.parametrize("value", UNSENDABLE, ids=lambda value: type(value).__name__)
+def test_types_that_json_lacks_are_refused_with_their_place(value: Any) -> None:
+    """Sent as some text, an id is that of an unknown user and a time that of no feature: an answer, and a wrong one."""
+    with server(answers(EMPTY_RANKING)) as service, Client(service.url) as client:
+        calls: dict[str, Callable[[], object]] = {
+            "user_id": lambda: client.rank(value, ["a1"]),
+            "candidates[1]": lambda: client.rank("u1", ["a1", value]),
+            "candidates[0].ad_id": lambda: client.rank("u1", [Candidate(value)]),
+            "candidates[0].bid": lambda: client.rank("u1", [Candidate("a1", value)]),
+            "context.hour": lambda: client.rank("u1", ["a1"], context={"hour": value}),
+            "context.hours[0]": lambda: client.rank("u1", ["a1"], context={"hours": [value]}),  # type: ignore[dict-item]
+            "instances[0].user_id": lambda: client.predict([Instance(value)]),
+            "instances[0].context.hour": lambda: client.predict([Instance(context={"hour": value})]),
+        }
+        for path, call in calls.items():
+            with pytest.raises(TypeError, match=f"^{re.escape(path)}: .* cannot be sent: expected text, number"):
+                call()
+
+    assert service.requests == []
+
+
+def test_names_of_a_context_are_text(rank: Rank) -> None:
+    """Bytes would be sent in base64."""
+    with pytest.raises(TypeError, match=r"context: the name b'hour' \(bytes\) cannot be sent"):
+        rank("http://127.0.0.1:1", "u1", ["a1"], context={b"hour": 1})
+
+
+def test_bytes_are_no_list_of_candidates(rank: Rank) -> None:
+    """They are a list of small integers, and those would be asked for."""
+    with pytest.raises(TypeError, match="expected a list of ids, got the bytes b'a1'"):
+        rank("http://127.0.0.1:1", "u1", b"a1")
+
+
+def test_scalars_of_numpy_are_sent_as_pythons(rank: Rank) -> None:
+    """They come out of every table."""
+    context = {"hour": np.float32(1.5), "slot": np.int64(3), "new": np.bool_(True), "device": np.str_("phone")}
+    with server(answers(EMPTY_RANKING)) as service:
+        rank(service.url, np.int64(7), np.array(["a1", "a2"]), context=context)
+
+    sent_context = {"hour": 1.5, "slot": 3, "new": True, "device": "phone"}
+    assert body(service) == {"user_id": 7, "candidates": ["a1", "a2"], "context": sent_context}
+
+
+@pytest.mark.parametrize("request_id", ["a\r\nX: y", "é", "", "two words", "x" * 129, "tab\t"])
+def test_a_request_id_that_the_service_would_not_keep_is_refused(rank: Rank, request_id: str) -> None:
+    """As the caller's mistake that it is, before anything is sent, and not as a service out of reach."""
+    with server(answers(EMPTY_RANKING)) as service, pytest.raises(ValueError, match="request_id: expected 1 to 128"):
+        rank(service.url, "u1", ["a1"], request_id=request_id)
+
+    assert service.requests == []
+    assert RequestIds().of(request_id.encode(), None) != request_id
+
+
+@pytest.mark.parametrize("header", [("x-team", "a\r\nX: y"), ("x-team", "é"), ("x team", "a")])
+def test_a_header_that_cannot_be_sent_is_refused(rank: Rank, header: tuple[str, str]) -> None:
+    """When the client is made."""
+    with pytest.raises(ValueError, match=r"headers: 'x.team'"):
+        rank("http://127.0.0.1:1", "u1", ["a1"], options={"headers": dict([header])})
 
 
 def test_the_client_loads_nothing_of_the_service_but_itself() -> None:

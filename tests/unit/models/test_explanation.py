@@ -129,6 +129,7 @@ def test_only_covers_that_were_counted_are_taken(hitrates: list[float] | None, i
         assert "nodes_hitrates" in (why_unexplainable(spec) or "")
         with pytest.raises(ExplanationError, match="train and publish it again"):
             contributions_of(spec, 0)
+        assert "train and publish" not in (why_unexplainable(spec, is_imported=True) or "")
 
 
 def test_exchanged_branches_keep_their_own_covers() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from models.calibrator import CalibratorMap, Float64s
 from models.encoder import Encoded
@@ -71,6 +73,27 @@ def test_one_wrong_code_of_one_hash_is_found() -> None:
     wrong = dataclasses.replace(spec, code_maps=(dataclasses.replace(first, codes=codes), *others))
 
     assert not proven(TREES, wrong).holds
+
+
+def test_an_answer_that_depends_on_the_size_of_the_batch_is_found() -> None:
+    """Right to 1e-7 among thousands of rows, wrong for an ad that is asked about alone."""
+    model = onnx.ModelProto.FromString(export_graph(TREES.spec, 0.0, CALIBRATOR, n_features=3, n_ids=2))
+    (last,) = (node for node in model.graph.node if "p_click" in node.output)
+    last.output[list(last.output).index("p_click")] = "p_alone"
+    model.graph.node.extend(
+        [
+            helper.make_node("Shape", ["features"], ["size"], end=1),
+            helper.make_node("Cast", ["size"], ["rows"], to=onnx.TensorProto.DOUBLE),
+            helper.make_node("Constant", [], ["least"], value=helper.make_tensor("c", 11, [], [1e-3])),
+            helper.make_node("Div", ["least", "rows"], ["other"]),
+            helper.make_node("Add", ["p_alone", "other"], ["p_click"]),
+        ]
+    )
+
+    result = prove(model.SerializeToString(), TREES, 0.0, CALIBRATOR, LOG.encoded, seed=0)
+
+    assert result.max_p_error == pytest.approx(1e-3, rel=0.01)
+    assert not result.holds
 
 
 def test_a_forgotten_correction_is_found() -> None:

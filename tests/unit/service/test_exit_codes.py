@@ -48,3 +48,13 @@ def test_a_command_that_cannot_be_meant_ends_as_a_usage_error(
 
     assert code == exit_codes.USAGE
     assert expected in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "recalibrate", "models list", "models show", "models import"])
+@pytest.mark.parametrize("name", ["../x", "", "Mine", "x" * 65])
+def test_a_name_that_is_none_is_a_usage_error(command: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It becomes the name of a folder, so it must not lead out of the registry."""
+    code = cli.run([*command.split(), "--name", name])
+
+    assert code == exit_codes.USAGE
+    assert f"a model's name is made of a-z, 0-9, - and _, 1 to 64 of them; got {name!r}" in capsys.readouterr().err
