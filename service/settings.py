@@ -144,7 +144,8 @@ class ItemsSettings:
     are read with the user, for catalogues too large for memory; the other settings here then mean nothing."""
 
     snapshot_dir: Path = Path(".clickserve/items")
-    """Last table on disk: what all workers map, and what they start from while Redis is away."""
+    """Last table on disk: what all workers map, and what they start from while Redis is away. Each store and project
+    has its own in there, by host, port and database as the URL says them; a table of another one is not taken."""
 
     refresh_ms: float = 250.0
     """How often changes are asked for; a changed ad is ranked by its new row within about twice that."""

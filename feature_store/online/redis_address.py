@@ -107,6 +107,8 @@ class RedisAddress:
             if not parts.path:
                 raise ValueError("a socket has a path: unix:///PATH?db=DATABASE")
             _check_options(kind, scheme, options)
+            if not (options.get("db") or "0").isdecimal():
+                raise ValueError(f"a database is a number, got {options['db']!r}")
             return cls("server", "unix", parts.path, (), "", user_info + at, "", tuple(options.items()), ("", ""))
         endpoints = tuple(_endpoint(host, _PORTS[kind]) for host in hosts.split(","))
         _check_options(kind, scheme, options)
@@ -118,7 +120,7 @@ class RedisAddress:
                 raise ValueError(
                     "Sentinels watch over several masters; name yours: redis+sentinel://HOST:PORT,HOST:PORT/SERVICE"
                 )
-        database = options.pop("db", database)
+        database = options.pop("db", "") or database
         if database and not database.isdecimal():
             raise ValueError(f"a database is a number, got {database!r}")
         if kind == "cluster" and database.strip("0"):
@@ -135,6 +137,15 @@ class RedisAddress:
         hosts = ",".join(hosted(endpoint) for endpoint in self.endpoints)
         mode = "" if self.kind == "server" else f"+{self.kind}"
         return f"{self.scheme}{mode}://{hosts}" + (f"/{self.service}" if self.service else "")
+
+    @property
+    def identity(self) -> str:
+        """Which rows are meant: the same text for every spelling of one URL, without login and TLS. Another host name,
+        list of Sentinels or of a Cluster's nodes counts as another store, because nobody can tell without asking it."""
+        if self.scheme == "unix":
+            return f"unix {self.path} {int(dict(self.options).get('db') or 0)}"
+        hosts = ",".join(sorted(hosted(endpoint) for endpoint in self.endpoints))
+        return f"{self.kind} {hosts} {self.service} {int(self.database or 0)}"
 
     def server_url(self, endpoint: Endpoint) -> str:
         """A plain URL of one server, reached with the same user, password, database and TLS."""

@@ -30,6 +30,25 @@ def test_each_kind_is_understood_and_shown_without_its_secrets(url: str, kind: s
     assert "hush" not in repr(address)
 
 
+@pytest.mark.parametrize(
+    ("one", "same", "another"),
+    [
+        ("redis://h", "rediss://me:pw@H:6379/0?ssl_ca_certs=/ca", "redis://h:6380"),
+        ("redis://h/3", "redis://me:pw@h?db=3", "redis://h/4"),
+        ("unix:///run/s", "unix://me:pw@/run/s?db=0", "unix:///run/s?db=1"),
+        ("redis+cluster://a,b:2", "redis+cluster://me:pw@b:2,a:6379", "redis+cluster://a,c:2"),
+        ("redis+sentinel://a,b/main", "redis+sentinel://b,a/main/0", "redis+sentinel://a,b/other"),
+    ],
+)
+def test_a_store_has_one_identity_however_it_is_spelt(one: str, same: str, another: str) -> None:
+    """What is kept on disk of one store is found by all its services, and by nobody else."""
+    identity = RedisAddress.parse(one).identity
+
+    assert RedisAddress.parse(same).identity == identity
+    assert RedisAddress.parse(another).identity != identity
+    assert "pw" not in RedisAddress.parse(same).identity
+
+
 def test_every_server_behind_a_url_gets_the_same_login_and_trust() -> None:
     """A replica that takes over is reached as its master was."""
     address = RedisAddress.parse("rediss+cluster://me:p%40w@a:1,b:2?ssl_ca_certs=%2Fca.pem")
@@ -66,6 +85,7 @@ def test_sentinels_have_a_login_of_their_own() -> None:
         ("redis://h?ssl_cacert=x", "unknown option 'ssl_cacert'; there are db, password, ssl_ca_certs"),
         ("redis://h?sentinel_password=x", "unknown option 'sentinel_password'"),
         ("unix://", "a socket has a path"),
+        ("unix:///x?db=abc", "a database is a number, got 'abc'"),
         ("redis://:sec/ret@h:1", "/ as %2F, @ as %40, # as %23, ? as %3F"),
         ("redis://me:12#ret@h:1", "# as %23"),
         ("redis://:sec?ret@h:1", "? as %3F"),
