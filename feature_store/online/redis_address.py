@@ -193,7 +193,7 @@ def _split(url: str) -> SplitResult:
     hosts = re.match(r"[^/?#]*", rest)
     after = rest[hosts.end() :] if hosts else ""
     if "@" in after or "#" in after:
-        raise ValueError(f"an @ or # stands after the host; {PERCENT_ENCODE}")
+        raise ValueError(f"an @ or # stands after the host, as where a password holds / # or ?; {PERCENT_ENCODE}")
     try:
         return urlsplit(url)
     except ValueError:  # which quotes what it does not like
