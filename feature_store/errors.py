@@ -73,6 +73,11 @@ class NoRowLeft(FeatureStoreError):
 class StoreError(FeatureStoreError):
     """The online store did not answer as it should."""
 
+    def __init__(self, message: str, *, way_out: str = "") -> None:
+        """What failed, with the way out in it; that alone, for whoever shows the two apart."""
+        super().__init__(message)
+        self.way_out = way_out
+
 
 class StoreTimeout(StoreError):
     """The online store did not answer within the time given."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 
 from feature_store.online.redis_address import RedisAddress
+from feature_store.online.redis_masking import masked_url
 
 
 def wrong_redis_url(url: str) -> str | None:
@@ -28,6 +28,5 @@ def is_loopback(host: str) -> bool:
 
 
 def without_password(text: str) -> str:
-    """The same text, with the password masked where it is a URL that holds one."""
-    masked = re.sub(r"(?<=://)([^/@:]*):[^/@]*(?=@)", r"\1:***", text)
-    return re.sub(r"([?&](?:sentinel_)?password=)[^&]*", r"\1***", masked) if "://" in text else masked
+    """The same text, unless a login may stand in it: then what may be shown of a URL."""
+    return masked_url(text) if "://" in text or "@" in text else text

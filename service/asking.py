@@ -54,8 +54,18 @@ def asking(url: str, *, timeout_s: float) -> Iterator[Client]:
 
 
 def context_of(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """`hour=13` is a number, `device=phone` text, `--context 'note="13"'` the text 13."""
-    return dict(_context_value(text) for text in pairs)
+    """`hour=13` is a number, `device=phone` text, `--context 'note="13"'` the text 13.
+
+    Raises:
+        click.UsageError: a pair without `=`, or a key that is given twice.
+    """
+    context: dict[str, Any] = {}
+    for text in pairs:
+        key, value = _context_value(text)
+        if key in context:
+            raise click.UsageError(f"--context {key} is given twice, with {context[key]!r} and {value!r}; keep one")
+        context[key] = value
+    return context
 
 
 def _context_value(text: str) -> tuple[str, Any]:

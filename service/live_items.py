@@ -45,8 +45,9 @@ class LiveItems:
         telemetry: Telemetry,
         limits: ItemLimits | None = None,
     ) -> None:
-        """Tables of other views lie in other folders below `snapshot_dir`."""
-        content = hashlib.sha256("".join(view.fingerprint for view in views).encode()).hexdigest()
+        """Tables of other views, projects and stores lie in other folders below `snapshot_dir`: with Redis away, nobody
+        could tell whose rows they are."""
+        content = hashlib.sha256("\n".join([reader.origin, *(view.fingerprint for view in views)]).encode()).hexdigest()
         self._source = ItemTableSource(reader, views, clock, snapshot_dir / content[:16], limits)
         self._stale_ms = stale_ms
         self._clock = clock

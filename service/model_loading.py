@@ -126,12 +126,12 @@ class ModelLoading:
     async def _loaded_items(
         self, items_of: ItemsOf, reader: CatalogueReader, views: Sequence[FeatureView], patience_s: float | None
     ) -> LiveItems:
-        fingerprints = tuple(view.fingerprint for view in views)
-        items = self._items.get(fingerprints)
+        content = (reader.origin, *(view.fingerprint for view in views))
+        items = self._items.get(content)
         if items is None:
             items = items_of(reader, views)
             await items.load(patience_s)
-            self._items[fingerprints] = items
+            self._items[content] = items
         return items
 
 

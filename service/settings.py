@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import cast, get_args
 
+from feature_store.online.redis_masking import masked_url
 from models.plans.choice import KernelChoice, PlanChoice, PlanKind
 from models.registry.model_name import NAME_RULE, is_model_name
 from service.addresses import is_loopback, without_password, wrong_redis_url
@@ -143,7 +144,8 @@ class ItemsSettings:
     are read with the user, for catalogues too large for memory; the other settings here then mean nothing."""
 
     snapshot_dir: Path = Path(".clickserve/items")
-    """Last table on disk: what all workers map, and what they start from while Redis is away."""
+    """Last table on disk: what all workers map, and what they start from while Redis is away. Each store and project
+    has its own in there, by host, port and database as the URL says them; a table of another one is not taken."""
 
     refresh_ms: float = 250.0
     """How often changes are asked for; a changed ad is ranked by its new row within about twice that."""
@@ -234,10 +236,12 @@ class Settings:
                 raise SettingsError(message)
 
     def shown(self) -> dict[str, dict[str, object]]:
-        """Every setting as JSON can say it, with the password of a URL masked."""
+        """Every setting as JSON can say it, with user and password of a URL masked."""
         return {
             section: {
-                key: without_password(value)
+                key: masked_url(value)
+                if (section, key) == ("redis", "url")
+                else without_password(value)
                 if isinstance(value, str)
                 else str(value)
                 if isinstance(value, Path)
@@ -303,7 +307,7 @@ def _contradictions(settings: Settings) -> Iterable[tuple[bool, str]]:
     yield source not in ("table", "store"), f"items.source = {source!r} must be table or store"
     yield (
         bool(settings.redis.url) and wrong_redis_url(settings.redis.url) is not None,
-        f"redis.url = {without_password(settings.redis.url)!r}: {wrong_redis_url(settings.redis.url)}; docs/redis.md "
+        f"redis.url = {masked_url(settings.redis.url)!r}: {wrong_redis_url(settings.redis.url)}; docs/redis.md "
         "has examples",
     )
     yield server.workers > MAX_WORKERS, f"server.workers = {server.workers} must be at most {MAX_WORKERS}"

@@ -120,7 +120,8 @@ def _secret(name: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{name} names {path}, which cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise SettingsError(f"{name} names {without_password(path)}, which cannot be read: {why}") from None
 
 
 def _set_by_kubernetes(name: str, value: str) -> bool:
@@ -130,7 +131,8 @@ def _set_by_kubernetes(name: str, value: str) -> bool:
 def _parsed(origin: str, section: str, key: str, value: object, base: Path | None) -> object:
     """A value in the type of its setting; text, as the environment has it, is read as a number or split at commas."""
     if section not in _TYPES or key not in _TYPES[section]:
-        raise SettingsError(f"{origin}: there is no setting {section}.{key}")
+        names = [f"{known}.{name}" for known, keys in _TYPES.items() for name in keys]
+        raise SettingsError(f"{origin}: there is no setting {section}.{key}{_nearest(f'{section}.{key}', names, '{}')}")
     wanted = _TYPES[section][key]
     if wanted == "Path" and isinstance(value, (str, Path)) and str(value):
         return Path(value) if base is None else base / value
@@ -147,7 +149,9 @@ def _parsed(origin: str, section: str, key: str, value: object, base: Path | Non
             number = None
         if number is not None and math.isfinite(number):
             return number
-    raise SettingsError(f"{origin} must be {TYPE_WORDS[wanted]}, got {without_password(repr(value))}")
+    is_secret = (section, key) == ("redis", "url")
+    got = type(value).__name__ if is_secret else without_password(repr(value))
+    raise SettingsError(f"{origin} must be {TYPE_WORDS[wanted]}, got {got}")
 
 
 def _nearest(name: str, known: Iterable[str], shape: str) -> str:

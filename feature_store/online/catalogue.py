@@ -13,6 +13,7 @@ from feature_store.online.codec import decode_rows
 from feature_store.online.layout import ViewKeys, view_prefix, views_key
 from feature_store.online.redis_address import shown_url
 from feature_store.online.redis_errors import store_errors
+from feature_store.online.redis_url import understood
 from feature_store.online.store import CataloguePosition, CatalogueRows, ViewState
 from feature_store.online.view_meta import state_from_fields
 from feature_store.rows import Rows
@@ -30,6 +31,12 @@ class RedisCatalogue:
         self._client = blocking_client(url, timeout_ms=timeout_ms)
         self._shown_url = shown_url(url)
         self._project = project
+        self._origin = f"{understood(url).identity} {project}"
+
+    @property
+    def origin(self) -> str:
+        """See `CatalogueReader.origin`."""
+        return self._origin
 
     def states(self) -> list[ViewState]:
         """See `CatalogueReader.states`; ordered by view name, then by age."""

@@ -23,7 +23,6 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from feature_store.online.cluster_slots import SlotMap, by_slot, slot_of
 from feature_store.online.redis_address import Endpoint, RedisAddress, hosted
-from feature_store.online.redis_errors import described
 
 if TYPE_CHECKING:
     from feature_store.online.blocking_client import BlockingClient
@@ -297,7 +296,7 @@ class ClusterClient:
                     last = error if isinstance(error, RedisError) else RedisError(str(error))
                     failed = endpoint
             assert last is not None
-            raise type(last)(described(hosted(failed), last)) from last
+            raise type(last)(f"{hosted(failed)}: {last}") from last
 
 
 def _at_place(send_one: Callable[[BlockingClient, int], object], place: int, node: BlockingClient) -> None:

@@ -49,6 +49,11 @@ class MemoryStore:
         """By fingerprint."""
         self._closed = False
 
+    @property
+    def origin(self) -> str:
+        """See `CatalogueReader.origin`."""
+        return f"memory {self._project}"
+
     async def get_many(self, keys: Sequence[bytes], *, timeout_ms: float) -> list[bytes | None]:
         """See `OnlineStore.get_many`; never late."""
         self._check_open()

@@ -11,19 +11,31 @@ same user, password and TLS options, so that whatever makes connections knows pl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
+
+from feature_store.online.redis_masking import TLS_OPTIONS, masked_endpoint, masked_url
 
 FORMS = (
     "redis://, rediss://, unix://, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE or redis+cluster://HOST:PORT,HOST:PORT"
 )
 """What a Redis URL may be, for messages."""
 
-TLS_OPTIONS = frozenset(("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"))
 _LOGIN_OPTIONS = frozenset(("username", "password"))
 _SENTINEL_OPTIONS = frozenset(("sentinel_username", "sentinel_password"))
+_SECRETS = frozenset(("password", "sentinel_password"))
+_TLS_VALUES = {
+    "ssl_cert_reqs": ("required", "optional", "none"),
+    "ssl_check_hostname": ("true", "false", "yes", "no", "1", "0"),
+}
+"""What redis-py understands; it takes any other name check for yes, and meets any other requirement too late."""
+PERCENT_ENCODE = (
+    "in a user or password write / as %2F, @ as %40, # as %23, ? as %3F, % as %25, a blank as %20 (percent-encoding)"
+)
+"""The way out for a login that was pasted in as it is."""
 
 Kind = Literal["server", "sentinel", "cluster"]
 Endpoint = tuple[str, int]
@@ -83,22 +95,23 @@ class RedisAddress:
         """Understands a URL without touching the network.
 
         Raises:
-            ValueError: it is none of the kinds, or says what would be ignored in silence; tells the way out, and no
-                password.
+            ValueError: it is none of the kinds, or says what would be ignored in silence; tells the way out, and
+                nothing that may be a piece of a password.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in _SCHEMES:
-            raise ValueError(_other_scheme(parts.scheme))
+        parts = _split(url)
         kind, scheme = _SCHEMES[parts.scheme]
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
-        _check_options(kind, options)
         user_info, at, hosts = parts.netloc.rpartition("@")
         service, database = "", parts.path.strip("/")
         if scheme == "unix":
             if not parts.path:
                 raise ValueError("a socket has a path: unix:///PATH?db=DATABASE")
+            _check_options(kind, scheme, options)
+            if not (options.get("db") or "0").isdecimal():
+                raise ValueError(f"a database is a number, got {options['db']!r}")
             return cls("server", "unix", parts.path, (), "", user_info + at, "", tuple(options.items()), ("", ""))
         endpoints = tuple(_endpoint(host, _PORTS[kind]) for host in hosts.split(","))
+        _check_options(kind, scheme, options)
         if kind == "server" and len(endpoints) > 1:
             raise ValueError("several servers are a redis+sentinel:// or a redis+cluster://")
         if kind == "sentinel":
@@ -107,7 +120,7 @@ class RedisAddress:
                 raise ValueError(
                     "Sentinels watch over several masters; name yours: redis+sentinel://HOST:PORT,HOST:PORT/SERVICE"
                 )
-        database = options.pop("db", database)
+        database = options.pop("db", "") or database
         if database and not database.isdecimal():
             raise ValueError(f"a database is a number, got {database!r}")
         if kind == "cluster" and database.strip("0"):
@@ -124,6 +137,15 @@ class RedisAddress:
         hosts = ",".join(hosted(endpoint) for endpoint in self.endpoints)
         mode = "" if self.kind == "server" else f"+{self.kind}"
         return f"{self.scheme}{mode}://{hosts}" + (f"/{self.service}" if self.service else "")
+
+    @property
+    def identity(self) -> str:
+        """Which rows are meant: the same text for every spelling of one URL, without login and TLS. Another host name,
+        list of Sentinels or of a Cluster's nodes counts as another store, because nobody can tell without asking it."""
+        if self.scheme == "unix":
+            return f"unix {self.path} {int(dict(self.options).get('db') or 0)}"
+        hosts = ",".join(sorted(hosted(endpoint) for endpoint in self.endpoints))
+        return f"{self.kind} {hosts} {self.service} {int(self.database or 0)}"
 
     def server_url(self, endpoint: Endpoint) -> str:
         """A plain URL of one server, reached with the same user, password, database and TLS."""
@@ -151,21 +173,58 @@ def shown_url(url: str) -> str:
     try:
         return RedisAddress.parse(url).shown
     except ValueError:
-        scheme, _, rest = url.partition("://")
-        return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}" if rest else scheme.rpartition("@")[2]
+        return masked_url(url).partition("?")[0]
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL whose login cannot be mistaken for something else.
+
+    Raises:
+        ValueError: it does not begin as ours do, or holds a character that would end the login too early, or vanish.
+    """
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise ValueError(
+            "it holds a blank, a line end or another character that is not seen; remove it from either end, "
+            + PERCENT_ENCODE
+        )
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in _SCHEMES:
+        raise ValueError(_other_scheme(scheme.lower() if separator else ""))
+    hosts = re.match(r"[^/?#]*", rest)
+    after = rest[hosts.end() :] if hosts else ""
+    if "@" in after or "#" in after:
+        raise ValueError(f"an @ or # stands after the host, as where a password holds / # or ?; {PERCENT_ENCODE}")
+    try:
+        return urlsplit(url)
+    except ValueError:  # which quotes what it does not like
+        raise ValueError(f"no HOST:PORT can be read from it, an IPv6 address is [::1]:6379; {PERCENT_ENCODE}") from None
 
 
 def _other_scheme(scheme: str) -> str:
-    meant = _MEANT.get(scheme)
+    meant = scheme if scheme in _SCHEMES else _MEANT.get(scheme)
+    if meant == scheme:
+        return f"write {meant}:// in small letters"
     return f"write {meant}:// for {scheme}://" if meant else f"it must begin with {FORMS}"
 
 
-def _check_options(kind: Kind, options: dict[str, str]) -> None:
-    """Refuses what redis-py would meet too late, or not at all."""
+def _check_options(kind: Kind, scheme: str, options: dict[str, str]) -> None:
+    """Refuses what redis-py would meet too late, or not at all. Beside a password no unknown name is quoted: with an
+    `&` in it, a piece of the password would stand there."""
     known = TLS_OPTIONS | _LOGIN_OPTIONS | {"db"} | (_SENTINEL_OPTIONS if kind == "sentinel" else frozenset())
     unknown = [name for name in options if name not in known]
     if unknown:
-        raise ValueError(f"unknown option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        is_name = unknown[0] in _SENTINEL_OPTIONS or _SECRETS.isdisjoint(options)
+        which = f" {unknown[0]!r}" if is_name else ", or a password with & or = not written %26, %3D"
+        raise ValueError(f"unknown option{which}; there are {', '.join(sorted(known))}")
+    for name in sorted(TLS_OPTIONS & options.keys()):
+        if scheme == "unix":
+            raise ValueError(f"{name} is for TLS, which a socket of this machine has not; leave it out")
+        if scheme != "rediss":
+            tls = "rediss" if kind == "server" else f"rediss+{kind}"
+            raise ValueError(f"{name} is for TLS; write {tls}://, or leave it out")
+        values = _TLS_VALUES.get(name)
+        if values and options[name] not in values:
+            raise ValueError(f"{name} must be one of {', '.join(values)}")
 
 
 def _endpoint(text: str, default_port: int) -> Endpoint:
@@ -175,5 +234,6 @@ def _endpoint(text: str, default_port: int) -> Endpoint:
     except ValueError:
         host, port = None, None
     if not host or port == 0 or text.endswith(":"):
-        raise ValueError(f"expected HOST:PORT, got {text!r}")
+        login = ", or USER:PASSWORD@HOST:PORT" if ":" in text else ""
+        raise ValueError(f"expected HOST:PORT{login}, got {masked_endpoint(text)!r}; the port is a number")
     return host, port or default_port

@@ -13,6 +13,7 @@ from feature_store.errors import StoreDown, StoreTimeout
 
 _WRONG_HOST = frozenset({62, 64})
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
+_ELSEWHERE = "--redis-url, clickserve.toml or REDIS_URL names another; docs/redis.md has examples"
 _WAYS_OUT = (
     ("MOVED ", "This server is a node of a Cluster: write redis+cluster://"),
     ("cluster support disabled", "This server is none of a Cluster: write redis://"),
@@ -23,43 +24,65 @@ _WAYS_OUT = (
         "Name Sentinels that run, and the master as they do (SENTINEL MASTERS); their password, if they "
         "want one, is ?sentinel_password=…",
     ),
-    ("invalid username-password", "Write user and password into the URL: redis://USER:PASSWORD@HOST"),
-    ("WRONGPASS", "Write user and password into the URL: redis://USER:PASSWORD@HOST"),
+    ("invalid username-password", "Correct user and password in the URL: redis://USER:PASSWORD@HOST, percent-encoded"),
+    ("WRONGPASS", "Correct user and password in the URL: redis://USER:PASSWORD@HOST, percent-encoded"),
     ("Authentication required", "Write user and password into the URL: redis://USER:PASSWORD@HOST"),
+    ("without any password configured", "This server has no password: leave it out of the URL, or give it one there"),
+    ("DB index is out of range", "This server has no database of that number: name a smaller one, or none, in the URL"),
     ("certificate required", "Show a certificate that the server knows: ?ssl_certfile=FILE&ssl_keyfile=FILE"),
+    ("unknown command 'SENTINEL'", "This server is no Sentinel: write redis://, or name the Sentinels and their port"),
     ("unknown command", "Is this a Sentinel? Then write redis+sentinel://HOST:PORT/SERVICE"),
     ("READONLY", "This server is a replica: name its master, or its Sentinels"),
-    ("Connection refused", "Is it running there? REDIS_URL names another; docs/redis.md has examples"),
-    ("Name or service not known", "Is the host right? REDIS_URL names another; docs/redis.md has examples"),
-    (
-        "No such file or directory",
-        "Is it running, with that socket? REDIS_URL names another; docs/redis.md has examples",
-    ),
+    ("Connection refused", f"Is it running there? {_ELSEWHERE}"),
+    ("Name or service not known", f"Is the host right? {_ELSEWHERE}"),
+    ("No such file or directory", f"Is it running, with that socket? {_ELSEWHERE}"),
 )
 """What a server or the library says, and what to do about it."""
+_NO_TLS_THERE = "Does that port speak TLS? If it does not, write redis:// without the second s"
+_OVER_TLS = (
+    ("Timeout connecting", _NO_TLS_THERE),  # a plain server waits for the line's end in a TLS greeting
+    ("WRONG_VERSION_NUMBER", _NO_TLS_THERE),
+    ("RECORD_LAYER_FAILURE", _NO_TLS_THERE),
+    ("record layer failure", _NO_TLS_THERE),
+)
+_IN_PLAIN = (
+    ("Timeout connecting", f"Does a firewall stand between? Or {_ELSEWHERE}"),
+    ("Connection closed by server", "Does it want TLS? Then write rediss://; or it went away just now"),
+    ("Connection reset by peer", "Does it want TLS? Then write rediss://; or it went away just now"),
+)
+"""The same words mean another thing with TLS and without."""
 
 
 @contextmanager
 def store_errors(shown_url: str) -> Iterator[None]:
-    """Inside, a library error leaves as StoreTimeout or StoreDown that names the server."""
+    """Inside, a library error leaves as StoreTimeout or StoreDown that names the server and the way out."""
     try:
         yield
-    except RedisTimeoutError as error:
-        raise StoreTimeout(f"{shown_url}: {error}") from None
     except RedisError as error:
-        raise StoreDown(described(shown_url, error)) from None
+        kind = StoreTimeout if isinstance(error, RedisTimeoutError) else StoreDown
+        raise kind(described(shown_url, error), way_out=way_out(shown_url, error)) from None
 
 
 def described(shown_url: str, error: RedisError) -> str:
-    """The server, what the library says, and the way out of a TLS connection that cannot be made."""
+    """The server, what the library says, and the way out where there is one."""
+    said, advice = f"{shown_url}: {error}", way_out(shown_url, error)
+    if not advice:
+        return said
+    return f"{said}{'' if said.endswith(('.', '?')) else '.'} {advice}"
+
+
+def way_out(shown_url: str, error: BaseException) -> str:
+    """What to do about it, in one sentence without a full stop; empty where nothing is known."""
     cause = error.__cause__ or error.__context__
-    said = f"{shown_url}: {error}"
+    if isinstance(cause, RedisError) and (advice := way_out(shown_url, cause)):
+        return advice  # of the node of a Cluster that was asked last
+    is_tls = shown_url.startswith("rediss")
     if isinstance(cause, ssl.SSLCertVerificationError):
         if cause.verify_code in _WRONG_HOST:
-            return f"{said} Connect by a name that the server's certificate has."
-        return f"{said} Name the authority that signed the server's certificate: rediss://…?ssl_ca_certs=FILE"
-    if isinstance(cause, FileNotFoundError) and shown_url.startswith("rediss"):
-        return f"{said}; a file that the URL names (ssl_ca_certs, ssl_certfile, ssl_keyfile) is not there"
+            return "Connect by a name that the server's certificate has"
+        return "Name the authority that signed the server's certificate: rediss://…?ssl_ca_certs=FILE"
+    if isinstance(cause, FileNotFoundError) and is_tls:
+        return "A file that the URL names (ssl_ca_certs, ssl_certfile, ssl_keyfile) is not there"
     moved = "MOVED " if isinstance(error, MovedError) else ""  # redis-py keeps only what follows it
-    way_out = next((way_out for sign, way_out in _WAYS_OUT if sign in moved + str(error)), "")
-    return f"{said}{'' if said.endswith('.') else '.'} {way_out}" if way_out else said
+    ways_out = _WAYS_OUT + (_OVER_TLS if is_tls else _IN_PLAIN)
+    return next((advice for sign, advice in ways_out if sign in moved + str(error)), "")

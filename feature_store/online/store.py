@@ -156,6 +156,11 @@ class CatalogueRows:
 class CatalogueReader(Protocol):
     """Lists the items of a view, which keys cannot do. Blocking: call it from a worker thread while serving."""
 
+    @property
+    def origin(self) -> str:
+        """Names the store and the project, without secrets: a view's rows of another origin are other rows."""
+        ...
+
     def states(self) -> list[ViewState]:
         """Every view of the project that was ever written and not pruned since."""
         ...

@@ -30,6 +30,9 @@ from models.registry.predictor import Predictor
 
 _VERSION = re.compile(r"v(\d{6,})-[0-9a-f]{8}")
 
+NAMES_SHOWN = 20
+"""Names of other models that a message lists."""
+
 RenderFiles = Callable[[Manifest], Mapping[str, bytes]]
 """Files that speak of the version, such as the model card, made once the version is known."""
 
@@ -114,8 +117,20 @@ class Registry:
         """The version published last. Raises ModelNotFound where there is none."""
         versions = self.versions()
         if not versions:
-            raise ModelNotFound(f"the registry {self._home} holds no model; train one with `clickserve train`")
+            raise ModelNotFound(f"the registry {self._home} holds no model; {self.way_out_of_none()}")
         return versions[-1]
+
+    def way_out_of_none(self) -> str:
+        """What to do where this name has no version: the usual reason is that the models have other names."""
+        others = self._other_names()
+        train = "train one with `clickserve train`"
+        if not others:
+            return train
+        more = f" and {len(others) - NAMES_SHOWN} more" if len(others) > NAMES_SHOWN else ""
+        return (
+            f"name one of those that are there (--name NAME; registry.models of the service): "
+            f"{', '.join(others[:NAMES_SHOWN])}{more}; or {train}"
+        )
 
     def champion(self) -> str | None:
         """The champion's version, or None where none was promoted."""
@@ -168,6 +183,20 @@ class Registry:
             return Listed(version, load_artifact(path).manifest, "ok")
         except (ArtifactDamaged, ProofMissing) as error:
             return Listed(version, None, f"damaged: {str(error).removeprefix(f'{path}: ')}")
+
+    def _other_names(self) -> list[str]:
+        """Of models in the same directory that have a version."""
+        try:
+            named = sorted(path.name for path in self.directory.iterdir() if is_model_name(path.name))
+        except OSError:
+            return []
+        return [name for name in named if name != self.name and Registry(self.directory, name)._has_versions()]
+
+    def _has_versions(self) -> bool:
+        try:
+            return bool(self.versions())
+        except RegistryError:
+            return False
 
     def _folders(self) -> list[str]:
         """Names of all folders that look like a version, complete or not."""

@@ -59,7 +59,7 @@ def _no_champion(registry: Registry) -> Finding:
     versions = registry.versions()
     where = f"{registry.directory / registry.name}"
     if not versions:
-        return failure("champion", f"{where} holds no model", "clickserve train publishes one", FAILURE)
+        return failure("champion", f"{where} holds no model", registry.way_out_of_none(), FAILURE)
     advice = f"clickserve models promote {versions[-1]}, or train a better one"
     return failure("champion", f"{where}: none of {len(versions)} versions is champion", advice, FAILURE)
 

@@ -38,8 +38,10 @@ def check_store(url: str, *, embedded: bool, timeout_ms: float = 2_000.0) -> lis
         finally:
             client.close()
     except StoreError as error:
-        advice = "start the server, or correct REDIS_URL; until then every user is scored with default features"
-        return [failure("store", str(error), advice, DEPENDENCY_DOWN)]
+        seen = str(error).removesuffix(error.way_out).rstrip()
+        way_out = error.way_out or "Start the server, or correct the URL (REDIS_URL or [redis] url in clickserve.toml)"
+        advice = f"{way_out}. Until then every user is scored with default features"
+        return [failure("store", seen, advice, DEPENDENCY_DOWN)]
     findings = [_server(url, info), _round_trip(round_trips_ms)]
     return findings if embedded else [*findings, _eviction(info), _memory(info), _persistence(info)]
 

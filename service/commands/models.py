@@ -60,7 +60,8 @@ def list_models(config_file: Path | None, registry_dir: Path | None, name: str, 
         for entry in listing:
             role = "champion" if entry.version == champion else ""
             table.add_row(entry.version, *_shown(entry.manifest), role, escape(entry.state))
-        screen.print(table if listing else f"no model {name!r} in {registry.directory}; clickserve train publishes one")
+        none = f"no model {name!r} in {registry.directory}; {registry.way_out_of_none()}"
+        screen.print(table if listing else escape(none))
 
     Console(json_only=as_json).result(document, show)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from feature_store.errors import FeatureStoreError
+from service.addresses import without_password
 from service.commands.options import config_option
 from service.errors import ServiceError
 from service.exit_codes import exit_code
@@ -76,5 +77,7 @@ def run(settings: Settings) -> int:
 def _assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise click.UsageError(f"--set {text!r}: expected SECTION.KEY=VALUE, such as --set server.drain_ms=5000")
+        raise click.UsageError(
+            f"--set {without_password(text)!r}: expected SECTION.KEY=VALUE, such as --set server.drain_ms=5000"
+        )
     return name, value

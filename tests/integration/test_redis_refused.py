@@ -157,7 +157,15 @@ def test_a_server_is_not_taken_for_a_cluster(materialize: Command, server: Serve
     code, said = materialize(f"redis+cluster://127.0.0.1:{server.port}")
 
     assert code == DEPENDENCY_DOWN
-    assert "write redis://" in said
+    assert said.count("write redis://") == 1
+
+
+def test_tls_is_not_looked_for_where_there_is_none(materialize: Command, server: Server) -> None:
+    """A plain server takes the greeting of TLS for half a command, and waits for the rest of it."""
+    code, said = materialize(f"rediss://127.0.0.1:{server.port}")
+
+    assert code == DEPENDENCY_DOWN
+    assert "Does that port speak TLS?" in said
 
 
 def test_sentinels_that_refuse_or_know_no_such_master_say_so(materialize: Command, watched: Watched) -> None:
@@ -176,7 +184,15 @@ def test_sentinels_that_refuse_or_know_no_such_master_say_so(materialize: Comman
 
 @pytest.mark.parametrize(
     "url",
-    ["http://h:6379", "redis://h:6379/nine", "redis+sentinel://h:26379", "redis+cluster://h:7000/1", "redis://h?tls=1"],
+    [
+        "http://h:6379",
+        "redis://h:6379?ssl_cert_reqs=none",
+        "redis://h:6379 ",
+        "redis://h:6379/nine",
+        "redis+sentinel://h:26379",
+        "redis+cluster://h:7000/1",
+        "redis://h?tls=1",
+    ],
 )
 def test_a_malformed_url_is_a_mistake_of_usage(materialize: Command, url: str) -> None:
     """No server is asked."""
@@ -186,11 +202,47 @@ def test_a_malformed_url_is_a_mistake_of_usage(materialize: Command, url: str) -
     assert "redis.url = " in said
 
 
-def test_doctor_says_the_same(server: Server, urls: StoreUrls, capfd: pytest.CaptureFixture[str]) -> None:
+def test_doctor_needs_no_more_rights_than_serving(urls: StoreUrls) -> None:
     """It is what people run when something is wrong; the reading user's rights suffice for it."""
     well = [found.verdict for found in check_store(urls.read, embedded=False)]
-    (down,) = check_store(with_login(f"redis://127.0.0.1:{server.port}", "clickserve-serve", "wrong"), embedded=False)
 
     assert "failure" not in well
+
+
+@pytest.mark.parametrize(
+    ("mistake", "way_out"),
+    [
+        ("wrong password", "Correct user and password in the URL: redis://USER:PASSWORD@HOST"),
+        ("password of nobody", "This server has no password"),
+        ("missing right", "Give the user the rights that docs/redis.md lists"),
+        ("database", "no database of that number"),
+        ("TLS", "Does that port speak TLS?"),
+        ("cluster", "write redis://"),
+        ("sentinel", "This server is no Sentinel"),
+        ("nobody there", "Is it running there?"),
+    ],
+)
+def test_doctor_has_a_way_out_of_each_mistake(server: Server, urls: StoreUrls, mistake: str, way_out: str) -> None:
+    """A server that runs is not to be started: the advice is that of the mistake, and said once."""
+    server.client.execute_command(
+        "ACL SETUSER", "blind", "reset", "on", f">{PASSWORD}", "~*", "+ping", "+client|setname"
+    )
+    at = f"127.0.0.1:{server.port}"
+    url = {
+        "wrong password": with_login(f"redis://{at}", "clickserve-serve", "wrong"),
+        "password of nobody": f"redis://:hush@{at}",
+        "missing right": with_login(f"redis://{at}", "blind", PASSWORD),
+        "database": f"redis://{at}/99",
+        "TLS": f"rediss://{at}",
+        "cluster": f"redis+cluster://{at}",
+        "sentinel": f"redis+sentinel://{at}/main",
+        "nobody there": f"redis://127.0.0.1:{free_port()}",
+    }[mistake]
+
+    (down,) = check_store(url, embedded=False, timeout_ms=500)
+
     assert down.verdict == "failure"
-    assert "USER:PASSWORD@HOST" in down.seen
+    assert way_out in down.advice
+    assert way_out not in down.seen
+    assert "127.0.0.1" in down.seen
+    assert "Start the server" not in down.advice

@@ -1,11 +1,15 @@
 """`rediss://`: rows go through TLS, and a connection that cannot be trusted is refused with the way out.
 
-The embedded server speaks no TLS, so this runs where a Redis 7 is (`tests/redis_servers/programs.py`).
+The embedded server speaks no TLS, so most of this runs where a Redis 7 is (`tests/redis_servers/programs.py`).
 """
 
 from __future__ import annotations
 
+import socket
+import ssl
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from feature_store.errors import StoreDown
 from feature_store.online.codec import decode_rows
 from feature_store.online.layout import ViewKeys
 from service import cli
+from service.checkup.store import check_store
 from tests.redis_servers.cluster import Cluster
 from tests.redis_servers.programs import redis_7
 from tests.redis_servers.sentinels import Watched
@@ -132,6 +137,46 @@ def test_a_command_ends_with_the_code_of_a_dependency(server: TlsServer, capfd: 
 
     assert code == 69
     assert "Connect by a name that the server's certificate has" in capfd.readouterr().err
+
+
+@pytest.fixture
+def tls_listener(tmp_path: Path) -> Iterator[int]:
+    """The port of something that speaks TLS and nothing else, so that this needs no server with TLS."""
+    own = certificates(tmp_path, ("own",))["own"]
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(own, own.with_suffix(".key"))
+
+    def refuse_all() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection, suppress(OSError):
+                tls.wrap_socket(connection, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=refuse_all)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("url", "way_out"),
+    [
+        ("redis://127.0.0.1:{}", "Then write rediss://"),
+        ("redis+cluster://127.0.0.1:{}", "Then write rediss://"),
+        ("rediss+cluster://127.0.0.1:{}", "?ssl_ca_certs=FILE"),
+        ("rediss+cluster://127.0.0.1:{}?ssl_ca_certs=/absent.pem", "A file that the URL names"),
+    ],
+)
+def test_doctor_has_a_way_out_where_tls_is_spoken(tls_listener: int, url: str, way_out: str) -> None:
+    """A server that wants TLS hangs up on whoever does not; in a Cluster the node's own words lie one error deeper."""
+    (down,) = check_store(url.format(tls_listener), embedded=False)
+
+    assert way_out in down.advice
 
 
 async def test_a_cluster_speaks_tls_too(tmp_path: Path, project: str) -> None:

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from feature_store.errors import StoreDown
+from feature_store.online.catalogue import RedisCatalogue
 from feature_store.online.memory_store import MemoryStore
 from feature_store.online.store import CataloguePosition, CatalogueReader, CatalogueRows
 from feature_store.rows import Floats, Ids
 from feature_store.schema import FeatureView
 from service.live_items import LiveItems
 from service.telemetry import Telemetry
+from tests.redis_servers.server import free_port
 from tests.stores import Now, make_view, numbered
 
 VIEW = make_view("ad_profile", "ad")
@@ -136,6 +138,36 @@ async def test_a_start_without_the_store_uses_the_snapshot(store: Flaky, clock: 
 
     assert from_snapshot == ([1.0, 2.0], True)
     assert not items.is_stale(clock())
+
+
+@pytest.mark.parametrize("other", ["another Redis", "another project"])
+async def test_a_start_without_the_store_takes_no_snapshot_of_another(
+    store: Flaky, clock: Now, tmp_path: Path, other: str
+) -> None:
+    """The views are the same, and the folder; but whose rows these are, nobody could see in the answers."""
+    await items_of(store, tmp_path, clock).load()
+    away: CatalogueReader = RedisCatalogue(f"redis://127.0.0.1:{free_port()}", "p")
+    if other == "another project":
+        away = Flaky("q", clock)
+        away.is_away = True
+
+    with pytest.raises(StoreDown, match="no whole snapshot of the item table"):
+        await items_of(away, tmp_path, clock).load()
+
+
+async def test_two_stores_may_keep_their_tables_in_one_folder(store: Flaky, clock: Now, tmp_path: Path) -> None:
+    """Neither maps what the other saved last."""
+    other = Flaky("q", clock)
+    write(other, clock, {"a1": 7.0})
+    await items_of(store, tmp_path, clock).load()
+    await items_of(other, tmp_path, clock).load()
+    store.is_away = other.is_away = True
+
+    ours, theirs = items_of(store, tmp_path, clock), items_of(other, tmp_path, clock)
+    await ours.load()
+    await theirs.load()
+
+    assert (first_numbers(ours, "a1", "a2"), first_numbers(theirs, "a1")) == ([1.0, 2.0], [7.0])
 
 
 async def test_a_start_does_not_wait_for_a_store_that_hangs(store: Flaky, clock: Now, tmp_path: Path) -> None:

@@ -152,6 +152,21 @@ def test_an_empty_registry_says_how_to_fill_it(tmp_path: Path) -> None:
         registry.newest()
 
 
+def test_a_name_without_models_is_answered_with_those_that_have_some(tmp_path: Path) -> None:
+    """Nobody remembers all names; folders that are no models are none, and a long list has an end."""
+    names = [f"shop-{i:02}" for i in range(22)]
+    for name in names:
+        publish(Registry(tmp_path, name))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").write_text("")
+
+    with pytest.raises(ModelNotFound) as caught:
+        Registry(tmp_path).newest()
+
+    assert "--name NAME; registry.models of the service" in str(caught.value)
+    assert f": {', '.join(names[:20])} and 2 more; or train one" in str(caught.value)
+
+
 def test_an_unknown_version_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     """And a path is no version."""
     registry = Registry(tmp_path)

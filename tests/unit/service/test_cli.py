@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from models.registry.artifact import MANIFEST
 from service import exit_codes
 from service.cli import run
 from service.product_version import product_version
@@ -46,6 +47,27 @@ def test_the_registry_is_where_the_configuration_says(
 
     said = "".join(capsys.readouterr())
     assert str(tmp_path / "elsewhere") in "".join(said.split("\n"))
+
+
+def test_the_list_of_a_name_without_models_names_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever published under a name and lists without it would believe that the model is lost."""
+    version = tmp_path / "summer" / "v000001-c0c0c0c0"
+    version.mkdir(parents=True)
+    (version / MANIFEST).write_text("{}")
+
+    assert run(["models", "list", "--registry", str(tmp_path)]) == 0
+
+    assert "(--name NAME; registry.models of the service): summer" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(("command", "ad"), [("rank", ["a1"]), ("explain", ["--ad", "a1"])])
+def test_a_key_of_the_context_is_given_once(command: str, ad: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The last would win in silence, and the answer be of another hour than the one that was looked at."""
+    asked = ["--url", "http://127.0.0.1:9", "--user", "u1", "--context", "hour=20", "--context", "hour=21", *ad]
+
+    assert run([command, *asked]) == exit_codes.USAGE
+
+    assert "--context hour is given twice, with 20 and 21" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_settings_are_shown_without_passwords() -> None:
     """They are logged at every start."""
     settings = load_settings(None, {"REDIS_URL": "redis://user:word@cache:6379"}, {})
 
-    assert settings.shown()["redis"]["url"] == "redis://user:***@cache:6379"
+    assert settings.shown()["redis"]["url"] == "redis://***@cache:6379"
     assert "word" not in repr(settings)
 
 
@@ -113,11 +113,12 @@ def test_names_that_kubernetes_sets_are_not_ours() -> None:
         ("[log]\naccess_sample = 2\n", "log.access_sample = 2 must be at most 1"),
         ("[served_log]\nsample = 1.5\n", "served_log.sample = 1.5 must be at most 1"),
         ("[served_log]\nsample = 0\n", "served_log.sample = 0 must be more than 0"),
-        ("[redis]\nurl = 'http://u:secret@h'\n", "redis.url = 'http://u:***@h': it must begin with redis://"),
-        ("[redis]\nurl = 'redis://h:notaport'\n", "redis.url = 'redis://h:notaport': expected HOST:PORT"),
+        ("[redis]\nurl = 'http://u:secret@h'\n", "redis.url = 'http://***@h': it must begin with redis://"),
+        ("[redis]\nurl = 'redis://h:notaport'\n", "redis.url = 'redis://***': expected HOST:PORT, or USER"),
         ("[redis]\nurl = 'redis://h/abc'\n", "redis.url = 'redis://h/abc': a database is a number"),
-        ("[redis]\nurl = 'redis://h?foo=bar'\n", "redis.url = 'redis://h?foo=bar': unknown option 'foo'"),
-        ("[redis]\nurl = 'redis://[::1'\n", "redis.url = 'redis://[::1': Invalid IPv6 URL"),
+        ("[redis]\nurl = 'redis://h?foo=bar'\n", "redis.url = 'redis://h?foo=***': unknown option 'foo'"),
+        ("[redis]\nurl = ['redis://:word@h']\n", "[redis] url must be text, got list"),
+        ("[redis]\nurl = 'redis://[::1'\n", "redis.url = 'redis://[::1': no HOST:PORT can be read"),
         ("[server]\nworkers = 100000\n", "server.workers = 100000 must be at most 1024"),
         ("[server]\nmax_body_bytes = 10\n", "server.max_body_bytes = 10 must be at least 1024"),
         ("[registry]\nmodels = ['../x']\n", "registry.models: a model's name is made of a-z, 0-9, - and _"),
@@ -162,6 +163,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     """The path is usually misspelt."""
     with pytest.raises(SettingsError, match=r"absent\.toml cannot be read: No such file"):
         load_settings(tmp_path / "absent.toml", {}, {})
+
+
+def test_a_setting_of_no_such_name_is_answered_with_the_nearest() -> None:
+    """`--set` names section and key in one word."""
+    with pytest.raises(SettingsError, match=r"no setting server\.prt; did you mean server\.port\?"):
+        load_settings(None, {}, {"server.prt": "1"})
 
 
 @pytest.mark.parametrize(

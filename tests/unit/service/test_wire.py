@@ -50,6 +50,15 @@ def test_candidates_with_bids() -> None:
     assert request.user_id is None
 
 
+def test_of_a_name_that_stands_twice_the_last_value_holds() -> None:
+    """What `docs/http-api.md` promises: looking for doubles would cost every request, and no caller sends them."""
+    body = b'{"candidates": ["a", "b"], "context": {"hour": 20, "hour": 21}, "top_k": 1, "top_k": 2}'
+
+    request = rank_request(body, LIMIT)
+
+    assert (request.context, request.top_k) == ({"hour": 21}, 2)
+
+
 def test_a_bid_of_minus_zero_is_zero() -> None:
     """JSON can say it, and nobody wants to read a score of it."""
     request = rank_request(b'{"candidates": [{"ad_id": "a", "bid": -0.0}]}', LIMIT)

@@ -30,6 +30,25 @@ def test_each_kind_is_understood_and_shown_without_its_secrets(url: str, kind: s
     assert "hush" not in repr(address)
 
 
+@pytest.mark.parametrize(
+    ("one", "same", "another"),
+    [
+        ("redis://h", "rediss://me:pw@H:6379/0?ssl_ca_certs=/ca", "redis://h:6380"),
+        ("redis://h/3", "redis://me:pw@h?db=3", "redis://h/4"),
+        ("unix:///run/s", "unix://me:pw@/run/s?db=0", "unix:///run/s?db=1"),
+        ("redis+cluster://a,b:2", "redis+cluster://me:pw@b:2,a:6379", "redis+cluster://a,c:2"),
+        ("redis+sentinel://a,b/main", "redis+sentinel://b,a/main/0", "redis+sentinel://a,b/other"),
+    ],
+)
+def test_a_store_has_one_identity_however_it_is_spelt(one: str, same: str, another: str) -> None:
+    """What is kept on disk of one store is found by all its services, and by nobody else."""
+    identity = RedisAddress.parse(one).identity
+
+    assert RedisAddress.parse(same).identity == identity
+    assert RedisAddress.parse(another).identity != identity
+    assert "pw" not in RedisAddress.parse(same).identity
+
+
 def test_every_server_behind_a_url_gets_the_same_login_and_trust() -> None:
     """A replica that takes over is reached as its master was."""
     address = RedisAddress.parse("rediss+cluster://me:p%40w@a:1,b:2?ssl_ca_certs=%2Fca.pem")
@@ -58,14 +77,32 @@ def test_sentinels_have_a_login_of_their_own() -> None:
         ("redis://a,b", "redis+sentinel:// or a redis+cluster://"),
         ("redis+sentinel://a:1", "name yours: redis+sentinel://HOST:PORT,HOST:PORT/SERVICE"),
         ("redis+cluster://a/3", "database 0 alone, got '3'"),
-        ("redis+cluster://a:x", "expected HOST:PORT, got 'a:x'"),
+        ("redis+cluster://a:x", "expected HOST:PORT, or USER:PASSWORD@HOST:PORT, got 'a:***'"),
         ("redis+cluster://a,,b", "expected HOST:PORT, got ''"),
-        ("redis://h:0", "expected HOST:PORT, got 'h:0'"),
+        ("redis://h:0", "expected HOST:PORT, or USER:PASSWORD@HOST:PORT, got 'h:0'"),
         ("redis://", "expected HOST:PORT"),
         ("redis://h/abc", "a database is a number, got 'abc'"),
         ("redis://h?ssl_cacert=x", "unknown option 'ssl_cacert'; there are db, password, ssl_ca_certs"),
         ("redis://h?sentinel_password=x", "unknown option 'sentinel_password'"),
         ("unix://", "a socket has a path"),
+        ("unix:///x?db=abc", "a database is a number, got 'abc'"),
+        ("redis://:sec/ret@h:1", "/ as %2F, @ as %40, # as %23, ? as %3F"),
+        ("redis://me:12#ret@h:1", "# as %23"),
+        ("redis://:sec?ret@h:1", "? as %3F"),
+        ("redis://me:p@ss/w@h:1", "/ as %2F, @ as %40"),
+        ("redis://me:a[b@h", "percent-encoding"),
+        ("redis://h?password=a@b", "@ as %40"),
+        ("REDIS://h", "write redis:// in small letters"),
+        (" redis://h", "holds a blank"),
+        ("redis://h ", "holds a blank"),
+        ("redis://me:pass\tword@h", "another character that is not seen"),
+        ("redis://h\n", "a line end"),
+        ("redis://h?ssl_ca_certs=/x", "ssl_ca_certs is for TLS; write rediss://"),
+        ("redis://h?ssl_cert_reqs=none", "write rediss://"),
+        ("redis+cluster://h?ssl_keyfile=k", "write rediss+cluster://"),
+        ("unix:///x?ssl_ca_certs=/x", "a socket of this machine has not"),
+        ("rediss://h?ssl_cert_reqs=bogus", "ssl_cert_reqs must be one of required, optional, none"),
+        ("rediss://h?ssl_check_hostname=maybe", "ssl_check_hostname must be one of true, false"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_the_way_out(url: str, way_out: str) -> None:
