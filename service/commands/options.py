@@ -67,7 +67,8 @@ workdir_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".clickserve/work"),
     show_default=True,
-    help="Folder for the log in canonical form, and for what joins spill.",
+    help="Folder for what a run keeps until it ends (the log in canonical form, what joins spill) and for lists of "
+    "rejected rows.",
 )
 
 
