@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from service.console import Console
 
 if TYPE_CHECKING:
     from feature_store.offline.rejects import Rejects
+    from models.logs.frame import TrainingFrame
+    from models.logs.stored_frame import StoredFrame
+
+
+def rejects_of(frame: TrainingFrame | StoredFrame) -> dict[str, Rejects]:
+    """By source: what was left out of a log and of the tables beside it."""
+    return {"log": frame.log.rejects, **frame.table_rejects}
+
+
+@contextmanager
+def rejects_said(console: Console, rejected: Mapping[str, Rejects]) -> Iterator[Mapping[str, Rejects]]:
+    """Says them when the work is done, and also when it fails: what is missing may be the reason why."""
+    try:
+        yield rejected
+    finally:
+        say_rejects(console, rejected)
 
 
 def say_rejects(console: Console, rejected: Mapping[str, Rejects]) -> None:

@@ -126,6 +126,11 @@ class Log:
             f"{shown_duration(window_ms)} and were collected until {shown_moment(self.observed_until_ms)}"
         )
 
+    def own_names(self) -> tuple[str, ...]:
+        """Columns of the log as its owner named them, in order. Raises LogError where the file is gone."""
+        with self.engine() as engine:
+            return tuple(name for name in engine.columns(self.sql) if name not in OWN_COLUMNS)
+
     def plain_columns(self, names: Sequence[str]) -> list[str]:
         """SQL of columns of the log as values that Python has.
 

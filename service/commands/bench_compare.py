@@ -10,7 +10,7 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 from service import exit_codes
-from service.commands.options import json_option
+from service.commands.options import FiniteRange, json_option
 from service.console import Console
 
 SIDE = click.Path(exists=True, path_type=Path)
@@ -21,7 +21,7 @@ SIDE = click.Path(exists=True, path_type=Path)
 @click.argument("b", type=SIDE)
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0.01, 1),
+    type=FiniteRange(0.01, 1),
     default=0.05,
     show_default=True,
     help="Relative change that counts as none; the p99 and the throughput get twice as much.",

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from service import exit_codes
-from service.commands.options import Command, config_option, json_option
+from service.commands.options import MODEL_NAME, Command, config_option, json_option
 from service.console import Console, key_value_table
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def registry_options(command: Command) -> Command:
     """Where the published models are, and which of them is meant."""
     for option in (
-        click.option("--name", default="default", show_default=True, help="Name of the model."),
+        click.option("--name", type=MODEL_NAME, default="default", show_default=True, help="Name of the model."),
         click.option(
             "--registry", "registry_dir", type=click.Path(file_okay=False, path_type=Path), help="Published models."
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from models.calibrator import CALIBRATOR_CHOICES
+from models.registry.model_name import NAME_RULE, is_model_name
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 """A command's function, which options decorate."""
@@ -70,6 +72,30 @@ workdir_option = click.option(
     help="Folder for what a run keeps until it ends (the log in canonical form, what joins spill) and for lists of "
     "rejected rows.",
 )
+
+
+class FiniteRange(click.FloatRange):
+    """A number between bounds: NaN passes click's own range, because nothing is smaller or greater than it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
+
+
+class ModelName(click.ParamType[str]):
+    """Under which name a model is published; it becomes the name of a folder."""
+
+    name = "text"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not is_model_name(str(value)):
+            self.fail(f"{NAME_RULE}; got {str(value)!r}", param, ctx)
+        return str(value)
+
+
+MODEL_NAME = ModelName()
 
 
 class RowRange(click.ParamType[tuple[float, float]]):

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.asking import asking, context_of
-from service.commands.options import json_option
+from service.commands.options import FiniteRange, json_option
 from service.console import Console
 
 
@@ -21,7 +21,7 @@ from service.console import Console
 @click.option("--context", "context_pairs", multiple=True, metavar="KEY=VALUE", help="May be given several times.")
 @click.option("--top-k", type=click.IntRange(1), help="How many of the best to answer; all where absent.")
 @click.option("--model", default="default", show_default=True)
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True)
+@click.option("--timeout", "timeout_s", type=FiniteRange(0, min_open=True), default=5.0, show_default=True)
 @json_option
 @click.argument("candidates", nargs=-1, required=True, metavar="AD[=BID]...")
 def command(

@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Console as RichConsole
 
 from service.commands.options import (
+    MODEL_NAME,
     calibrator_option,
     data_option,
     engine_option,
@@ -20,7 +21,7 @@ from service.commands.options import (
     workdir_option,
 )
 from service.console import Console, key_value_table
-from service.rejected_rows import rejects_document, say_rejects
+from service.rejected_rows import rejects_document, rejects_of, rejects_said
 
 if TYPE_CHECKING:
     from feature_store.offline.engine import EngineName
@@ -35,10 +36,12 @@ if TYPE_CHECKING:
 @engine_option
 @rows_option
 @registry_option
-@click.option("--name", default="default", show_default=True, help="Name of the model.")
+@click.option("--name", type=MODEL_NAME, default="default", show_default=True, help="Name of the model.")
 @click.option("--version", help="Which version's core; the champion's, or the newest, where absent.")
 @calibrator_option
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides the bootstrap of the intervals.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Decides the bootstrap of the intervals."
+)
 @workdir_option
 @json_option
 def command(
@@ -70,17 +73,16 @@ def command(
     chosen = version or registry.champion() or registry.newest()
     with console.progress() as on_progress:
         frame = read_frame(data, features_file, workdir, on_progress, engine)
-        published = recalibrate_and_publish(
-            frame.part(*rows),
-            registry=registry,
-            version=chosen,
-            choice=calibrator,
-            source=data,
-            seed=seed,
-            on_progress=on_progress,
-        )
-    rejected = {"log": frame.log.rejects, **frame.table_rejects}
-    say_rejects(console, rejected)
+        with rejects_said(console, rejects_of(frame)) as rejected:
+            published = recalibrate_and_publish(
+                frame.part(*rows),
+                registry=registry,
+                version=chosen,
+                choice=calibrator,
+                source=data,
+                seed=seed,
+                on_progress=on_progress,
+            )
     fresh = published.manifest.recalibrated
     assert fresh is not None
     document = _described(published, fresh) | rejects_document(rejected) | {"pending_impressions": frame.log.pending}

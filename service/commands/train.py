@@ -11,6 +11,8 @@ from rich.console import Console as RichConsole
 
 from models.trainers import LEARNERS, STREAMED_LEARNERS, trainer_named
 from service.commands.options import (
+    MODEL_NAME,
+    FiniteRange,
     calibrator_option,
     data_option,
     engine_option,
@@ -21,13 +23,17 @@ from service.commands.options import (
     workdir_option,
 )
 from service.console import Console, key_value_table
-from service.rejected_rows import rejects_document, say_rejects
+from service.rejected_rows import rejects_document, rejects_of, rejects_said
 
 if TYPE_CHECKING:
     from feature_store.offline.engine import EngineName
     from models.calibrator import CalibratorChoice
     from models.registry.artifact import ModelArtifact
     from models.registry.registry import Published, Registry
+
+
+MOST_SEARCH_MINUTES = 7 * 24 * 60
+"""A week: whoever wants more runs the command again, which goes on where it ended."""
 
 
 @click.command("train")
@@ -37,11 +43,13 @@ if TYPE_CHECKING:
 @rows_option
 @click.option("--model", "learner", type=click.Choice(LEARNERS), default="gbdt", show_default=True)
 @registry_option
-@click.option("--name", default="default", show_default=True, help="Under which name the model is served.")
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--name", type=MODEL_NAME, default="default", show_default=True, help="Under which name the model is served."
+)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option(
     "--negative-rate",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     help="Share of the non-clicks to learn from; chosen by the size of the log where absent.",
 )
 @calibrator_option
@@ -61,10 +69,10 @@ if TYPE_CHECKING:
 @click.option(
     "--search",
     "search_minutes",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, MOST_SEARCH_MINUTES, min_open=True),
     metavar="MINUTES",
-    help="First look for better settings of the model, by held-out clicks of the first four fifths, for that long; "
-    "the same command again goes on where it was interrupted.",
+    help="First look for better settings of the model, by held-out clicks of the first four fifths, for that long "
+    "(at most a week); the same command again goes on where it was interrupted.",
 )
 @click.option(
     "--search-trials",
@@ -118,6 +126,7 @@ def command(
     with (
         console.progress() as on_progress,
         frame_to_learn(data, features_file, workdir, learner, on_progress, engine) as frame,
+        rejects_said(console, rejects_of(frame)) as rejected,
     ):
         asked = frame.part(*rows)
         found = None
@@ -154,8 +163,6 @@ def command(
                 found=found,
             )
         warnings = list(doubts(frame))
-    rejected = {"log": frame.log.rejects, **frame.table_rejects}
-    say_rejects(console, rejected)
     for warning in warnings:
         console.say(f"warning: {warning}")
     told = {"warnings": warnings, "pending_impressions": frame.log.pending}
