@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,24 @@ def asking(url: str, *, timeout_s: float) -> Iterator[Client]:
 def context_of(pairs: tuple[str, ...]) -> dict[str, Any]:
     """`hour=13` is a number, `device=phone` text, `--context 'note="13"'` the text 13."""
     return dict(_context_value(text) for text in pairs)
+
+
+def warn_of_unknown_keys(client: Client, model: str, context: Mapping[str, Any]) -> None:
+    """Says on stderr which keys of a context the model does not read: a service passes over them, a person mistyped.
+
+    Asks the service once, and not at all without a context.
+    """
+    if not context:
+        return
+    known = next((slot.context for slot in client.models() if slot.name == model), None)
+    if known is None:  # an older service, or no such model, which its answer says
+        return
+    for key in context:
+        if key not in known:
+            there_are = f"it reads {', '.join(known)}" if known else "it reads none"
+            click.echo(
+                f"clickserve: warning: model {model} does not read the context key {key!r}; {there_are}", err=True
+            )
 
 
 def _context_value(text: str) -> tuple[str, Any]:

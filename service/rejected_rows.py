@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from service.console import Console
 
 if TYPE_CHECKING:
@@ -21,11 +23,18 @@ def rejects_of(frame: TrainingFrame | StoredFrame) -> dict[str, Rejects]:
 
 @contextmanager
 def rejects_said(console: Console, rejected: Mapping[str, Rejects]) -> Iterator[Mapping[str, Rejects]]:
-    """Says them when the work is done, and also when it fails: what is missing may be the reason why."""
+    """Says them when the work is done, and also when it fails: what is missing may be the reason why.
+
+    A failure leaves no document to tell of them, so then they are said to machines as well.
+    """
     try:
         yield rejected
-    finally:
-        say_rejects(console, rejected)
+    except Exception:
+        for source, rejects in rejected.items():
+            if rejects.n:
+                click.echo(f"{source}: {rejects.described()}", err=True)
+        raise
+    say_rejects(console, rejected)
 
 
 def say_rejects(console: Console, rejected: Mapping[str, Rejects]) -> None:

@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from service import exit_codes
-from service.asking import asking, context_of
+from service.asking import asking, context_of, warn_of_unknown_keys
 from service.commands.options import FiniteRange, json_option
 from service.console import Console
 
@@ -54,6 +54,7 @@ def command(
     with asking(url, timeout_s=timeout_s) as client:
         from service.client import Instance
 
+        warn_of_unknown_keys(client, model, context)
         answer = client.predict([Instance(**entities, context=context)], model=model, explain=True)
     (prediction,) = answer.predictions
     p_click, explanation = prediction.p_click, msgspec.to_builtins(prediction.explanation)

@@ -10,7 +10,7 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.table import Table
 
-from service.asking import asking, context_of
+from service.asking import asking, context_of, warn_of_unknown_keys
 from service.commands.options import FiniteRange, json_option
 from service.console import Console
 
@@ -40,6 +40,7 @@ def command(
         from service.client import Candidate
 
         ads = [ad_id if bid is None else Candidate(ad_id, bid) for ad_id, bid in asked]
+        warn_of_unknown_keys(client, model, context)
         ranked = client.rank(user_id, ads, context=context, top_k=top_k, model=model)
     answer = msgspec.to_builtins(ranked)
     Console(json_only=as_json).result(answer, lambda screen: _show(screen, answer))

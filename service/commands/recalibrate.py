@@ -114,9 +114,10 @@ def _described(published: Published, fresh: Recalibrated) -> dict[str, Any]:
 def _show(screen: RichConsole, published: Published, fresh: Recalibrated, pending: str) -> None:
     manifest = published.manifest
     judged = manifest.figures["normalized_entropy"]
+    fitted = "fitted to" if manifest.calibrator.clicks else "nothing was fitted to"
     rows = {
         "model": f"{manifest.name} {published.version}, the core of {fresh.version}",
-        "calibrator": f"{manifest.calibrator.kind}, fitted to {fresh.impressions:,} impressions with "
+        "calibrator": f"{manifest.calibrator.kind}, {fitted} {fresh.impressions:,} impressions with "
         f"{fresh.clicks:,} clicks later than the training",
         "judged on": f"the newest {judged.n:,} of them, with {judged.clicks:,} clicks, by a calibrator of the others",
     }

@@ -234,7 +234,7 @@ def _show(screen: RichConsole, published: Published, pending: str) -> None:
         "NE": f"{entropy.value:.4f} [{entropy.low:.4f}, {entropy.high:.4f}]; below 1 beats the mean click rate",
         "AUC": f"{area.value:.4f} [{area.low:.4f}, {area.high:.4f}]",
         "promised / seen clicks": f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]",
-        "calibrator": f"{manifest.calibrator.kind}, fitted to {manifest.calibrator.clicks:,} clicks",
+        "calibrator": f"{manifest.calibrator.kind}, {_fitted_to(manifest.calibrator.clicks)}",
         "proof": f"|Δp| ≤ {proof.max_p_error:.1e} on {proof.rows + proof.threshold_rows:,} rows, "
         f"{proof.inversions} inversions",
         "champion": _champion(published),
@@ -255,6 +255,10 @@ def _show(screen: RichConsole, published: Published, pending: str) -> None:
     if not manifest.better_than_base_rate:
         rows["finding"] = "no better than the base rate: its interval of NE reaches 1"
     screen.print(key_value_table("published", rows))
+
+
+def _fitted_to(clicks: int) -> str:
+    return f"fitted to {clicks:,} clicks" if clicks else "nothing was fitted"
 
 
 def _champion(published: Published) -> str:

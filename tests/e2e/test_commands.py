@@ -207,6 +207,8 @@ def test_two_versions_are_compared_in_pairs(
     evaluate = ["evaluate", *log(folder), "--rows", "0.8:1", *registry]
 
     itself = document(capsys, [*evaluate, "--version", first, "--against", first])["against"]
+    assert cli.run([*evaluate, "--version", first, "--against", first]) == 0
+    alike = capsys.readouterr().out
     new = document(capsys, [*evaluate, "--version", second, "--against", first])
     assert cli.run([*evaluate, "--against", first]) == 0
     said = capsys.readouterr().out
@@ -217,6 +219,7 @@ def test_two_versions_are_compared_in_pairs(
         difference = new["metrics"][name]["value"] - old["metrics"][name]["value"]
         assert new["against"][name]["value"] == pytest.approx(difference, abs=1e-9)
     assert f"minus version {first}" in said
+    assert ("the same order" in alike, "the same order" in said) == (True, False)
 
 
 def test_figures_are_broken_down_by_segment(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
