@@ -3,8 +3,11 @@
 ModelsError
 ├── SimulationError           a simulation was asked for something it cannot make
 ├── EncodingError             values cannot become the model's columns
+│   └── NoSuchColumn          nothing has the name that impressions were to be grouped by
 ├── TrainingError             a learner cannot learn from what it was given
+│   └── NothingToSearch       a search was asked for, and the learner has no settings
 ├── MetricError               a metric is not defined on this sample
+│   └── NoPropensities        policies were to be judged, and the log does not say how likely its ads were
 ├── ExportError               a trained model has no faithful ONNX form
 ├── ImportRefused             somebody else's graph cannot be served, or should not be
 ├── PlanError                 a graph cannot be scored by this plan
@@ -32,12 +35,24 @@ class EncodingError(ModelsError):
     """Values cannot become the model's columns."""
 
 
+class NoSuchColumn(EncodingError):
+    """No column by which impressions can be grouped has the name that was asked for."""
+
+
 class TrainingError(ModelsError):
     """A learner cannot learn from what it was given."""
 
 
+class NothingToSearch(TrainingError):
+    """A search was asked for, and the learner has no settings to look for."""
+
+
 class MetricError(ModelsError):
     """A metric is not defined on this sample."""
+
+
+class NoPropensities(MetricError):
+    """Policies were to be judged on a log that does not say how likely its ads were shown."""
 
 
 class ExportError(ModelsError):

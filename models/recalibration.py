@@ -103,7 +103,7 @@ def recalibrate(
     old = replace(read, kind=_kind(predictor.manifest))  # a graph knows lines and knots, and not who put them there
     fresh = _fresh(predictor.manifest, frame, source)
     cut = int(len(fresh) * FIT_SHARE)
-    _check(fresh, cut)
+    _check(fresh, cut, choice)
     raw_logit = score_frame(predictor, fresh, slice(0, len(fresh))).raw_logit
     log_odds, segment_values = raw_logit + correction, _segment_values(old, predictor.encoder, fresh)
 
@@ -215,16 +215,20 @@ def _fresh(manifest: Manifest, frame: TrainingFrame, source: str) -> TrainingFra
     return frame.rows(slice(start, None))
 
 
-def _check(fresh: TrainingFrame, cut: int) -> None:
+def _check(fresh: TrainingFrame, cut: int, choice: CalibratorChoice) -> None:
     for words, clicked, least in (
-        ("to fit on", fresh.clicked[:cut], MIN_CLICKS_PLATT),
-        ("to judge by", fresh.clicked[cut:], 1),
+        (
+            f"the first {100 * FIT_SHARE:.0f} % are to fit on",
+            fresh.clicked[:cut],
+            0 if choice == "none" else MIN_CLICKS_PLATT,
+        ),
+        (f"the last {100 * (1 - FIT_SHARE):.0f} % are to judge by", fresh.clicked[cut:], 1),
     ):
         clicks = int(np.count_nonzero(clicked))
         if min(clicks, len(clicked) - clicks) < least:
             raise TrainingError(
-                f"{len(clicked):,} fresh impressions with {clicks:,} clicks {words}; {least} clicks and as many "
-                f"non-clicks are needed there: wait for more labels"
+                f"of {len(fresh):,} fresh impressions {words}: {len(clicked):,} with {clicks:,} clicks; {least} clicks "
+                f"and as many non-clicks are needed there: wait for more labels"
             )
 
 

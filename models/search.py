@@ -35,7 +35,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Protocol
 
 from models.cross_fit import BLOCKS
-from models.errors import TrainingError
+from models.errors import NothingToSearch, TrainingError
 from models.fitting.dials import Dial, Setting, Space, Whole, defaults
 from models.random_streams import random_stream
 from models.registry.manifest import Search
@@ -90,10 +90,11 @@ def check_searchable(trainer: Trainer) -> TunableTrainer:
     """The same learner, where a search can turn its dials; asked before minutes are spent on reading a log.
 
     Raises:
-        TrainingError: it has no dials, or Optuna is not installed.
+        NothingToSearch: it has no dials.
+        TrainingError: Optuna is not installed.
     """
     if not isinstance(trainer, TunableTrainer):
-        raise TrainingError(
+        raise NothingToSearch(
             f"the learner {trainer.name} has nothing to search: all that it can be told is chosen by held-out clicks "
             "anyway; train it without a search"
         )

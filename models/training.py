@@ -135,6 +135,8 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
     growth = BLOCKS / (BLOCKS - 1)
     judged = trainer.fit(shown.take(ready.cross_fit.kept), step, growth, seed)
     tail_log_odds = judged.raw_logit(tail.encoded) + correction
+    if np.ptp(tail_log_odds) == 0.0:  # a model with one answer; its blocks' answers differ by nothing but their clicks
+        fit_log_odds = np.full(len(fit), tail_log_odds[0])
     judged_calibrator = calibrator_of(fit_log_odds, fit.clicked, segment_at, segment_values(fit, segment_at), options)
     tail_segments = judged_calibrator.segments_of(tail.encoded.features)
     p_tail = sigmoid(judged_calibrator(tail_log_odds, tail_segments))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,24 @@ def context_of(pairs: tuple[str, ...]) -> dict[str, Any]:
             raise click.UsageError(f"--context {key} is given twice, with {context[key]!r} and {value!r}; keep one")
         context[key] = value
     return context
+
+
+def warn_of_unknown_keys(client: Client, model: str, context: Mapping[str, Any]) -> None:
+    """Says on stderr which keys of a context the model does not read: a service passes over them, a person mistyped.
+
+    Asks the service once, and not at all without a context.
+    """
+    if not context:
+        return
+    known = next((slot.context for slot in client.models() if slot.name == model), None)
+    if known is None:  # an older service, or no such model, which its answer says
+        return
+    for key in context:
+        if key not in known:
+            there_are = f"it reads {', '.join(known)}" if known else "it reads none"
+            click.echo(
+                f"clickserve: warning: model {model} does not read the context key {key!r}; {there_are}", err=True
+            )
 
 
 def _context_value(text: str) -> tuple[str, Any]:

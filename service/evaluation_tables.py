@@ -76,6 +76,8 @@ def _show_comparison(screen: RichConsole, compared: Comparison) -> None:
         found: Interval = getattr(compared, name)
         ends = sorted((better * found.low, better * found.high))
         verdict = "better" if ends[0] > 0 else "worse" if ends[1] < 0 else "cannot be told apart"
+        if name == "auc" and found.low == found.high == 0.0:  # not one pair of impressions changed places
+            verdict = "the same order"
         table.add_row(name, f"{found.value:+.5f} [{found.low:+.5f}, {found.high:+.5f}]", verdict)
     screen.print(table)
 

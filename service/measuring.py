@@ -11,6 +11,7 @@ import numpy as np
 from feature_store.offline.engine import EngineName
 from feature_store.offline.log import Log
 from feature_store.offline.offline_store import OfflineStore
+from feature_store.run_folder import RunFolder
 from models.evaluation.attainable import share_of_attainable_gain
 from models.evaluation.evaluate import Evaluation, evaluate
 from models.evaluation.intervals import all_metrics, user_codes
@@ -105,8 +106,7 @@ def skew_of(
     served = read_served(served_dir, name, version)
     on_progress("reading what was served", 1.0)
     on_progress("asking the offline store", 0.0)
-    workdir.mkdir(parents=True, exist_ok=True)
-    with OfflineStore(log.project, log, workdir, engine) as store:
+    with RunFolder(workdir) as folder, OfflineStore(log.project, log, folder.path, engine) as store:
         report = check_skew(store, log.project, served)
     on_progress("asking the offline store", 1.0)
     return report

@@ -4,23 +4,21 @@
 `telemetry.py`. It lies in memory where the machine has a place for that: for files on disk the kernel's write-back
 would now and then stop a worker in the middle of a request.
 
-Whoever uses a folder holds a lock in it. A parent that was killed leaves its folder behind; the next start finds that
-nobody holds it, and removes it.
+A parent that was killed leaves its folder behind; the next start finds that nobody holds it, and removes it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from feature_store.run_folder import RunFolder
+
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 PREFIX = "clickserve-metrics-"
-LOCK = "in-use"
 
 
 @contextmanager
@@ -41,11 +39,10 @@ def metrics_folder(place: Path | None = None) -> Iterator[Path]:
         yield folder
         return
     place = place or _memory()
-    _remove_abandoned(place)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=place) as made, _held(Path(made)):
-        os.environ[VARIABLE] = made
+    with RunFolder(place, PREFIX) as made:
+        os.environ[VARIABLE] = str(made.path)
         try:
-            yield Path(made)
+            yield made.path
         finally:
             del os.environ[VARIABLE]
 
@@ -53,23 +50,3 @@ def metrics_folder(place: Path | None = None) -> Iterator[Path]:
 def _memory() -> Path:
     memory = Path("/dev/shm")
     return memory if os.access(memory, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock, which gets its name when it is locked already."""
-    unnamed = folder / f".{LOCK}"
-    with unnamed.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        unnamed.rename(folder / LOCK)
-        yield
-
-
-def _remove_abandoned(place: Path) -> None:
-    for lock_file in place.glob(f"{PREFIX}*/{LOCK}"):
-        try:
-            with lock_file.open("r") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(lock_file.parent, ignore_errors=True)
-        except OSError:  # in use, of another user, or just removed by another start
-            continue

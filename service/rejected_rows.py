@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from service.console import Console
 
 if TYPE_CHECKING:
     from feature_store.offline.rejects import Rejects
+    from models.logs.frame import TrainingFrame
+    from models.logs.stored_frame import StoredFrame
+
+
+def rejects_of(frame: TrainingFrame | StoredFrame) -> dict[str, Rejects]:
+    """By source: what was left out of a log and of the tables beside it."""
+    return {"log": frame.log.rejects, **frame.table_rejects}
+
+
+@contextmanager
+def rejects_said(console: Console, rejected: Mapping[str, Rejects]) -> Iterator[Mapping[str, Rejects]]:
+    """Says them when the work is done, and also when it fails: what is missing may be the reason why.
+
+    A failure leaves no document to tell of them, so then they are said to machines as well.
+    """
+    try:
+        yield rejected
+    except Exception:
+        for source, rejects in rejected.items():
+            if rejects.n:
+                click.echo(f"{source}: {rejects.described()}", err=True)
+        raise
+    say_rejects(console, rejected)
 
 
 def say_rejects(console: Console, rejected: Mapping[str, Rejects]) -> None:

@@ -41,8 +41,9 @@ class Columns:
         """SQL type of a column that must exist; `asked_by` is the path in `features.toml` that wants it."""
         if name in self._types:
             return self._types[name]
-        close = difflib.get_close_matches(name, self.names, n=1)
-        known = ", ".join(self.names[:20]) + (", …" if len(self.names) > 20 else "")
+        theirs = [known for known in self.names if not known.startswith("_")]  # the others are mostly our own
+        close = difflib.get_close_matches(name, theirs, n=1)
+        known = ", ".join(theirs[:20]) + (", …" if len(theirs) > 20 else "")
         hint = f'did you mean "{close[0]}"?' if close else f"it has {known}"
         raise SchemaError(f'{asked_by}: {self.what} has no column "{name}", {hint}')
 

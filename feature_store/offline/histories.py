@@ -164,7 +164,7 @@ def _text_type(dtype: str) -> str:
 
 
 def _from_log(engine: SqlEngine, name: str, view: FeatureView, source: LogSource, log: Log) -> None:
-    columns = Columns(log.path.name, engine.columns(log.sql))
+    columns = Columns(log.name, engine.columns(log.sql))
     values = ", ".join(
         f"{columns.feature_value(column, feature.read_as, feature.width)} AS f{i}"
         for i, (feature, column) in enumerate(zip(view.features, source.columns, strict=True))

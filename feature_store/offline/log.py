@@ -18,7 +18,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from feature_store.offline.columns import Columns
 from feature_store.offline.engine import Engine, quoted, text
 from feature_store.offline.rejects import Rejects
 from feature_store.project import Project
+from feature_store.run_folder import RunFolder
 from feature_store.toml_table import shown_duration
 
 OWN_COLUMNS = (
@@ -95,6 +96,10 @@ class Log:
     Nobody knows their label yet. Those clicked already must not count either: the others would follow later, and the
     click rate of the newest impressions would come out too high.
     """
+    name: str = ""
+    """What people call it: `KIND:PATH` as they gave it."""
+    held: RunFolder | None = field(default=None, repr=False, compare=False)
+    """Where the file lies, if it goes with this object; None where somebody else looks after it."""
 
     @property
     def has_time(self) -> bool:
@@ -121,6 +126,11 @@ class Log:
             f"{shown_duration(window_ms)} and were collected until {shown_moment(self.observed_until_ms)}"
         )
 
+    def own_names(self) -> tuple[str, ...]:
+        """Columns of the log as its owner named them, in order. Raises LogError where the file is gone."""
+        with self.engine() as engine:
+            return tuple(name for name in engine.columns(self.sql) if name not in OWN_COLUMNS)
+
     def plain_columns(self, names: Sequence[str]) -> list[str]:
         """SQL of columns of the log as values that Python has.
 
@@ -128,7 +138,7 @@ class Log:
             LogError: the file is gone or has no such column.
         """
         with self.engine() as engine:
-            columns = Columns(f"the log {self.path.name}", engine.columns(self.sql))
+            columns = Columns(f"the log {self.name}", engine.columns(self.sql))
         for name in names:
             columns.kind(name, "reading columns")
         return [columns.plain_value(name) for name in names]

@@ -41,6 +41,7 @@ def write_log(
     project: Project,
     path: Path,
     *,
+    report: Path,
     what: str,
     folder: Path,
     clock: Clock,
@@ -53,7 +54,8 @@ def write_log(
         engine: where `relation` is known.
         relation: table or view with the log's own columns and `_line`, its line or row in the file, from 1.
         project: how the log names things.
-        path: the file to write; it appears when it is complete.
+        path: the file to write; it appears when it is complete. Nobody else may write it meanwhile.
+        report: the CSV of the rejected rows; it stays when the log is gone.
         what: the log's name in messages.
         folder: where the tables beside the log lie.
         clock: the present; a row that lies more than a day after it is rejected.
@@ -83,7 +85,7 @@ def write_log(
         f"(SELECT {written}, {theirs} FROM {rows} WHERE {FAILED} IS NULL ORDER BY _time_ms, _line)) "
         f"TO {text(str(unfinished))} (FORMAT parquet, COMPRESSION zstd)"
     )
-    rejects = take_rejects(engine, unit, path.with_suffix(".rejected.csv"))
+    rejects = take_rejects(engine, unit, report)
     n, clicks, first_ms, last_ms = engine.wholes(
         "SELECT count(*), count(*) FILTER (_clicked), coalesce(min(_time_ms), 0), coalesce(max(_time_ms), 0) "
         f"FROM read_parquet({text(str(unfinished))})"
@@ -95,7 +97,7 @@ def write_log(
     observed_until_ms, pending = _pending(engine, unfinished, project, what, now_ms=clock())
     unfinished.replace(path)
     on_progress("sorting the log", 1.0)
-    return Log(path, folder, project, n, clicks, first_ms, last_ms, rejects, delays, observed_until_ms, pending)
+    return Log(path, folder, project, n, clicks, first_ms, last_ms, rejects, delays, observed_until_ms, pending, what)
 
 
 def _pending(engine: Engine, path: Path, project: Project, what: str, *, now_ms: int) -> tuple[int, int]:

@@ -30,6 +30,7 @@ from feature_store.offline.progress import Progress, silent
 from feature_store.offline.rejects import Rejects
 from feature_store.online.store import RowWriter, WriteReport, WriteSession
 from feature_store.project import Project
+from feature_store.run_folder import RunFolder
 from feature_store.schema import FeatureView
 from feature_store.toml_table import shown_duration
 
@@ -141,8 +142,7 @@ def materialize(
             f"the as-of time {shown_moment(as_of_ms)} is in the future: rows of that time would hide every newer one "
             "until then; where it is the log's end, an impression in the log has a wrong time"
         )
-    workdir.mkdir(parents=True, exist_ok=True)
-    with OfflineStore(project, log, workdir, engine) as store:
+    with RunFolder(workdir) as folder, OfflineStore(project, log, folder.path, engine) as store:
         sources = [_read_source(store, project, view, log, clock, on_progress) for view in views]
         return MaterializeReport(
             tuple(

@@ -5,6 +5,7 @@ A row that vanishes silently makes a log that lies about its click rate, so noth
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,10 +85,12 @@ def take_rejects(engine: SqlEngine, unit: str, report: Path | None) -> Rejects:
         f"FROM {REJECTED} ORDER BY line LIMIT {N_SHOWN}"
     )
     if report is not None:
+        unfinished = report.with_name(f".{report.name}.{secrets.token_hex(4)}.unfinished")  # two runs may write one
         engine.run(
             f"COPY (SELECT line AS {unit}, reason, shown AS value FROM {REJECTED} ORDER BY line) "
-            f"TO {text(str(report))} (FORMAT csv, HEADER)"
+            f"TO {text(str(unfinished))} (FORMAT csv, HEADER)"
         )
+        unfinished.replace(report)
     engine.run(f"DELETE FROM {REJECTED}")
     rows = tuple(RejectedRow(int(str(line)), str(reason), str(shown)) for line, reason, shown in first)
     return Rejects({str(reason): int(str(count)) for reason, count in counts}, rows, unit, report)

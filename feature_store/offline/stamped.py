@@ -38,7 +38,7 @@ def stamped_history(
         SchemaError: a column is missing or has an impossible type.
         LogError: a stamp is later than its impression.
     """
-    columns = Columns(log.path.name, files.columns(log.sql))
+    columns = Columns(log.name, files.columns(log.sql))
     since = columns.time_ms(stamp, f"{origin}: {stamp.path}")
     values = ", ".join(
         f"{columns.feature_value(column, feature.dtype, feature.width)} AS f{i}"

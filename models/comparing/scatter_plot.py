@@ -17,9 +17,11 @@ from models.comparing.front import chosen
 from models.comparing.verdict import title
 
 WIDTH, HEIGHT = 480, 340
-LEFT, RIGHT, TOP, BOTTOM = 58, 466, 16, 284
-LABEL_HEIGHT = 15.0
-LETTER_WIDTH = 6.6
+LEFT, RIGHT, TOP, BOTTOM = 76, 466, 16, 284
+LETTER = 13.5
+"""Size of the text on a phone, the largest that the page shows; names must not meet there either."""
+LABEL_HEIGHT = 1.2 * LETTER
+LETTER_WIDTH = 0.6 * LETTER
 FAR = 15.0
 """What a line of distance between a point and its name weighs, in square units of overlap."""
 
@@ -76,7 +78,7 @@ def scatter_plot(ladder: Ladder, places: Sequence[Standing]) -> str:
             f"{escape(contender.learner)}</text>",
             "</g>",
         ]
-    middle_x, middle_y = (LEFT + RIGHT) / 2, (TOP + BOTTOM) / 2
+    middle_x, middle_y = WIDTH / 2, (TOP + BOTTOM) / 2  # of the drawing: the words are longer than the axis
     parts += [
         f'<text class="label" x="{middle_x}" y="{HEIGHT - 12}" text-anchor="middle">'
         f"{escape(unit)}; left is cheaper</text>",
@@ -113,7 +115,7 @@ class _LogAxis:
         for leads in (LEADS, (1.0, 1.5, 2.0, 3.0, 5.0), (1.0, 2.0, 5.0), (1.0,)):
             values = [lead * 10.0**decade for decade in decades for lead in leads]
             inside = [value for value in values if self._low <= math.log10(value) <= self._high]
-            if all(self(b) - self(a) >= 38 for a, b in pairwise(inside)):
+            if all(self(b) - self(a) >= 42 for a, b in pairwise(inside)):
                 break
         return [(value, f"{value:g}") for value in inside]
 
@@ -162,7 +164,12 @@ def _label_places(
             for side, anchor in ((1, "start"), (-1, "end"))
         ]
         boxes = [
-            (at if anchor == "start" else at - wide, line - 11, at + wide if anchor == "start" else at, line + 3)
+            (
+                at if anchor == "start" else at - wide,
+                line - 0.9 * LETTER,
+                at + wide if anchor == "start" else at,
+                line + 3,
+            )
             for anchor, at, line, _ in options
         ]
         cost = [_overlap(box, taken) + 1e6 * _outside(box) + o[3] for box, o in zip(boxes, options, strict=True)]
@@ -178,7 +185,7 @@ def _oracle_name(y: _EntropyAxis, ladder: Ladder) -> list[Box]:
     if ladder.attainable is None:
         return []
     at = y(ladder.attainable.value)
-    return [(RIGHT - 140, at - 17, RIGHT, at + 2), (LEFT, at - 1, RIGHT, at + 1)]
+    return [(RIGHT - 150, at - 18, RIGHT, at + 2), (LEFT, at - 1, RIGHT, at + 1)]
 
 
 def _overlap(box: Box, others: Sequence[Box]) -> float:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from models.errors import MetricError
 from models.evaluation.breakdown import Breakdown, breakdown
 from models.evaluation.comparison import Comparison
 from models.evaluation.evaluate import Evaluation, compare_with
+from models.evaluation.grouping_columns import no_propensities
 from models.evaluation.groups import groups_by, own_groups
 from models.evaluation.intervals import user_codes
 from models.evaluation.policy_values import PolicyValues, policy_values
@@ -58,16 +58,15 @@ def further(
         whole: the log that the frame is a part of.
         seed: decides the bootstraps.
     Raises:
-        EncodingError: no column of a name that was asked for, or the frame's are not those of the other model.
+        NoSuchColumn: no column of a name that was asked for, or one that makes no groups.
+        EncodingError: the frame's columns are not those of the other model.
+        NoPropensities: policies are to be judged, and the log holds no propensity.
     """
     users = user_codes(frame.users.codes)
     groups = (*own_groups(frame), *(groups_by(frame, by) for by in asked.by))
     values = policy_values(predictor, frame, whole, candidates_by=asked.candidates_by, clip=asked.clip, seed=seed)
     if values is None and (asked.candidates_by is not None or asked.clip is not None):
-        raise MetricError(
-            "a policy can only be judged where the log says how likely each ad was to be shown; name the column with "
-            "log.propensity in features.toml, or leave out --candidates-by and --clip"
-        )
+        raise no_propensities()  # the column that is named holds none
     return Further(
         breakdowns=tuple(breakdown(each, frame.clicked, evaluation.p_click, users, seed) for each in groups),
         thresholds=at_thresholds(evaluation.clicked, evaluation.p_click, asked.thresholds, users, seed),

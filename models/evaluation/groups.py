@@ -4,24 +4,25 @@ Ages are causal: how many impressions of the ad, or of the user, come earlier in
 whole log, also where only a part of it is evaluated.
 
 A categorical column has one group a value, the 20 most frequent; the rest is one more. So has a number with at most 20
-distinct values; one with more is cut into five ranges of equal mass. Missing values are a group of their own.
+distinct values; one with more is cut into five ranges of equal mass. Missing values are a group of their own. The time
+of the impression makes one group a day, the newest 20.
 """
 
 from __future__ import annotations
 
-import difflib
+from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 
-from feature_store.errors import FeatureStoreError
 from feature_store.ids import hash_ids
 from feature_store.offline.log import Factorised
 from feature_store.offline.offline_store import OfflineStore
 from feature_store.schema import FeatureView
-from models.errors import EncodingError
+from models.evaluation.grouping_columns import check_group
 from models.logs.frame import TrainingFrame
 
 MOST_VALUES = 20
@@ -29,6 +30,7 @@ RANGES = 5
 AD_AGES = (100, 1_000)
 """Upper ends of the first groups of an ad's age, in impressions: pooled, because one cold ad has too few clicks."""
 MISSING = "missing"
+QUARTER_MS = 900_000
 
 
 class Groups(NamedTuple):
@@ -62,8 +64,9 @@ def groups_by(frame: TrainingFrame, by: str) -> Groups:
     """Groups by a context feature (`device` or `context.device`), an attribute (`ad_profile.category`) or a log column.
 
     Raises:
-        EncodingError: there is none of that name, or it is an embedding.
+        NoSuchColumn: as `grouping_columns.check_group`.
     """
+    check_group(frame.log.project, frame.log.own_names(), by)
     context = {feature.name: feature.column or feature.name for feature in frame.inputs.context}
     name = by.removeprefix("context.")
     if name in context:
@@ -72,13 +75,10 @@ def groups_by(frame: TrainingFrame, by: str) -> Groups:
     for view in frame.inputs.views:
         if view.name == view_name and feature in (known.name for known in view.features):
             return _by_attribute(frame, by, view, feature)
-    try:
-        return _by_column(by, frame.log_column(by))
-    except FeatureStoreError as error:
-        known = [*context, *(f"{view.name}.{each.name}" for view in frame.inputs.views for each in view.features)]
-        close = difflib.get_close_matches(by, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else f"; features are {', '.join(known[:20])}"
-        raise EncodingError(f"--by {by}: no feature and no column of the log is called so{hint}") from error
+    time = frame.log.project.log.time
+    if time is not None and by == time.column:
+        return _by_day(by, frame.time_ms, frame.log.project.schema.time_zone)
+    return _by_column(by, frame.log_column(by))
 
 
 def _by_attribute(frame: TrainingFrame, by: str, view: FeatureView, name: str) -> Groups:
@@ -89,8 +89,6 @@ def _by_attribute(frame: TrainingFrame, by: str, view: FeatureView, name: str) -
     for other in views:
         for feature in other.features:
             if other.name == view.name and feature.name == name:
-                if feature.width > 1:
-                    raise EncodingError(f"--by {by}: {feature.width} numbers an impression are no groups")
                 if feature.dtype == "id":
                     return _by_hash(frame, by, view, name, block.ids[:, id_at])
                 return _by_value(by, block.floats[:, float_at].astype(np.float64))
@@ -117,6 +115,17 @@ def _by_column(by: str, column: Factorised) -> Groups:
         return _by_value(by, np.array([*numbers, np.nan], dtype=np.float64)[column.codes])
     names = [*(_text(value) for value in column.values), MISSING]
     return _most_frequent(by, np.where(column.codes < 0, len(names) - 1, column.codes), names)
+
+
+def _by_day(by: str, time_ms: npt.NDArray[np.int64], zone: str) -> Groups:
+    """One group a day of the calendar in the log's zone, in order; where there are many, the newest and all before."""
+    quarters, of_quarter = np.unique(time_ms // QUARTER_MS, return_inverse=True)  # every zone's days begin with one
+    moments = (datetime.fromtimestamp(quarter * QUARTER_MS / 1000, ZoneInfo(zone)) for quarter in quarters.tolist())
+    days, of_day = np.unique([moment.date().isoformat() for moment in moments], return_inverse=True)
+    codes, names = of_day[of_quarter], days.tolist()
+    if (n_earlier := len(names) - MOST_VALUES) > 0:
+        codes, names = np.maximum(codes - n_earlier + 1, 0), [f"{n_earlier:,} earlier days", *names[n_earlier:]]
+    return Groups(by, codes.astype(np.int64), tuple(names))
 
 
 def _by_value(by: str, values: npt.NDArray[np.float64], unknown: npt.NDArray[np.bool_] | None = None) -> Groups:

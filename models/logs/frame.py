@@ -221,7 +221,7 @@ def build_frame(
 
 
 def check_labels(log: Log, clicked: npt.NDArray[np.bool_]) -> None:
-    """Refuse a log without both kinds of label among those that are known."""
+    """Refuse a log without both kinds of label among those that are known, and say which rows were left out of it."""
     label, clicks = log.project.label, int(np.count_nonzero(clicked))
     if not len(clicked):
         assert label.window_ms is not None  # without one nothing is pending
@@ -229,13 +229,19 @@ def check_labels(log: Log, clicked: npt.NDArray[np.bool_]) -> None:
             f"all {log.n} impressions are pending: the first is of {shown_moment(log.first_ms)}, clicks count for "
             f"{shown_duration(label.window_ms)}, and they were collected until {shown_moment(log.observed_until_ms)}; "
             f"give a longer log, shorten label.window in {log.project.origin}, or say label.observed_until there"
+            f"{_left_out(log)}"
         )
     if clicks in (0, len(clicked)):
         every, pending = "every" if clicks else "no", f" ({log.pending} more are pending)" if log.pending else ""
         raise LogError(
             f"{every} impression of the {len(clicked)} in the log was clicked{pending}, so there is nothing to learn; "
-            f"check log.clicked and label.window in {log.project.origin}"
+            f"check log.clicked and label.window in {log.project.origin}{_left_out(log)}"
         )
+
+
+def _left_out(log: Log) -> str:
+    """What was rejected may be what is missing: all clicks, where their times are read in the wrong zone."""
+    return f"; {log.rejects.described()}" if log.rejects.n else ""
 
 
 def _earlier(codes: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:

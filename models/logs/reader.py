@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from feature_store.offline.log import Log
 from feature_store.offline.log_writer import write_log
 from feature_store.offline.progress import Progress, silent
 from feature_store.project import Project
+from feature_store.run_folder import RunFolder
 from models.logs.avazu import open_avazu
 from models.logs.criteo import open_criteo
 from models.logs.movielens import open_movielens
@@ -65,7 +67,8 @@ def read_log(
     Args:
         spec: `KIND:PATH`, see above.
         project: how the log names things and which features it has; the kind's own definition where None.
-        workdir: takes the canonical log; reading the same log again replaces it.
+        workdir: takes the list of rejected rows, and the canonical log in a folder of its own that goes with the answer
+            (`run_folder.py`), so that runs side by side never read each other's rows.
         clock: the present; what a log says to have happened more than a day after it is rejected.
         on_progress: told the stage and its share done.
         memory_mb: what checking and sorting may take before they spill into `workdir`; see `Engine`.
@@ -80,24 +83,26 @@ def read_log(
     if not source and kind not in KINDS_IN_A_WHEEL:
         raise LogNameError(f'"{spec}" names no file; write {kind}:PATH')
     project = own_project(kind) if project is None else project
-    workdir.mkdir(parents=True, exist_ok=True)
+    held = RunFolder(workdir)
     on_progress("opening the log", 0.0)
-    zone, spill_folder = project.schema.time_zone, workdir / "spill"
+    zone, spill_folder = project.schema.time_zone, held.path / "spill"
     with Engine(time_zone=zone, spill_folder=spill_folder, memory_mb=memory_mb) as engine, engine.about(spec):
-        opened = _OPENERS[kind](source, project, engine, workdir)
+        opened = _OPENERS[kind](source, project, engine, held.path)
         on_progress("opening the log", 1.0)
-        digest = hashlib.sha256(f"{spec} {project.schema.project}".encode()).hexdigest()[:8]
-        return write_log(
+        digest = hashlib.sha256(f"{spec} {project!r}".encode()).hexdigest()[:8]
+        log = write_log(
             engine,
             opened.relation,
             project,
-            workdir / f"{kind}-{digest}.parquet",
+            held.path / "log.parquet",
+            report=workdir / f"{kind}-{digest}.rejected.csv",
             what=opened.what,
             folder=opened.folder,
             clock=clock,
             unit=opened.unit,
             on_progress=on_progress,
         )
+    return replace(log, name=spec, held=held)
 
 
 def own_project(kind: str) -> Project:

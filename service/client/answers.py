@@ -102,6 +102,8 @@ class ModelSlot(Struct, frozen=True):
     """How it is scored."""
     ad_parts: str
     """Where what scoring needs of each ad comes from."""
+    context: list[str] | None = None
+    """Keys of a request's context that the model reads; None where the service is too old to say."""
 
 
 class ModelsAnswer(Struct, frozen=True):

@@ -10,7 +10,7 @@ import click
 from rich.console import Console as RichConsole
 
 from service import exit_codes
-from service.commands.options import config_option, json_option
+from service.commands.options import FiniteRange, config_option, json_option
 from service.console import Console, key_value_table
 from service.lazy_group import LazyGroup
 
@@ -61,9 +61,9 @@ class _BenchGroup(LazyGroup):
     help="Which requests to send; workload.json beside --config where absent.",
 )
 @click.option("--engine", type=click.Choice(["open-loop", "locust", "both"]), default="both", show_default=True)
-@click.option("--rate", type=click.FloatRange(1), default=500.0, show_default=True, help="Requests a second.")
-@click.option("--duration", type=click.FloatRange(1), default=20.0, show_default=True, help="Measured time per engine.")
-@click.option("--warmup", type=click.FloatRange(0), default=2.0, show_default=True, help="Seconds before that.")
+@click.option("--rate", type=FiniteRange(1), default=500.0, show_default=True, help="Requests a second.")
+@click.option("--duration", type=FiniteRange(1), default=20.0, show_default=True, help="Measured time per engine.")
+@click.option("--warmup", type=FiniteRange(0), default=2.0, show_default=True, help="Seconds before that.")
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -74,9 +74,7 @@ class _BenchGroup(LazyGroup):
 @click.option("--cpu", type=click.IntRange(0), help="Core for the load generator; the kernel chooses where absent.")
 @click.option("--sweep", is_flag=True, help="Also raise the rate until the service cannot keep up; about two minutes.")
 @click.option("--rates", type=Rates(), default=(), metavar="R,R,…", help="Sweep these rates instead of finding them.")
-@click.option(
-    "--sweep-duration", type=click.FloatRange(1), default=5.0, show_default=True, help="Measured time per rate."
-)
+@click.option("--sweep-duration", type=FiniteRange(1), default=5.0, show_default=True, help="Measured time per rate.")
 @click.option(
     "--budgets",
     "budgets_file",

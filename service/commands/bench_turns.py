@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service import exit_codes
-from service.commands.options import json_option, tolerance_option
+from service.commands.options import FiniteRange, json_option, tolerance_option
 from service.console import Console
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ class Side:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Which requests to send; workload.json beside --config where absent.",
 )
-@click.option("--rate", type=click.FloatRange(1), default=1000.0, show_default=True, help="Requests a second.")
+@click.option("--rate", type=FiniteRange(1), default=1000.0, show_default=True, help="Requests a second.")
 @click.option("--turns", "n_turns", type=click.IntRange(1), default=40, show_default=True, help="Seconds for each.")
 @click.option(
     "--starts", type=click.IntRange(1), default=1, show_default=True, help="Start both anew so often, --turns each."
 )
-@click.option("--warmup", type=click.FloatRange(0), default=2.0, show_default=True, help="Seconds for each before.")
+@click.option("--warmup", type=FiniteRange(0), default=2.0, show_default=True, help="Seconds for each before.")
 @click.option("--cpu", type=click.IntRange(0), help="Core for the load generator; the kernel chooses where absent.")
 @click.option("--server-cpu", type=click.IntRange(0), help="Core for the services that are started here.")
 @click.option("--pid-a", type=click.IntRange(1), multiple=True, help="Process of A where A is an URL; may be repeated.")

@@ -8,10 +8,10 @@ import click
 import msgspec
 
 from models.trainers import LEARNERS
-from service.commands.options import data_option, features_option, json_option, rows_option
+from service.commands.options import FiniteRange, data_option, features_option, json_option, rows_option
 from service.console import Console
 from service.ladder_table import show_ladder
-from service.rejected_rows import rejects_document, say_rejects
+from service.rejected_rows import rejects_document, rejects_of, rejects_said
 
 
 class _Names(click.ParamType[tuple[str, ...]]):
@@ -58,8 +58,8 @@ class _Seeds(click.ParamType[tuple[int, ...]]):
 @click.option(
     "--latency/--no-latency", default=True, help="Whether to measure through the service.  [default: measure]"
 )
-@click.option("--rate", type=click.FloatRange(1), default=300.0, show_default=True, help="Requests a second.")
-@click.option("--duration", type=click.FloatRange(1), default=2.0, show_default=True, help="Seconds a model and round.")
+@click.option("--rate", type=FiniteRange(1), default=300.0, show_default=True, help="Requests a second.")
+@click.option("--duration", type=FiniteRange(1), default=2.0, show_default=True, help="Seconds a model and round.")
 @click.option("--rounds", type=click.IntRange(1), default=4, show_default=True, help="Turns of every model.")
 @json_option
 def command(
@@ -95,35 +95,34 @@ def command(
     console = Console(json_only=as_json)
     with console.progress() as on_progress:
         frame = read_frame(data, features_file, out / "work", on_progress)
-        asked = frame.part(*rows)
-        fit, judged = asked.part(0, TRAIN_SHARE), asked.part(TRAIN_SHARE, 1)
-        trained, left_out = train_ladder(fit, learners, seeds, source=data, out=out, on_progress=on_progress)
-        ladder = judge(judged, scored(trained, judged, out, on_progress), on_progress)
-        machine = read_machine()
-        load, why_not = None, "it was switched off (--no-latency)"
-        if latency:
-            ladder, load, why_not = with_latency(ladder, frame, out, Load(rate, duration, rounds), on_progress)
-        report = report_of(
-            ladder,
-            standings(ladder),
-            created_ms=system_clock(),
-            product=product_version(),
-            commit=read_commit(),
-            source=data,
-            rows=rows,
-            seeds=seeds,
-            trained_on=len(fit),
-            trained_on_clicks=int(fit.clicked.sum()),
-            left_out=tuple(left_out),
-            machine=msgspec.to_builtins(machine),
-            load=load,
-            why_no_latency=why_not,
-        )
-        page, figures = out / "compare.html", out / "compare.json"
-        write_over(page, render_page(report).encode())
-        write_over(figures, msgspec.json.format(msgspec.json.encode(report)))
-    rejected = {"log": frame.log.rejects, **frame.table_rejects}
-    say_rejects(console, rejected)
+        with rejects_said(console, rejects_of(frame)) as rejected:
+            asked = frame.part(*rows)
+            fit, judged = asked.part(0, TRAIN_SHARE), asked.part(TRAIN_SHARE, 1)
+            trained, left_out = train_ladder(fit, learners, seeds, source=data, out=out, on_progress=on_progress)
+            ladder = judge(judged, scored(trained, judged, out, on_progress), on_progress)
+            machine = read_machine()
+            load, why_not = None, "it was switched off (--no-latency)"
+            if latency:
+                ladder, load, why_not = with_latency(ladder, frame, out, Load(rate, duration, rounds), on_progress)
+            report = report_of(
+                ladder,
+                standings(ladder),
+                created_ms=system_clock(),
+                product=product_version(),
+                commit=read_commit(),
+                source=data,
+                rows=rows,
+                seeds=seeds,
+                trained_on=len(fit),
+                trained_on_clicks=int(fit.clicked.sum()),
+                left_out=tuple(left_out),
+                machine=msgspec.to_builtins(machine),
+                load=load,
+                why_no_latency=why_not,
+            )
+            page, figures = out / "compare.html", out / "compare.json"
+            write_over(page, render_page(report).encode())
+            write_over(figures, msgspec.json.format(msgspec.json.encode(report)))
     document = msgspec.to_builtins(report, str_keys=True) | {"html": str(page), "json": str(figures)}
     console.result(document | rejects_document(rejected), lambda screen: show_ladder(screen, report, page))
     return 0

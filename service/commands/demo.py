@@ -23,7 +23,7 @@ from rich.console import Console as RichConsole
 from rich.table import Table
 
 from service.commands import bench as bench_command
-from service.commands.options import json_option
+from service.commands.options import FiniteRange, json_option
 from service.console import Console, OnProgress, key_value_table
 from service.log_workload import write_workload
 
@@ -55,7 +55,7 @@ class Contender:
 @click.command("demo")
 @click.option("--data", type=click.Choice(["simulated", "movielens"]), default="simulated", show_default=True)
 @click.option("--impressions", type=click.IntRange(50_000), default=500_000, show_default=True, help="To simulate.")
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -63,10 +63,8 @@ class Contender:
     show_default=True,
     help="Folder for everything that is made.",
 )
-@click.option("--rate", type=click.FloatRange(1), default=500.0, show_default=True, help="Load-test requests a second.")
-@click.option(
-    "--duration", type=click.FloatRange(1), default=10.0, show_default=True, help="Seconds per load generator."
-)
+@click.option("--rate", type=FiniteRange(1), default=500.0, show_default=True, help="Load-test requests a second.")
+@click.option("--duration", type=FiniteRange(1), default=10.0, show_default=True, help="Seconds per load generator.")
 @json_option
 def command(data: str, impressions: int, seed: int, out: Path, rate: float, duration: float, as_json: bool) -> int:
     """Run the chain from click logs to a load-tested ranked answer, and print what came out."""

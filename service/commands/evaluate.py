@@ -14,6 +14,7 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 
 from service.commands.options import (
+    FiniteRange,
     data_option,
     engine_option,
     features_option,
@@ -26,7 +27,7 @@ from service.commands.options import (
 from service.console import Console
 from service.evaluation_tables import figure_text, show_further, table_of
 from service.exit_codes import GATE
-from service.rejected_rows import rejects_document, say_rejects
+from service.rejected_rows import rejects_document, rejects_of, rejects_said, say_rejects
 from service.skew_report import show_skew, skew_document
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ if TYPE_CHECKING:
 @click.option(
     "--threshold",
     "thresholds",
-    type=click.FloatRange(0.0, 1.0),
+    type=FiniteRange(0.0, 1.0),
     multiple=True,
     metavar="P",
     help="Also precision, recall and F1 where p_click >= P is called a click; may be given several times.",
@@ -84,7 +85,7 @@ if TYPE_CHECKING:
     "slot); all ads of the log where absent.",
 )
 @click.option(
-    "--clip", type=click.FloatRange(min=0.0, min_open=True), metavar="W", help="Count weights of rounds above W as W."
+    "--clip", type=FiniteRange(min=0.0, min_open=True), metavar="W", help="Count weights of rounds above W as W."
 )
 @workdir_option
 @json_option
@@ -122,9 +123,11 @@ def command(
         return _skew(served_dir, data, features_file, engine, name, version, workdir, Console(json_only=as_json))
     from models.evaluation.evaluate import seen_in_training, write_predictions
     from models.evaluation.further import Asked, further
+    from models.evaluation.grouping_columns import check_asked
+    from models.logs.frame import build_frame
     from models.registry.registry import Registry
     from service.measuring import measure
-    from service.training_jobs import click_delay, read_frame
+    from service.training_jobs import click_delay, open_log
 
     if predictions is not None and not predictions.absolute().parent.is_dir():
         raise click.UsageError(f"--predictions {predictions}: there is no folder {predictions.parent}")
@@ -134,18 +137,19 @@ def command(
     other = None if against is None else registry.load(against)
     console = Console(json_only=as_json)
     with console.progress() as on_progress:
-        frame = read_frame(data, features_file, workdir, on_progress, engine)
-        on_progress("scoring", 0.0)
-        part = frame.part(*rows)
-        measured = measure(predictor, part)
-        on_progress("scoring", 1.0)
-        on_progress("further questions", 0.0)
-        asked = Asked(by, thresholds, other, candidates_by, clip)
-        answers = further(predictor, measured.evaluation, part, frame, asked)
-        on_progress("further questions", 1.0)
-    delay = click_delay(frame.log)
-    rejected = {"log": frame.log.rejects, **frame.table_rejects}
-    say_rejects(console, rejected)
+        log = open_log(data, features_file, workdir, on_progress)
+        check_asked(log, by, candidates_by, clip)  # before minutes are spent on joins and scores
+        frame = build_frame(log, engine=engine, on_progress=on_progress)
+        with rejects_said(console, rejects_of(frame)) as rejected:
+            on_progress("scoring", 0.0)
+            part = frame.part(*rows)
+            measured = measure(predictor, part)
+            on_progress("scoring", 1.0)
+            on_progress("further questions", 0.0)
+            asked = Asked(by, thresholds, other, candidates_by, clip)
+            answers = further(predictor, measured.evaluation, part, frame, asked)
+            on_progress("further questions", 1.0)
+    delay = click_delay(log)
     if predictions is not None:
         write_predictions(measured.evaluation, predictions)
     trained_on = predictor.manifest.trained_on

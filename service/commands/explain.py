@@ -21,8 +21,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from service import exit_codes
-from service.asking import asking, context_of
-from service.commands.options import json_option
+from service.asking import asking, context_of, warn_of_unknown_keys
+from service.commands.options import FiniteRange, json_option
 from service.console import Console
 
 NAMED = 2
@@ -36,7 +36,7 @@ NAMED = 2
 @click.option("--context", "context_pairs", multiple=True, metavar="KEY=VALUE", help="May be given several times.")
 @click.option("--top", type=click.IntRange(1), default=10, show_default=True, help="How many features to show.")
 @click.option("--model", default="default", show_default=True)
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True)
+@click.option("--timeout", "timeout_s", type=FiniteRange(0, min_open=True), default=5.0, show_default=True)
 @json_option
 def command(
     url: str,
@@ -54,6 +54,7 @@ def command(
     with asking(url, timeout_s=timeout_s) as client:
         from service.client import Instance
 
+        warn_of_unknown_keys(client, model, context)
         answer = client.predict([Instance(**entities, context=context)], model=model, explain=True)
     (prediction,) = answer.predictions
     p_click, explanation = prediction.p_click, msgspec.to_builtins(prediction.explanation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +14,17 @@ from models.registry.model_name import DEFAULT_NAME, NAME_RULE, is_model_name
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 """A command's function, which options decorate."""
+
+
+class FiniteRange(click.FloatRange):
+    """A number between bounds: NaN passes click's own range, because nothing is smaller or greater than it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of a table.")
 
@@ -65,7 +77,7 @@ calibrator_option = click.option(
 
 tolerance_option = click.option(
     "--tolerance",
-    type=click.FloatRange(0.01, 1),
+    type=FiniteRange(0.01, 1),
     default=0.05,
     show_default=True,
     help="Relative change that counts as none; the p99 and the throughput get twice as much.",
@@ -93,7 +105,8 @@ workdir_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     default=Path(".clickserve/work"),
     show_default=True,
-    help="Folder for the log in canonical form, and for what joins spill.",
+    help="Folder for what a run keeps until it ends (the log in canonical form, what joins spill) and for lists of "
+    "rejected rows.",
 )
 
 

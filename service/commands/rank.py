@@ -10,8 +10,8 @@ from rich.console import Console as RichConsole
 from rich.markup import escape
 from rich.table import Table
 
-from service.asking import asking, context_of
-from service.commands.options import json_option
+from service.asking import asking, context_of, warn_of_unknown_keys
+from service.commands.options import FiniteRange, json_option
 from service.console import Console
 
 
@@ -21,7 +21,7 @@ from service.console import Console
 @click.option("--context", "context_pairs", multiple=True, metavar="KEY=VALUE", help="May be given several times.")
 @click.option("--top-k", type=click.IntRange(1), help="How many of the best to answer; all where absent.")
 @click.option("--model", default="default", show_default=True)
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), default=5.0, show_default=True)
+@click.option("--timeout", "timeout_s", type=FiniteRange(0, min_open=True), default=5.0, show_default=True)
 @json_option
 @click.argument("candidates", nargs=-1, required=True, metavar="AD[=BID]...")
 def command(
@@ -40,6 +40,7 @@ def command(
         from service.client import Candidate
 
         ads = [ad_id if bid is None else Candidate(ad_id, bid) for ad_id, bid in asked]
+        warn_of_unknown_keys(client, model, context)
         ranked = client.rank(user_id, ads, context=context, top_k=top_k, model=model)
     answer = msgspec.to_builtins(ranked)
     Console(json_only=as_json).result(answer, lambda screen: _show(screen, answer))

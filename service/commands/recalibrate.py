@@ -21,7 +21,7 @@ from service.commands.options import (
     workdir_option,
 )
 from service.console import Console, key_value_table
-from service.rejected_rows import rejects_document, say_rejects
+from service.rejected_rows import rejects_document, rejects_of, rejects_said
 
 if TYPE_CHECKING:
     from feature_store.offline.engine import EngineName
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
 @name_option()
 @click.option("--version", help="Which version's core; the champion's, or the newest, where absent.")
 @calibrator_option
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides the bootstrap of the intervals.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Decides the bootstrap of the intervals."
+)
 @workdir_option
 @json_option
 def command(
@@ -71,17 +73,16 @@ def command(
     chosen = version or registry.champion() or registry.newest()
     with console.progress() as on_progress:
         frame = read_frame(data, features_file, workdir, on_progress, engine)
-        published = recalibrate_and_publish(
-            frame.part(*rows),
-            registry=registry,
-            version=chosen,
-            choice=calibrator,
-            source=data,
-            seed=seed,
-            on_progress=on_progress,
-        )
-    rejected = {"log": frame.log.rejects, **frame.table_rejects}
-    say_rejects(console, rejected)
+        with rejects_said(console, rejects_of(frame)) as rejected:
+            published = recalibrate_and_publish(
+                frame.part(*rows),
+                registry=registry,
+                version=chosen,
+                choice=calibrator,
+                source=data,
+                seed=seed,
+                on_progress=on_progress,
+            )
     fresh = published.manifest.recalibrated
     assert fresh is not None
     document = _described(published, fresh) | rejects_document(rejected) | {"pending_impressions": frame.log.pending}
@@ -113,9 +114,10 @@ def _described(published: Published, fresh: Recalibrated) -> dict[str, Any]:
 def _show(screen: RichConsole, published: Published, fresh: Recalibrated, pending: str) -> None:
     manifest = published.manifest
     judged = manifest.figures["normalized_entropy"]
+    fitted = "fitted to" if manifest.calibrator.clicks else "nothing was fitted to"
     rows = {
         "model": f"{manifest.name} {published.version}, the core of {fresh.version}",
-        "calibrator": f"{manifest.calibrator.kind}, fitted to {fresh.impressions:,} impressions with "
+        "calibrator": f"{manifest.calibrator.kind}, {fitted} {fresh.impressions:,} impressions with "
         f"{fresh.clicks:,} clicks later than the training",
         "judged on": f"the newest {judged.n:,} of them, with {judged.clicks:,} clicks, by a calibrator of the others",
     }

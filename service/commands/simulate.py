@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.command("simulate")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; made by this command.")
 @click.option("--impressions", type=click.IntRange(1_000), default=1_000_000, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True, help="Decides the world and every draw in it.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Decides the world and every draw in it."
+)
 @click.option("--preset", default="sim-v1", show_default=True, help="Which frozen world to draw from.")
 @click.option("--drift/--no-drift", default=True, show_default=True, help="Whether click rates drift over the days.")
 @click.option(

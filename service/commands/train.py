@@ -11,6 +11,7 @@ from rich.console import Console as RichConsole
 
 from models.trainers import LEARNERS, STREAMED_LEARNERS, trainer_named
 from service.commands.options import (
+    FiniteRange,
     calibrator_option,
     data_option,
     engine_option,
@@ -22,13 +23,17 @@ from service.commands.options import (
     workdir_option,
 )
 from service.console import Console, key_value_table
-from service.rejected_rows import rejects_document, say_rejects
+from service.rejected_rows import rejects_document, rejects_of, rejects_said
 
 if TYPE_CHECKING:
     from feature_store.offline.engine import EngineName
     from models.calibrator import CalibratorChoice
     from models.registry.artifact import ModelArtifact
     from models.registry.registry import Published, Registry
+
+
+MOST_SEARCH_MINUTES = 7 * 24 * 60
+"""A week: whoever wants more runs the command again, which goes on where it ended."""
 
 
 @click.command("train")
@@ -39,10 +44,10 @@ if TYPE_CHECKING:
 @click.option("--model", "learner", type=click.Choice(LEARNERS), default="gbdt", show_default=True)
 @registry_option
 @name_option("Under which name the model is served.")
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option(
     "--negative-rate",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     help="Share of the non-clicks to learn from; chosen by the size of the log where absent.",
 )
 @calibrator_option
@@ -62,10 +67,10 @@ if TYPE_CHECKING:
 @click.option(
     "--search",
     "search_minutes",
-    type=click.FloatRange(0, min_open=True),
+    type=FiniteRange(0, MOST_SEARCH_MINUTES, min_open=True),
     metavar="MINUTES",
-    help="First look for better settings of the model, by held-out clicks of the first four fifths, for that long; "
-    "the same command again goes on where it was interrupted.",
+    help="First look for better settings of the model, by held-out clicks of the first four fifths, for that long "
+    "(at most a week); the same command again goes on where it was interrupted.",
 )
 @click.option(
     "--search-trials",
@@ -119,6 +124,7 @@ def command(
     with (
         console.progress() as on_progress,
         frame_to_learn(data, features_file, workdir, learner, on_progress, engine) as frame,
+        rejects_said(console, rejects_of(frame)) as rejected,
     ):
         asked = frame.part(*rows)
         found = None
@@ -155,8 +161,6 @@ def command(
                 found=found,
             )
         warnings = list(doubts(frame))
-    rejected = {"log": frame.log.rejects, **frame.table_rejects}
-    say_rejects(console, rejected)
     for warning in warnings:
         console.say(f"warning: {warning}")
     told = {"warnings": warnings, "pending_impressions": frame.log.pending}
@@ -228,7 +232,7 @@ def _show(screen: RichConsole, published: Published, pending: str) -> None:
         "NE": f"{entropy.value:.4f} [{entropy.low:.4f}, {entropy.high:.4f}]; below 1 beats the mean click rate",
         "AUC": f"{area.value:.4f} [{area.low:.4f}, {area.high:.4f}]",
         "promised / seen clicks": f"{ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]",
-        "calibrator": f"{manifest.calibrator.kind}, fitted to {manifest.calibrator.clicks:,} clicks",
+        "calibrator": f"{manifest.calibrator.kind}, {_fitted_to(manifest.calibrator.clicks)}",
         "proof": f"|Δp| ≤ {proof.max_p_error:.1e} on {proof.rows + proof.threshold_rows:,} rows, "
         f"{proof.inversions} inversions",
         "champion": _champion(published),
@@ -249,6 +253,10 @@ def _show(screen: RichConsole, published: Published, pending: str) -> None:
     if not manifest.better_than_base_rate:
         rows["finding"] = "no better than the base rate: its interval of NE reaches 1"
     screen.print(key_value_table("published", rows))
+
+
+def _fitted_to(clicks: int) -> str:
+    return f"fitted to {clicks:,} clicks" if clicks else "nothing was fitted"
 
 
 def _champion(published: Published) -> str:

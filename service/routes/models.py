@@ -22,6 +22,8 @@ class SlotState(BaseModel):
     ad_parts: AdPartsOrigin
     """What scoring needs of each ad: `precomputed`; `per request` where no item table is kept, or all ads would take
     more than `items.derived_max_mb`; `none` where the model has no features of ads or ONNX Runtime scores."""
+    context: list[str]
+    """Keys of a request's context that the model reads; it passes over any other."""
 
 
 class ModelsAnswer(BaseModel):
@@ -45,6 +47,7 @@ def model_routes(slots: ModelSlots) -> APIRouter:
                     state="ready",
                     plan=model.predictor.plan.name,
                     ad_parts=model.ad_parts,
+                    context=[feature.name for feature in model.predictor.manifest.inputs.context],
                 )
                 for model in slots
             ]

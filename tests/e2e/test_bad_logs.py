@@ -112,6 +112,32 @@ def test_a_log_without_a_click_is_refused(shop: Shop) -> None:
     assert f"no impression of the {N} in the log was clicked, so there is nothing to learn; check log" in trained.said
 
 
+def test_where_every_click_was_rejected_the_refusal_says_why(shop: Shop) -> None:
+    """Click times in the wrong zone lie before their impressions: what is missing is the reason, not the label."""
+    columns = good()
+    columns["click_at"] = pa.array(columns["at"] - HOUR_MS, mask=~columns["clicked"])
+
+    trained = shop.train(columns)
+
+    clicks = int(columns["clicked"].sum())
+    assert trained.code == 1
+    assert f"no impression of the {N - clicks} in the log was clicked" in trained.said
+    assert f"{clicks} x click_at is earlier than the impression" in trained.said
+
+
+def test_where_a_few_clicks_are_left_the_rejected_ones_are_told_with_the_refusal(shop: Shop) -> None:
+    """Too little to learn from, because most of it could not be used."""
+    columns = good()
+    early = np.cumsum(columns["clicked"]) > 3
+    columns["click_at"] = pa.array(columns["at"] + np.where(early, -5, 5), mask=~columns["clicked"])
+
+    trained = shop.train(columns)
+
+    assert trained.code == 1
+    assert "with 3 clicks are too few to learn from" in trained.said
+    assert f"{int(columns['clicked'].sum()) - 3} x click_at is earlier than the impression" in trained.said
+
+
 @pytest.mark.parametrize(
     ("of_800", "of_200"),
     [((200, 50, 0, 0), 0), ((0, 0, 150, 0), 50), ((50, 50, 50, 50), 0), ((50, 200, 200, 200), 200)],

@@ -207,6 +207,8 @@ def test_two_versions_are_compared_in_pairs(
     evaluate = ["evaluate", *log(folder), "--rows", "0.8:1", *registry]
 
     itself = document(capsys, [*evaluate, "--version", first, "--against", first])["against"]
+    assert cli.run([*evaluate, "--version", first, "--against", first]) == 0
+    alike = capsys.readouterr().out
     new = document(capsys, [*evaluate, "--version", second, "--against", first])
     assert cli.run([*evaluate, "--against", first]) == 0
     said = capsys.readouterr().out
@@ -217,6 +219,7 @@ def test_two_versions_are_compared_in_pairs(
         difference = new["metrics"][name]["value"] - old["metrics"][name]["value"]
         assert new["against"][name]["value"] == pytest.approx(difference, abs=1e-9)
     assert f"minus version {first}" in said
+    assert ("the same order" in alike, "the same order" in said) == (True, False)
 
 
 def test_figures_are_broken_down_by_segment(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,7 +230,7 @@ def test_figures_are_broken_down_by_segment(folder: Path, capsys: pytest.Capture
     seen = document(capsys, arguments)
     assert cli.run(arguments) == 0
     said = capsys.readouterr().out
-    refused = refusal(capsys, [*arguments, "--by", "devise"], code=exit_codes.FAILURE)
+    refused = refusal(capsys, [*arguments, "--by", "devise"], code=exit_codes.USAGE)
 
     assert [table["by"] for table in seen["breakdowns"]] == [
         "position",
@@ -244,13 +247,28 @@ def test_figures_are_broken_down_by_segment(folder: Path, capsys: pytest.Capture
     assert "did you mean 'device'" in refused
 
 
+def test_a_question_that_the_log_cannot_answer_is_refused_before_it_is_joined(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Minutes of joining and scoring, and then a wrong name; what is refused names the log as it was named."""
+    arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
+
+    for question in (["--by", "devise"], ["--by", "clicked"], ["--clip", "5"], ["--candidates-by", "nosuch"]):
+        code = cli.run([*arguments, *question])
+
+        said = capsys.readouterr().err
+        assert code == exit_codes.USAGE
+        assert "opening the log" in said
+        assert "joining" not in said
+
+
 def test_a_log_without_propensities_judges_no_policy(
     folder: Path, judged: Told, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is said, unless somebody asks: then what is missing."""
     arguments = ["evaluate", *log(folder), "--rows", "0.8:1", "--registry", str(folder / "registry")]
 
-    said = refusal(capsys, [*arguments, "--clip", "10"], code=exit_codes.FAILURE)
+    said = refusal(capsys, [*arguments, "--clip", "10"], code=exit_codes.USAGE)
 
     assert judged.document["off_policy"] is None
     assert "log.propensity" in said
@@ -426,7 +444,20 @@ def test_a_champion_that_is_not_text_is_named(tmp_path: Path, capsys: pytest.Cap
         (["train", "--data", "criteo:x", "--rows", "0.8:0.2"], exit_codes.USAGE, "FROM < TO"),
         (["train"], exit_codes.USAGE, "--data"),
         (["rnak"], exit_codes.USAGE, "No such command"),
-        (["models", "show", "--registry", "/no/such/registry"], exit_codes.FAILURE, "clickserve train"),
+        (["models", "show", "--registry", "/no/such/registry"], exit_codes.USAGE, "clickserve train"),
+        (["evaluate", "--data", "criteo:x", "--registry", "/no/such/registry"], exit_codes.USAGE, "clickserve train"),
+        (["train", "--data", "criteo:x", "--name", "a/b"], exit_codes.USAGE, "made of a-z"),
+        (["models", "list", "--name", "../b"], exit_codes.USAGE, "made of a-z"),
+        (["train", "--data", "criteo:x", "--seed", "-1"], exit_codes.USAGE, "x>=0"),
+        (["train", "--data", "criteo:x", "--negative-rate", "nan"], exit_codes.USAGE, "no finite number"),
+        (["train", "--data", "criteo:x", "--search", "inf"], exit_codes.USAGE, "x<=10080"),
+        (["train", "--data", "criteo:x", "--search", "nan"], exit_codes.USAGE, "no finite number"),
+        (["train", "--data", "criteo:x", "--search", "1e300"], exit_codes.USAGE, "x<=10080"),
+        (["evaluate", "--data", "criteo:x", "--threshold", "nan"], exit_codes.USAGE, "no finite number"),
+        (["evaluate", "--data", "criteo:x", "--clip", "nan"], exit_codes.USAGE, "no finite number"),
+        (["evaluate", "--data", "criteo:x", "--clip", "inf"], exit_codes.USAGE, "no finite number"),
+        (["rank", "--user", "u1", "--timeout", "inf", "a1"], exit_codes.USAGE, "no finite number"),
+        (["bench", "--rate", "nan"], exit_codes.USAGE, "no finite number"),
         (["materialize"], exit_codes.USAGE, "features.toml"),
         (["materialize", "--data", "simulated:x", "--as-of", "yesterday"], exit_codes.USAGE, "yesterday"),
         (["materialize", "--data", "simulated:x", "--as-of", "9" * 17], exit_codes.USAGE, "no as-of time"),

@@ -23,6 +23,8 @@ def test_an_answer_is_explained_to_people_and_machines(
         document = json.loads(capsys.readouterr().out)
         shown = cli.run([*asked, "--ad", "a7", "--top", "2"])
         screen = capsys.readouterr().out
+        mistyped = cli.run([*asked, "--ad", "a7", "--context", "devcie=phone", "--json"])
+        warned = capsys.readouterr()
         without_ad = cli.run(asked)
         said_of_ad = capsys.readouterr().err
         unknown_model = cli.run([*asked, "--ad", "a7", "--model", "nobody"])
@@ -43,5 +45,10 @@ def test_an_answer_is_explained_to_people_and_machines(
     assert first in table
     assert third not in table
     assert f"{len(document['contributions']) - 2} more, together:" in screen
+    assert mistyped == 0
+    assert json.loads(warned.out)["p_click"] == document["p_click"]
+    assert "default does not read the context key 'devcie'; it reads " in warned.err
+    assert "device" in warned.err.partition("it reads")[2]
+    assert "'device'" not in warned.err
     assert "instances[0].ad_id: required, but missing" in said_of_ad
     assert "is it running? clickserve serve starts it" in said_of_nobody

@@ -20,6 +20,8 @@ def test_what_was_typed_wrong_is_a_usage_error(arguments: list[str], capsys: pyt
 
         ranked = cli.run([*asked, "a1=1", "a2=2"])
         answer = json.loads(capsys.readouterr().out)
+        assert cli.run([*asked, "--context", "devcie=phone", "a1"]) == 0
+        warned = capsys.readouterr().err
         mixed = cli.run([*asked, "a1=1", "a2"])
         said_of_mixed = capsys.readouterr().err
         twice = cli.run([*asked, "a1", "a1"])
@@ -27,6 +29,7 @@ def test_what_was_typed_wrong_is_a_usage_error(arguments: list[str], capsys: pyt
 
     assert ranked == 0
     assert len(answer["results"]) == 2
+    assert "does not read the context key 'devcie'" in warned
     assert (mixed, twice, unknown_model) == (exit_codes.USAGE, exit_codes.USAGE, exit_codes.FAILURE)
     assert "send a bid for all candidates or for none" in said_of_mixed
 

@@ -101,7 +101,7 @@ def test_what_cannot_be_searched_is_said_before_the_log_is_read(
     missing = cli.run([*arguments(folder, "gbdt", tmp_path), "--search", "1"])
     library = capsys.readouterr().err
 
-    assert base_rate == missing == exit_codes.FAILURE
+    assert (base_rate, missing) == (exit_codes.USAGE, exit_codes.FAILURE)
     assert "base-rate has nothing to search" in nothing
     assert "pip install 'optuna>=4'" in library
     assert not any(tmp_path.iterdir())

@@ -311,6 +311,7 @@ async def test_models_and_version_are_told(worker: Worker, shop: ServedProject) 
         "variant": "champion",
         "state": "ready",
         "ad_parts": "precomputed",
+        "context": [feature.name for feature in shop.schema.context],
     }
     assert set(version) == {"clickserve", "python"}
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feature_store.definition import parse_project
 from models.calibrator import sigmoid
-from models.errors import EncodingError
+from models.errors import NoSuchColumn
 from models.evaluation import metrics
 from models.evaluation.breakdown import breakdown
+from models.evaluation.grouping_columns import check_asked
 from models.evaluation.groups import Groups, groups_by, own_groups
 from models.logs.frame import TrainingFrame, build_frame
-from tests.logs import parquet, random_columns, shop_log
+from models.logs.reader import read_log
+from tests.logs import HOUR_MS, SHOP, parquet, random_columns, shop_log
 
 VIEWS = """
 [context.place]
@@ -100,8 +105,54 @@ def test_rare_values_are_one_group(tmp_path: Path) -> None:
 
 def test_an_unknown_column_is_refused_with_the_nearest(tmp_path: Path) -> None:
     """A table that is silently missing looks like an answer."""
-    with pytest.raises(EncodingError, match=r"--by shelf.kin: .* did you mean 'shelf.kind'"):
+    with pytest.raises(NoSuchColumn, match=r"--by shelf.kin: .* did you mean 'shelf.kind'"):
         groups_by(shop_frame(tmp_path), "shelf.kin")
+
+
+@pytest.mark.parametrize("by", ["hit", "hit_at", "_clicked", "_delay_ms", "_row"])
+def test_what_tells_of_the_click_and_our_own_columns_make_no_groups(tmp_path: Path, by: str) -> None:
+    """Every group would be of one class; and nobody asked for a column that they did not write."""
+    with pytest.raises(NoSuchColumn, match=f"--by {by}: ") as refused:
+        groups_by(shop_frame(tmp_path), by)
+
+    assert "_time_ms" not in str(refused.value)
+
+
+def test_the_refusal_names_the_columns_of_the_log_too(tmp_path: Path) -> None:
+    """Any of them makes groups, not only features."""
+    log = shop_frame(tmp_path).log
+
+    with pytest.raises(NoSuchColumn, match=r"there are place, shelf\.kind, shelf\.price, who, what, at, size$"):
+        check_asked(log, ("zzz",), None, None)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/St_Johns"])
+def test_a_time_makes_one_group_a_day_of_the_logs_zone(tmp_path: Path, zone: str) -> None:
+    """Twenty groups of one impression would say nothing; a day ends where the log's owner's day ends."""
+    columns = random_columns(3, 400, hours=200)
+    log = parquet(tmp_path / "log.parquet", columns)
+    head = SHOP.replace('name = "shop"', f'name = "shop"\ntime_zone = "{zone}"')
+    project = parse_project(head + '[context.place]\ndtype = "id"\n', origin="features.toml", folder=tmp_path)
+    frame = build_frame(read_log(f"parquet:{log}", project, workdir=tmp_path / "w"))
+
+    groups = groups_by(frame, "at")
+
+    days = [str(datetime.fromtimestamp(at / 1000, ZoneInfo(zone)).date()) for at in frame.time_ms.tolist()]
+    assert [groups.names[code] for code in groups.codes] == days
+    assert list(groups.names) == sorted(set(days))
+
+
+def test_of_many_days_the_newest_are_told_apart(tmp_path: Path) -> None:
+    """A year is no table; what comes last tells most."""
+    frame = build_frame(shop_log(tmp_path, '[context.place]\ndtype = "id"\n', random_columns(3, 2_000, hours=24 * 40)))
+
+    groups = groups_by(frame, "at")
+
+    days = frame.time_ms // (24 * HOUR_MS)
+    assert len(groups.names) == 21
+    assert groups.names[0].endswith("earlier days")
+    assert (groups.codes[-1], groups.codes[0]) == (20, 0)
+    assert len(np.unique(days[groups.codes == 0])) == int(groups.names[0].split()[0])
 
 
 def test_every_log_is_broken_down_by_what_it_knows(tmp_path: Path) -> None:

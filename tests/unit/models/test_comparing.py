@@ -182,7 +182,39 @@ def test_all_points_of_the_picture_lie_inside_it(figures: list[tuple[float, floa
 
     points = re.findall(r'<circle class="point" cx="([-\d.]+)" cy="([-\d.]+)"', drawn)
     assert len(points) == len(figures)
-    assert all(58 <= float(x) <= 466 and 16 <= float(y) <= 284 for x, y in points)
+    assert all(76 <= float(x) <= 466 and 16 <= float(y) <= 284 for x, y in points)
+
+
+CROWDED = (
+    ("base-rate", 1.0001, 1574),
+    ("smoothed-ctr", 0.9095, 6074),
+    ("logistic", 0.9035, 3278),
+    ("ftrl", 0.9036, 1710),
+    ("fm", 0.9079, 2646),
+    ("gbdt", 0.9062, 4449),
+    ("xgboost", 0.9067, 6328),
+    ("gbdt-lr", 0.9078, 3132),
+)
+"""Learner, normalized entropy and p50 in µs of eight models on a small log."""
+
+
+def test_names_do_not_meet_at_the_size_of_a_phones_letters() -> None:
+    """Its text is larger than a desk's, and eight models on a small log lie close together."""
+    ladder = ladder_of(*(Rung(name, entropy, float(p50_us)) for name, entropy, p50_us in CROWDED))
+
+    drawn = scatter_plot(ladder, standings(ladder))
+
+    boxes = []
+    for at, line, anchor, name in re.findall(
+        r'class="name" x="([\d.]+)" y="([\d.]+)" text-anchor="(\w+)">([^<]+)', drawn
+    ):
+        wide = 0.56 * 13.5 * len(name)
+        left = float(at) - (wide if anchor == "end" else 0)
+        boxes.append((left, float(line) - 10, left + wide, float(line) + 3))
+    assert len(boxes) == len(CROWDED)
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            assert min(a[2], b[2]) <= max(a[0], b[0]) or min(a[3], b[3]) <= max(a[1], b[1]), (a, b)
 
 
 def test_where_nothing_beats_the_base_rate_nothing_is_recommended() -> None:

@@ -159,8 +159,19 @@ def test_a_log_without_anything_fresh_is_refused(artifact: ModelArtifact, frame:
 
 def test_too_few_fresh_clicks_are_refused_with_their_number(artifact: ModelArtifact, frame: TrainingFrame) -> None:
     """200 clicks carry a line; fewer would be luck."""
-    with pytest.raises(TrainingError, match=r"fresh impressions with \d+ clicks to fit on; 200 clicks"):
+    with pytest.raises(
+        TrainingError, match=r"of \d+ fresh impressions the first 80 % are to fit on: \d+ with \d+ clicks; 200 clicks"
+    ):
         recalibrate(Predictor(artifact), artifact.graph, frame.part(0, TRAINED_SHARE + 0.02), "made", seed=0)
+
+
+def test_what_fits_nothing_needs_no_clicks_to_fit_on(artifact: ModelArtifact, frame: TrainingFrame) -> None:
+    """It only takes a calibrator away; a click to judge by is enough."""
+    few = frame.part(0, TRAINED_SHARE + 0.02)
+
+    found = recalibrate(Predictor(artifact), artifact.graph, few, "made", seed=0, choice="none")
+
+    assert found.calibrator.kind == "identity"
 
 
 @given(

@@ -192,6 +192,15 @@ def test_constant_columns_make_a_base_rate_model(learner: str) -> None:
     assert p_click(outcome, log).mean() == pytest.approx(log.clicked.mean(), rel=0.05)
 
 
+@pytest.mark.parametrize("calibrator", ["auto", "beta", "isotonic"])
+def test_a_model_with_one_answer_gets_no_calibrator(calibrator: str) -> None:
+    """Its blocks' answers differ by their own clicks alone; a map of those would be luck called a fit."""
+    outcome = trained(made_impressions(12_000, seed=2), "base-rate", calibrator=calibrator)
+
+    assert outcome.calibrator.kind == "identity"
+    assert outcome.calibrator.clicks == 0
+
+
 def test_a_negative_seed_is_refused() -> None:
     """Generators take none, and their own message would name no flag."""
     with pytest.raises(TrainingError, match="got -1"):

@@ -208,16 +208,27 @@ def test_a_glob_of_parquet_files_is_one_log(tmp_path: Path) -> None:
     assert np.unique(log.columns(["_line"])["_line"].values).size == 100
 
 
-def test_reading_again_replaces_and_other_logs_stay(tmp_path: Path) -> None:
-    """Training and evaluation share a folder."""
-    first = parquet(tmp_path / "a.parquet", random_columns(1, 50))
-    second = parquet(tmp_path / "b.parquet", random_columns(2, 60))
-    project = shop_project("", tmp_path)
+def test_a_log_read_again_leaves_the_earlier_reading_as_it_is(tmp_path: Path) -> None:
+    """Commands share a work folder: whoever reads the file when it has grown must not change another one's rows."""
+    path, project = tmp_path / "a.parquet", shop_project("", tmp_path)
+    parquet(path, random_columns(1, 50))
+    earlier = read_log(f"parquet:{path}", project, workdir=tmp_path / "w")
+    parquet(path, random_columns(1, 60))
 
-    logs = [read_log(f"parquet:{path}", project, workdir=tmp_path / "w") for path in (first, second, first)]
+    later = read_log(f"parquet:{path}", project, workdir=tmp_path / "w")
 
-    assert logs[0].path == logs[2].path != logs[1].path
-    assert logs[1].columns(["at"])["at"].codes.size == 60
+    assert [log.columns(["at"])["at"].codes.size for log in (earlier, later)] == [50, 60]
+
+
+def test_the_canonical_log_goes_with_the_answer(tmp_path: Path) -> None:
+    """Nobody reads it again, and a folder of every log that was ever read would fill the disk."""
+    path = parquet(tmp_path / "a.parquet", random_columns(1, 50))
+    log = read_log(f"parquet:{path}", shop_project("", tmp_path), workdir=tmp_path / "w")
+    assert log.path.is_file()
+
+    del log
+
+    assert list((tmp_path / "w").iterdir()) == []
 
 
 @pytest.mark.parametrize(
