@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from loadtest.comparing.sanity import nonsense
 from loadtest.errors import ComparisonError
 from loadtest.report import Report
 from loadtest.results import EngineResult
@@ -42,7 +43,7 @@ def read_side(path: Path) -> Side:
     """Read one side.
 
     Raises:
-        ComparisonError: there is no report, or one that cannot be read.
+        ComparisonError: there is no report, or one that cannot be read or measured.
     """
     if path.is_file():
         files = [path]
@@ -63,6 +64,9 @@ def _read(file: Path) -> Report:
         raise ComparisonError(f"{file} is no report of a bench: {error}") from error
     if not report.measured:
         raise ComparisonError(f"{file}: the report holds no measurement")
+    wrong = nonsense(report)
+    if wrong:
+        raise ComparisonError(f"{file}: {wrong}; take the report as `clickserve bench` wrote it, or measure again")
     return report
 
 

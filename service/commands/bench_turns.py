@@ -92,7 +92,7 @@ def command(
     A and B are each the URL of a running service, or a folder with a checkout: its code is started with --config. What
     disturbs the machine longer than a second disturbs both, so a minute and a half finds a fifth more CPU time.
 
-    Exit 0 no regression, 1 nothing could be compared, 3 a figure is slower.
+    Exit 0 no regression, 1 nothing could be compared, 3 a figure is slower or more requests failed.
     """
     from loadtest.bench_turns import TurnsOptions, run_bench_in_turns
     from loadtest.budgets import DEFAULT_BUDGETS
