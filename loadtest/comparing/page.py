@@ -12,11 +12,12 @@ import msgspec
 
 from loadtest import charts
 from loadtest.charts import Chart
+from loadtest.comparing.figures import n_seconds
 from loadtest.comparing.ratio import BLOCK, LEVEL
 from loadtest.comparing.shares import ComparedShare
 from loadtest.comparing.sides import judged
 from loadtest.comparing.verdict import ComparedFigure, Comparison
-from loadtest.page import count, ms, page_environment, share, us
+from loadtest.page import count, ms, page_environment, share, turn_length, us
 from loadtest.report import Report
 
 WIDTH = 240
@@ -138,7 +139,8 @@ def render_html(comparison: Comparison) -> str:
             conditions=_conditions(comparison.a[0], comparison.b[0]),
             level=f"{LEVEL * 100:g}",
             block=BLOCK,
-            n_pairs=sum(int(judged(report).duration_s) for report in comparison.a),
+            n_pairs=sum(n_seconds(judged(report)) for report in comparison.a),
+            turn=turn_length(judged(comparison.a[0]).second_s),
             raw=document(comparison),
         )
     )

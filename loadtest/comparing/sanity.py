@@ -48,7 +48,7 @@ def _numbers(path: str, content: object) -> Iterator[tuple[str, float]]:
 
 def _impossible(path: str, result: EngineResult) -> Iterator[str]:
     """What cannot be in the run at this path."""
-    for name in ("rate_per_s", "duration_s"):
+    for name in ("rate_per_s", "duration_s", "second_s"):
         if getattr(result, name) <= 0:
             yield f"{path}.{name} is {getattr(result, name):g}: expected more than 0"
     latency = result.latency

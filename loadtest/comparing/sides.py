@@ -91,6 +91,7 @@ def _conditions(first: Report, other: Report) -> Iterator[tuple[str, str, str]]:
     yield "engine", one.engine, two.engine
     yield "way of counting", one.method, two.method
     yield "offered rate", f"{one.rate_per_s:g}/s", f"{two.rate_per_s:g}/s"
+    yield "length of a turn", f"{one.second_s:g} s", f"{two.second_s:g} s"
     yield "promised p99", f"{first.budgets.rank.p99_ms} ms", f"{other.budgets.rank.p99_ms} ms"
     yield "processor", m1.cpu_model, m2.cpu_model
     yield "cores", f"{m1.cores_allowed} of {m1.cores}", f"{m2.cores_allowed} of {m2.cores}"

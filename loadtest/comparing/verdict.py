@@ -41,7 +41,7 @@ DISTURBED_RATIO, DISTURBED_SHARE = 1.5, 0.05
 LEAST_SECONDS = 5
 """Whole measured seconds a side must have in all."""
 
-NOT_KNOWN = f"not known on both sides, or fewer than {LEAST_FOR_P99} requests a second for a p99"
+NOT_KNOWN = f"not known on both sides, or fewer than {LEAST_FOR_P99} requests a second (or turn) for a p99"
 
 FigureVerdict = Literal["slower", "faster", "same", "undecided"]
 
@@ -167,10 +167,11 @@ def _by_turns(rounds: list[tuple[Report, Report]], tolerance: float) -> tuple[li
     figures: list[ComparedFigure] = []
     for figure in FIGURES:
         pairs = every if figure.unit == "us" else [of_round for of_round in punctual if of_round]
+        turn_s = judged(rounds[0][0]).second_s
         if n_pairs(pairs) < LEAST_PAIRS:
             notes.append(f"{figure.name}: {n_pairs(pairs)} pairs of turns, at least {LEAST_PAIRS} are needed")
             continue
-        known = [found for found in map(figure.of_pairs, pairs) if found is not None]
+        known = [found for of_round in pairs if (found := figure.of_pairs(of_round, turn_s)) is not None]
         if len(known) < len(pairs):
             notes.append(f"{figure.name}: {NOT_KNOWN}")
             continue
