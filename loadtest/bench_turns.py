@@ -18,8 +18,9 @@ from loadtest.budgets import DEFAULT_BUDGETS, read_budgets
 from loadtest.machine import read_machine
 from loadtest.report import InTurns, Measured, Report
 from loadtest.server_cpu import cpu_seconds
-from loadtest.server_metrics import read_samples, server_side, settled_samples
+from loadtest.server_metrics import read_samples, server_side, settled_samples_of
 from loadtest.target import Target, probe
+from loadtest.turns_run import TURN_S
 from loadtest.verdict import judge
 from loadtest.workload import rank_bodies, read_workload
 
@@ -51,7 +52,8 @@ class TurnsOptions:
     rate_per_s: float = 1000.0
     """To the one whose turn it is."""
     n_turns: int = 40
-    """Of each; a turn is a second."""
+    """Of each."""
+    turn_s: float = TURN_S
     warmup_s: float = 2.0
     """Of each."""
     cpu: int | None = None
@@ -81,7 +83,7 @@ def run_bench_in_turns(
         if service.metrics_url:
             read_samples(service.metrics_url)  # a wrong address is said before anything is measured
     machine = read_machine()
-    before = [settled_samples(service.metrics_url) if service.metrics_url else None for service in services]
+    before = settled_samples_of([service.metrics_url for service in services])
     cpu_before_s = [cpu_seconds(service.pids) for service in services]
     results = engine_runs.in_turns(
         list(zip(targets, (service.pids for service in services), strict=True)),
@@ -90,7 +92,7 @@ def run_bench_in_turns(
         lambda fraction: on_progress(f"in turns at {options.rate_per_s:g}/s", fraction),
     )
     cpu_after_s = [cpu_seconds(service.pids) for service in services]
-    after = [settled_samples(service.metrics_url) if service.metrics_url else None for service in services]
+    after = settled_samples_of([service.metrics_url for service in services])
     shared, now = uuid.uuid4().hex, datetime.now(UTC).isoformat(timespec="seconds")
     written = []
     for place, service in enumerate(services):

@@ -159,14 +159,15 @@ def timeline_chart(result: EngineResult) -> Chart | None:
         return " ".join(f"{x(second.second)},{axis.place(getattr(second, name))}" for second in seconds)
 
     step = max(1, math.ceil(last / 6))
+    piece = "second" if result.second_s == 1 else "turn"
     return Chart(
         title="Latency over time",
-        x_name="second of the measured run",
+        x_name=f"{piece} of the measured run",
         x_ticks=[Tick(x(second), str(second)) for second in range(0, last + 1, step)],
         y_ticks=axis.ticks(),
         lines=[
-            Line("p99 of each second", "p99", points("p99_ms")),
-            Line("p50 of each second", "p50", points("p50_ms")),
+            Line(f"p99 of each {piece}", "p99", points("p99_ms")),
+            Line(f"p50 of each {piece}", "p50", points("p50_ms")),
         ],
         table="in the table below it",
         error_x=[x(second.second) for second in result.timeline if second.n_errors],

@@ -18,7 +18,6 @@ from loadtest.open_loop_run import LEAD_NS
 from loadtest.results import EngineResult
 from loadtest.server_cpu import cpu_seconds
 from loadtest.target import Target
-from loadtest.turns_run import TURN_S
 
 GOOD_WITHIN_MS = 10.0
 """An answer later than this is not useful, where no p99 is promised that would say so."""
@@ -53,6 +52,8 @@ class TurnsOptions(RunOptions, Protocol):
     def rate_per_s(self) -> float: ...
     @property
     def n_turns(self) -> int: ...
+    @property
+    def turn_s(self) -> float: ...
     @property
     def warmup_s(self) -> float: ...
     @property
@@ -121,13 +122,19 @@ def in_turns(
         options,
         budgets,
         rate_per_s=options.rate_per_s,
-        duration_s=float(options.n_turns),
+        duration_s=options.n_turns * options.turn_s,
         warmup_s=options.warmup_s,
         timeout_s=options.timeout_s,
         server_pids=pids,
     )
-    arguments += ["--against", other.url, *(word for pid in other_pids for word in ("--against-pid", str(pid)))]
-    run_s = 2 * (options.warmup_s + options.n_turns * (TURN_S + LEAD_NS / 1e9))
+    arguments += [
+        "--turn",
+        repr(options.turn_s),
+        "--against",
+        other.url,
+        *(word for pid in other_pids for word in ("--against-pid", str(pid))),
+    ]
+    run_s = 2 * (options.warmup_s + options.n_turns * (options.turn_s + LEAD_NS / 1e9))
     # Each turn waits for its last answer, which may time out.
     limit_s = run_s + 2 * (options.n_turns + 1) * options.timeout_s
     written = _generated(arguments, options.cpu, on_progress, expected_s=run_s + 1, limit_s=limit_s)

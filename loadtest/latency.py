@@ -74,7 +74,7 @@ def timeline(
     """Group requests by the second they were due in.
 
     Args:
-        due_s: (n,) rising seconds since the start of the measured run.
+        due_s: (n,) rising seconds since the start of the measured run, or turns of another length.
         latencies_ms: (n,) latencies; NaN where a request has none.
         failed: (n,) True where a request got no 2xx answer.
         good_within_ms: a later answer is not counted as good.

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--good-within-ms", type=positive, default=defaults.good_within_ms, help="else no goodput")
     parser.add_argument("--server-pid", type=count, action="append", default=[], help="whose CPU time is noted; repeat")
     parser.add_argument("--against", metavar="URL", help="a second service, in turns; --duration is that of each")
+    parser.add_argument("--turn", type=positive, default=defaults.second_s, help="seconds of a turn, with --against")
     parser.add_argument("--against-pid", type=count, action="append", default=[], help="--server-pid of the second")
     parser.add_argument("--cpu", type=int, help="run on this core only")
     parser.add_argument("--out", type=Path, help="write the result here as JSON instead of to stdout")
@@ -85,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sample_every=given.sample_every,
         lateness_bound_ms=given.lateness_bound_ms,
         good_within_ms=given.good_within_ms,
+        second_s=1.0 if given.against is None else given.turn,
         server_pids=tuple(given.server_pid),
     )
     try:

@@ -25,5 +25,7 @@ class OpenLoopOptions:
     """p99 of the generator's own lateness above which it is not to be believed."""
     good_within_ms: float = 10.0
     """A 2xx answer later than this after its due time does not count as goodput."""
+    second_s: float = 1.0
+    """Length of what the timeline calls a second; of two services in turns it is a turn's."""
     server_pids: tuple[int, ...] = ()
     """Processes whose CPU time is noted at the turn of each measured second."""

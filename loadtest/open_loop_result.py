@@ -78,11 +78,12 @@ def engine_result(
         statuses=dict(Counter(str(outcome) for outcome in outcomes if isinstance(outcome, int))),
         latency=summarise(known_ms),
         curve=percentile_curve(known_ms),
-        timeline=timeline(due_s, latencies_ms, failed, options.good_within_ms, server, late_ms),
+        timeline=timeline(due_s / options.second_s, latencies_ms, failed, options.good_within_ms, server, late_ms),
         degraded=sampler.summary(),
         lateness=Lateness.judge(summarise(late_ms), options.lateness_bound_ms),
         connections=Connections(pool.n_opened, pool.max_in_use, pool.n_resent, pool.n_waited),
         generator_cpu_share=generator_cpu_share,
+        second_s=options.second_s,
         n_good=int((latencies_ms[~failed] <= options.good_within_ms).sum()),
     )
 

@@ -25,7 +25,12 @@ def page_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        ms=ms, us=us, share=share, count=count, engine_name=lambda name: ENGINE_NAMES.get(name, name)
+        ms=ms,
+        us=us,
+        share=share,
+        count=count,
+        turn_length=turn_length,
+        engine_name=lambda name: ENGINE_NAMES.get(name, name),
     )
     return environment
 
@@ -49,6 +54,11 @@ def share(value: float | None) -> str:
     if value is None:
         return "–"
     return f"<{_NO_BREAK}0.01{_NO_BREAK}%" if 0 < value < 0.0001 else f"{value * 100:.2f}{_NO_BREAK}%"
+
+
+def turn_length(turn_s: float) -> str:
+    """Behind "turns of"."""
+    return "a second" if turn_s == 1 else f"{turn_s:g}{_NO_BREAK}s"
 
 
 def count(value: float) -> str:

@@ -16,6 +16,7 @@ from loadtest.machine import Machine
 from loadtest.page import page_environment
 from loadtest.results import EngineResult
 from loadtest.server_metrics import ServerSide, StageTime
+from loadtest.statuses import failures, failures_in_words
 from loadtest.sweep import Sweep
 from loadtest.sweep_charts import goodput_chart, load_chart
 from loadtest.verdict import Verdict
@@ -93,7 +94,9 @@ def render_html(report: Report) -> str:
             drawings=[drawing for drawing in drawings if drawing is not None],
             spent=time_spent(report.server_side, results[0]) if report.server_side else [],
             area=charts,
-            kinds_of_error=sorted({kind for result in results for kind in result.errors}),
+            failed=[[(name, n) for name, n, _ in failures([result])] for result in results],
+            kinds_of_failure=failures(results),
+            lost_in_sweep=failures_in_words(point.result for point in sweep.points) if sweep is not None else "",
             codes=sorted({code for result in results for code in result.degraded.codes}),
             raw=msgspec.to_builtins(report),
         )

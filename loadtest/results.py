@@ -119,6 +119,8 @@ class EngineResult(msgspec.Struct, frozen=True):
     connections: Connections | None
     generator_cpu_share: float | None
     """CPU seconds of the generator per second of the run; near 1 it is itself the bottleneck."""
+    second_s: float = 1.0
+    """Length of a `Second` of the timeline: a turn's, where two services were measured in turns."""
     n_good: int | None = None
     """2xx answers within the bound that makes them useful (`OpenLoopOptions.good_within_ms`)."""
 

@@ -13,7 +13,7 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -92,6 +92,13 @@ def settled_samples(url: str) -> Samples:
     """`read_samples` once the service has added up what it saw."""
     time.sleep(SETTLE_S)
     return read_samples(url)
+
+
+def settled_samples_of(urls: Sequence[str | None]) -> list[Samples | None]:
+    """The same of several services that come to rest at once; None for one whose page is not known."""
+    if any(urls):
+        time.sleep(SETTLE_S)
+    return [read_samples(url) if url else None for url in urls]
 
 
 def server_side(before: Samples, after: Samples, path: str) -> ServerSide:

@@ -68,6 +68,11 @@ class Sweep(msgspec.Struct, frozen=True):
     """`goodput`: it fell; `generator`: the generator was late; `range`: all given rates were measured."""
 
     @property
+    def punctual(self) -> list[SweepPoint]:
+        """The points that say something about the service."""
+        return [point for point in self.points if not point.late]
+
+    @property
     def highest_kept(self) -> SweepPoint | None:
         """The highest rate that kept the promise; None where none did."""
         return max((point for point in self.points if point.kept), key=lambda point: point.rate_per_s, default=None)

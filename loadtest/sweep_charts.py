@@ -1,6 +1,6 @@
 """Charts of a sweep: what callers wait, and how much they get, as more is asked for.
 
-Both share the x axis (requests offered per second, linear), so that the eye can go from one to the other. Latencies at
+Both share the x axis (requests offered per second, linear), so that the eye can go from one to the other. Points at
 which the generator was late are left out: they are the generator's. Goodput is drawn beside the line of a service that
 answers everything in time.
 """
@@ -15,7 +15,7 @@ OFFERED = "requests offered per second"
 
 def load_chart(sweep: Sweep, p99_budget_ms: float | None) -> Chart | None:
     """p50 and p99 by offered load with the promised p99; None where no point can be believed."""
-    points = [point for point in sweep.points if not point.late and point.result.latency.p99_ms is not None]
+    points = [point for point in sweep.punctual if point.result.latency.p99_ms is not None]
     if not points:
         return None
     x_axis = _offered(sweep)
@@ -38,12 +38,15 @@ def load_chart(sweep: Sweep, p99_budget_ms: float | None) -> Chart | None:
     )
 
 
-def goodput_chart(sweep: Sweep) -> Chart:
-    """Answers in time per second by offered load."""
+def goodput_chart(sweep: Sweep) -> Chart | None:
+    """Answers in time per second by offered load; None where no point can be believed."""
+    points = sweep.punctual
+    if not points:
+        return None
     x_axis = _offered(sweep)
-    y_axis = LinearAxis.of([value for p in sweep.points for value in (p.rate_per_s, p.goodput_per_s)], BOTTOM, TOP)
-    at = [(x_axis.place(p.rate_per_s), y_axis.place(p.goodput_per_s), p.kept) for p in sweep.points]
-    end = sweep.points[-1].rate_per_s
+    y_axis = LinearAxis.of([value for p in points for value in (p.rate_per_s, p.goodput_per_s)], BOTTOM, TOP)
+    at = [(x_axis.place(p.rate_per_s), y_axis.place(p.goodput_per_s), p.kept) for p in points]
+    end = points[-1].rate_per_s
     return Chart(
         title=f"Answers within {sweep.good_within_ms:g} ms per second",
         x_name=OFFERED,

@@ -1,4 +1,4 @@
-"""Two services under one generator, in turns of a second: A B, B A, A B, … until both had their seconds.
+"""Two services under one generator, in turns of a second, or another length: A B, B A, A B, … until both had theirs.
 
 What a shared machine does to a service (a neighbour on the sibling of its core, a slower clock) changes over seconds to
 minutes, and by more than what one wants to find. Two turns that follow each other are disturbed almost alike, so their
@@ -44,7 +44,7 @@ async def run_in_turns(
     Args:
         services: A and B, each with the processes whose CPU time is noted.
         path, bodies: as in `run_open_loop`, the same for both.
-        options: of one service: its warm-up, its measured seconds (whole ones: each is a turn), its rate.
+        options: of one service: its warm-up, its measured seconds (as many turns of `second_s`), its rate.
     Raises:
         TargetError: a host's name does not resolve.
     """
@@ -59,10 +59,11 @@ async def run_in_turns(
         for run in runs:
             await run.follow(options.warmup_s, time.monotonic_ns() + LEAD_NS)
         server: tuple[list[ScheduledTime | None], list[ScheduledTime | None]] = ([], [])
-        for side, turn in order_of_turns(int(options.duration_s / TURN_S)):
+        for side, turn in order_of_turns(round(options.duration_s / options.second_s)):
             pids = services[side][1]
             before = scheduled_time(pids)
-            await runs[side].follow(options.warmup_s + (turn + 1) * TURN_S, time.monotonic_ns() + LEAD_NS)
+            until_s = options.warmup_s + (turn + 1) * options.second_s
+            await runs[side].follow(until_s, time.monotonic_ns() + LEAD_NS)
             after = scheduled_time(pids)
             server[side].append(None if before is None or after is None else after - before)
         share = (time.process_time() - cpu_before_s) / (time.monotonic() - began_s)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from loadtest.results import EngineResult
+from loadtest.statuses import failures_in_words
 from loadtest.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _room(report: Report) -> Iterator[str]:
     promise = f"99 of 100 within {bound:g} ms" if bound else "its promise"
     kept, missed = sweep.highest_kept, sweep.lowest_missed_above
     if kept is None:
-        yield f"At no rate of the sweep did the service keep {promise}."
+        yield _never_kept(sweep, promise)
     else:
         times = kept.rate_per_s / report.measured[0].result.rate_per_s
         above = (
@@ -70,6 +71,33 @@ def _room(report: Report) -> Iterator[str]:
         if any(point.rate_per_s < kept.rate_per_s and not point.kept for point in sweep.points):
             yield "A lower rate missed it once: the machine was not quiet."
     yield from _beyond(sweep)
+
+
+def _never_kept(sweep: Sweep, promise: str) -> str:
+    """A service must not be blamed for rates at which its generator was late."""
+    punctual, late = sweep.punctual, [point for point in sweep.points if point.late]
+    if not punctual:
+        return (
+            f"Of the sweep nothing can be said about the service: already at {late[0].rate_per_s:,.0f} requests a "
+            "second, its lowest rate, the load generator itself was late."
+        )
+    if not late:
+        return f"At no rate of the sweep did the service keep {promise}."
+    return (
+        f"At no rate at which the load generator was punctual, the highest {punctual[-1].rate_per_s:,.0f} requests a "
+        f"second, did the service keep {promise}; of the others nothing is known."
+    )
+
+
+def sweep_in_short(sweep: Sweep) -> str:
+    """The promise and the rate, for a line on a screen."""
+    if sweep.highest_kept is not None:
+        return f"promise kept up to {sweep.highest_kept.rate_per_s:,.0f}/s"
+    if not sweep.punctual:
+        return f"nothing can be said: the generator was late from {sweep.points[0].rate_per_s:,.0f}/s on"
+    if sweep.ended_by == "generator":
+        return f"promise kept at no rate up to {sweep.punctual[-1].rate_per_s:,.0f}/s; above, the generator was late"
+    return "promise kept at no rate"
 
 
 def _beyond(sweep: Sweep) -> Iterator[str]:
@@ -88,7 +116,7 @@ def _losses(result: EngineResult) -> str:
     answered = (
         f"All {result.n_requests:,} requests were answered"
         if not lost
-        else f"{lost:,} of {result.n_requests:,} requests got no proper answer"
+        else f"{lost:,} of {result.n_requests:,} requests got no proper answer: {failures_in_words([result])}"
     )
     share = result.degraded.share
     if share is None:

@@ -22,7 +22,7 @@ def exit_code_of(error: Exception) -> int:
 
 
 def show_comparison(screen: RichConsole, described: dict[str, Any]) -> None:
-    """The verdict, then a line per figure."""
+    """The verdict, then a line per figure and per share."""
     screen.print(described["verdict"], style="bold")
     table = Table(box=None)
     for heading in ("typical second", "A", "B", "B / A", f"{described['interval']:.0%} interval", "verdict"):
@@ -35,7 +35,15 @@ def show_comparison(screen: RichConsole, described: dict[str, Any]) -> None:
             f"{figure['low']:.3f} to {figure['high']:.3f}",
             figure["verdict"],
         )
-    screen.print(table)
+    if described["figures"]:
+        screen.print(table)
+    for found in described["shares"]:
+        (n_a, of_a), (n_b, of_b) = found["counted"]["a"], found["counted"]["b"]
+        screen.print(
+            f"{found['name']}: A {n_a:,} of {of_a:,} ({found['a']:.2%}), B {n_b:,} of {of_b:,} ({found['b']:.2%}); "
+            f"B - A {found['low'] * 100:+.2f} to {found['high'] * 100:+.2f} of 100: {found['verdict']}",
+            soft_wrap=True,
+        )
     for reason in described["notes"]:
         screen.print(f"mind: {reason}", markup=False)
     for difference in described["forced_over"]:

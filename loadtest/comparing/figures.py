@@ -16,13 +16,13 @@ import numpy as np
 from loadtest.comparing.ratio import Reals
 from loadtest.comparing.sides import judged
 from loadtest.report import Report
-from loadtest.results import Second
+from loadtest.results import EngineResult, Second
 
 WIDER = 2.0
 """Times the tolerance: for the p99, which rests on a hundredth of the requests, and for answers in time, which past
 saturation depend on how long a queue happened to grow."""
 LEAST_FOR_P99 = 100
-"""Requests in a typical second, below which its p99 would be its maximum."""
+"""Requests in a typical second (or turn), below which its p99 would be its maximum."""
 
 Unit = Literal["ms", "per_s", "us"]
 
@@ -46,33 +46,38 @@ class Figure:
         seconds = whole_seconds(report)
         if self.unit == "per_s" and report.sweep is not None:
             best = report.sweep.best.result
-            seconds = _whole(best.timeline, best.duration_s)
-        values = self._of_seconds(seconds)
+            seconds = _whole(best)
+        values = self._of_seconds(seconds, judged(report).second_s)
         known = values[~np.isnan(values)]
         return known if len(known) * 2 > len(values) else None
 
-    def of_pairs(self, pairs: Sequence[tuple[Second, Second]]) -> tuple[Reals, Reals] | None:
+    def of_pairs(self, pairs: Sequence[tuple[Second, Second]], turn_s: float) -> tuple[Reals, Reals] | None:
         """Of turns of A and of B, those pairs where both know it; None as in `of_round`."""
-        a, b = (self._of_seconds([pair[side] for pair in pairs]) for side in (0, 1))
+        a, b = (self._of_seconds([pair[side] for pair in pairs], turn_s) for side in (0, 1))
         known = ~np.isnan(a) & ~np.isnan(b)
         return (a[known], b[known]) if known.sum() * 2 > len(known) else None
 
-    def _of_seconds(self, seconds: Sequence[Second]) -> Reals:
+    def _of_seconds(self, seconds: Sequence[Second], second_s: float) -> Reals:
         """NaN where it is not known, or not positive."""
         if not seconds or np.median([second.n_requests for second in seconds]) < self.least_requests:
             return np.full(len(seconds), np.nan)
         found = [self.of_second(second) for second in seconds]
-        return np.array([value if value is not None and value > 0 else np.nan for value in found])
+        length_s = second_s if self.unit == "per_s" else 1.0
+        return np.array([value / length_s if value is not None and value > 0 else np.nan for value in found])
 
 
 def whole_seconds(report: Report) -> list[Second]:
-    """Of the judged run."""
-    result = judged(report)
-    return _whole(result.timeline, result.duration_s)
+    """Of the judged run; of services measured in turns these are the turns, whatever their length."""
+    return _whole(judged(report))
 
 
-def _whole(timeline: Sequence[Second], duration_s: float) -> list[Second]:
-    return [second for second in timeline if second.second < math.floor(duration_s)]
+def _whole(result: EngineResult) -> list[Second]:
+    return [second for second in result.timeline if second.second < n_seconds(result)]
+
+
+def n_seconds(result: EngineResult) -> int:
+    """Whole seconds of a run, or turns."""
+    return math.floor(result.duration_s / result.second_s + 1e-9)
 
 
 def _cpu_us(second: Second) -> float | None:

@@ -12,10 +12,12 @@ import msgspec
 
 from loadtest import charts
 from loadtest.charts import Chart
+from loadtest.comparing.figures import n_seconds
 from loadtest.comparing.ratio import BLOCK, LEVEL
+from loadtest.comparing.shares import ComparedShare
 from loadtest.comparing.sides import judged
 from loadtest.comparing.verdict import ComparedFigure, Comparison
-from loadtest.page import count, ms, page_environment, us
+from loadtest.page import count, ms, page_environment, share, turn_length, us
 from loadtest.report import Report
 
 WIDTH = 240
@@ -31,19 +33,28 @@ WRITES: dict[str, Callable[[float], str]] = {"ms": ms, "us": us, "per_s": _per_s
 
 def headline(comparison: Comparison) -> str:
     """The outcome in one sentence."""
-    slower = [f"{figure.name} {change(figure.ratio.value)}" for figure in comparison.figures if _is(figure, "slower")]
-    if slower:
-        return "B is slower: " + ", ".join(slower)
-    faster = [f"{figure.name} {change(figure.ratio.value)}" for figure in comparison.figures if _is(figure, "faster")]
+    worse, slower = _shares(comparison, "worse"), _figures(comparison, "slower")
+    if worse or slower:
+        said = [f"B is worse: {', '.join(worse)}"] if worse else []
+        return "; ".join(said + ([f"B is slower: {', '.join(slower)}"] if slower else []))
     if comparison.undecided:
-        names = ", ".join(figure.name for figure in comparison.figures if _is(figure, "undecided"))
+        open_ones = [found.name for found in [*comparison.shares, *comparison.figures] if found.verdict == "undecided"]
         more = "more turns" if comparison.in_turns else "longer, or in more rounds"
-        return f"No regression is proven, but {names} could not be decided: measure {more}"
-    return "B is faster: " + ", ".join(faster) if faster else "B is as fast as A, as far as was measured"
+        return f"No regression is proven, but {', '.join(open_ones)} could not be decided: measure {more}"
+    better, faster = _shares(comparison, "better"), _figures(comparison, "faster")
+    said = [f"B is better: {', '.join(better)}"] if better else []
+    said += [f"B is faster: {', '.join(faster)}"] if faster else []
+    return "; ".join(said) or "B is as fast as A, as far as was measured"
 
 
-def _is(figure: ComparedFigure, verdict: str) -> bool:
-    return figure.verdict == verdict
+def _shares(comparison: Comparison, verdict: str) -> list[str]:
+    return [
+        f"{found.name} {share(found.a)} → {share(found.b)}" for found in comparison.shares if found.verdict == verdict
+    ]
+
+
+def _figures(comparison: Comparison, verdict: str) -> list[str]:
+    return [f"{found.name} {change(found.ratio.value)}" for found in comparison.figures if found.verdict == verdict]
 
 
 def change(ratio: float) -> str:
@@ -69,6 +80,20 @@ def document(comparison: Comparison) -> dict[str, Any]:
         }
         for figure in comparison.figures
     ]
+    shares = [
+        {
+            "name": found.name,
+            "a": found.a,
+            "b": found.b,
+            "counted": {"a": [found.n_a, found.of_a], "b": [found.n_b, found.of_b]},
+            "difference": found.b - found.a,
+            "low": found.low,
+            "high": found.high,
+            "tolerance": found.tolerance,
+            "verdict": found.verdict,
+        }
+        for found in comparison.shares
+    ]
     return {
         "regressed": comparison.regressed,
         "undecided": comparison.undecided,
@@ -79,6 +104,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "paired": comparison.paired,
         "in_turns": comparison.in_turns,
         "figures": figures,
+        "shares": shares,
         "notes": comparison.notes,
         "forced_over": comparison.forced_over,
     }
@@ -106,13 +132,15 @@ def render_html(comparison: Comparison) -> str:
             comparison=comparison,
             headline=headline(comparison),
             rows=[_row(figure, comparison) for figure in comparison.figures],
+            shares=[_share_row(found) for found in comparison.shares],
             width=WIDTH,
             chart=None if chart is None else _titled(chart, comparison),
             area=charts,
             conditions=_conditions(comparison.a[0], comparison.b[0]),
             level=f"{LEVEL * 100:g}",
             block=BLOCK,
-            n_pairs=sum(int(judged(report).duration_s) for report in comparison.a),
+            n_pairs=sum(n_seconds(judged(report)) for report in comparison.a),
+            turn=turn_length(judged(comparison.a[0]).second_s),
             raw=document(comparison),
         )
     )
@@ -152,6 +180,23 @@ def _row(figure: ComparedFigure, comparison: Comparison) -> dict[str, Any]:
     }
 
 
+def _share_row(found: ComparedShare) -> dict[str, str]:
+    return {
+        "name": found.name,
+        "a": share(found.a),
+        "b": share(found.b),
+        "counts": f"{count(found.n_a)} of {count(found.of_a)}, {count(found.n_b)} of {count(found.of_b)}",
+        "interval": f"{_points(found.low)} to {_points(found.high)}",
+        "tolerance": f"{found.tolerance * 100:g}",
+        "verdict": found.verdict,
+    }
+
+
+def _points(difference: float) -> str:
+    """A difference of two shares in hundredths of all requests."""
+    return f"{difference * 100:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
 def _conditions(a: Report, b: Report) -> list[tuple[str, str, str]]:
     """What was measured where, of the first round of both."""
 
@@ -167,8 +212,6 @@ def _conditions(a: Report, b: Report) -> list[tuple[str, str, str]]:
             "Workload": f"{report.workload}; SHA-256 {report.workload_sha256[:16]}",
             "Machine": f"{machine.cpu_model}, {machine.cores_allowed} of {machine.cores} cores, {machine.os}",
             "Load before": f"{machine.load_average_1m:.2f}",
-            "Without answer": f"{(result.error_share or 0) * 100:.2f} %",
-            "Degraded": "–" if result.degraded.share is None else f"{result.degraded.share * 100:.2f} %",
             "Libraries": versions,
         }
 

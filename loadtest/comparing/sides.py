@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from loadtest.comparing.sanity import nonsense
 from loadtest.errors import ComparisonError
 from loadtest.report import Report
 from loadtest.results import EngineResult
@@ -42,7 +43,7 @@ def read_side(path: Path) -> Side:
     """Read one side.
 
     Raises:
-        ComparisonError: there is no report, or one that cannot be read.
+        ComparisonError: there is no report, or one that cannot be read or measured.
     """
     if path.is_file():
         files = [path]
@@ -63,6 +64,9 @@ def _read(file: Path) -> Report:
         raise ComparisonError(f"{file} is no report of a bench: {error}") from error
     if not report.measured:
         raise ComparisonError(f"{file}: the report holds no measurement")
+    wrong = nonsense(report)
+    if wrong:
+        raise ComparisonError(f"{file}: {wrong}; take the report as `clickserve bench` wrote it, or measure again")
     return report
 
 
@@ -87,6 +91,7 @@ def _conditions(first: Report, other: Report) -> Iterator[tuple[str, str, str]]:
     yield "engine", one.engine, two.engine
     yield "way of counting", one.method, two.method
     yield "offered rate", f"{one.rate_per_s:g}/s", f"{two.rate_per_s:g}/s"
+    yield "length of a turn", f"{one.second_s:g} s", f"{two.second_s:g} s"
     yield "promised p99", f"{first.budgets.rank.p99_ms} ms", f"{other.budgets.rank.p99_ms} ms"
     yield "processor", m1.cpu_model, m2.cpu_model
     yield "cores", f"{m1.cores_allowed} of {m1.cores}", f"{m2.cores_allowed} of {m2.cores}"

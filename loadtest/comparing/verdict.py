@@ -1,4 +1,5 @@
-"""Verdict of a comparison: per figure slower, faster, the same or undecided; one slower figure is a regression.
+"""Verdict of a comparison: per figure slower, faster, the same or undecided; one slower figure is a regression, and
+so is one share (`shares.py`: failed, refused, degraded) that is surely higher.
 
 A figure is slower only where its whole interval lies beyond the tolerance: a difference that is real but smaller than
 that is not worth stopping a release for, and on a shared machine it is not even likely to be the service's. Where the
@@ -8,7 +9,10 @@ Two things keep a neighbour's work on the machine from being taken for the servi
 nothing of what moves a whole round, so all but CPU time then need a wider tolerance. And where the scheduler says that
 the service waited for a core much longer in B than in A, latencies that seem slower are undecided. Of services that
 were measured in turns neither is asked: a neighbour is in both turns of a pair, and what is left of the waiting is B's
-own doing.
+own doing. For shares neither is asked.
+
+A side that answered less than half of what it was asked has no speed: with more failures in B that is a regression all
+the same, else there is nothing to compare.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import msgspec
 
 from loadtest.comparing.figures import FIGURES, LEAST_FOR_P99, Unit, whole_seconds
 from loadtest.comparing.ratio import Ratio, Reals, ratio_of, ratio_of_turns
+from loadtest.comparing.shares import ComparedShare, compared_shares, unanswered
 from loadtest.comparing.sides import Side, differences, judged
 from loadtest.comparing.turns import LEAST_PAIRS, n_pairs, pairs_of_turns, rounds_in_turns
 from loadtest.errors import ComparisonError
@@ -36,7 +41,7 @@ DISTURBED_RATIO, DISTURBED_SHARE = 1.5, 0.05
 LEAST_SECONDS = 5
 """Whole measured seconds a side must have in all."""
 
-NOT_KNOWN = f"not known on both sides, or fewer than {LEAST_FOR_P99} requests a second for a p99"
+NOT_KNOWN = f"not known on both sides, or fewer than {LEAST_FOR_P99} requests a second (or turn) for a p99"
 
 FigureVerdict = Literal["slower", "faster", "same", "undecided"]
 
@@ -62,6 +67,8 @@ class Comparison(msgspec.Struct, frozen=True):
     a_path: str
     b_path: str
     figures: list[ComparedFigure]
+    """Empty where a side answered too little for its speed to mean anything."""
+    shares: list[ComparedShare]
     notes: list[str]
     """What was not compared or not held against B, each with the reason."""
     forced_over: list[str]
@@ -73,13 +80,15 @@ class Comparison(msgspec.Struct, frozen=True):
 
     @property
     def regressed(self) -> bool:
-        """Whether any figure is slower."""
-        return any(figure.verdict == "slower" for figure in self.figures)
+        """Whether any figure is slower or any share worse."""
+        return any(figure.verdict == "slower" for figure in self.figures) or any(
+            share.verdict == "worse" for share in self.shares
+        )
 
     @property
     def undecided(self) -> bool:
-        """Nothing is slower, but something may be."""
-        return not self.regressed and any(figure.verdict == "undecided" for figure in self.figures)
+        """Nothing is slower or worse, but something may be."""
+        return not self.regressed and any(found.verdict == "undecided" for found in [*self.figures, *self.shares])
 
 
 def compare(a: Side, b: Side, *, tolerance: float = TOLERANCE, force: bool = False) -> Comparison:
@@ -93,8 +102,19 @@ def compare(a: Side, b: Side, *, tolerance: float = TOLERANCE, force: bool = Fal
         raise ComparisonError("not comparable: " + "; ".join(differ) + "; --force compares all the same")
     in_turns = rounds_in_turns(a, b)
     paired = in_turns is not None or (len(a.rounds) == len(b.rounds) and len(a.rounds) > 1)
-    figures, notes = _by_rounds(a, b, tolerance, paired) if in_turns is None else _by_turns(in_turns, tolerance)
-    if not figures:
+    if in_turns is None:
+        rounds_a, rounds_b, notes = _punctual(a.rounds, b.rounds, paired)
+    else:
+        rounds_a, rounds_b, notes = list(a.rounds), list(b.rounds), []
+    shares, mute = compared_shares(rounds_a, rounds_b), unanswered(rounds_a, rounds_b)
+    if mute:
+        figures, more = [], [mute]
+    elif in_turns is None:
+        figures, more = _by_rounds(rounds_a, rounds_b, tolerance, paired)
+    else:
+        figures, more = _by_turns(in_turns, tolerance)
+    notes += more
+    if not figures and not any(share.verdict == "worse" for share in shares):
         raise ComparisonError("nothing to compare: " + "; ".join(notes))
     return Comparison(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -103,6 +123,7 @@ def compare(a: Side, b: Side, *, tolerance: float = TOLERANCE, force: bool = Fal
         a_path=str(a.path),
         b_path=str(b.path),
         figures=figures,
+        shares=shares,
         notes=notes,
         forced_over=differ,
         paired=paired,
@@ -110,9 +131,11 @@ def compare(a: Side, b: Side, *, tolerance: float = TOLERANCE, force: bool = Fal
     )
 
 
-def _by_rounds(a: Side, b: Side, tolerance: float, paired: bool) -> tuple[list[ComparedFigure], list[str]]:
+def _by_rounds(
+    rounds_a: Sequence[Report], rounds_b: Sequence[Report], tolerance: float, paired: bool
+) -> tuple[list[ComparedFigure], list[str]]:
     """The figures of rounds that were measured one after the other; then what was left out and why."""
-    rounds_a, rounds_b, notes = _punctual(a.rounds, b.rounds, paired)
+    notes: list[str] = []
     figures: list[ComparedFigure] = []
     one_round = min(len(rounds_a), len(rounds_b)) == 1
     disturbed = _disturbed(rounds_a, rounds_b)
@@ -144,10 +167,11 @@ def _by_turns(rounds: list[tuple[Report, Report]], tolerance: float) -> tuple[li
     figures: list[ComparedFigure] = []
     for figure in FIGURES:
         pairs = every if figure.unit == "us" else [of_round for of_round in punctual if of_round]
+        turn_s = judged(rounds[0][0]).second_s
         if n_pairs(pairs) < LEAST_PAIRS:
             notes.append(f"{figure.name}: {n_pairs(pairs)} pairs of turns, at least {LEAST_PAIRS} are needed")
             continue
-        known = [found for found in map(figure.of_pairs, pairs) if found is not None]
+        known = [found for of_round in pairs if (found := figure.of_pairs(of_round, turn_s)) is not None]
         if len(known) < len(pairs):
             notes.append(f"{figure.name}: {NOT_KNOWN}")
             continue

@@ -204,23 +204,22 @@ def _described_sweep(sweep: Sweep) -> dict[str, Any]:
 
 def show(screen: RichConsole, result: BenchResult) -> None:
     """The verdict and a line per engine."""
+    from loadtest.statuses import failures_in_words
+    from loadtest.words import sweep_in_short
+
     rows = {"verdict": result.verdict.headline}
     for measured in result.report.measured:
         latency = measured.result.latency
         rows[measured.result.engine] = (
             f"p50 {_ms(latency.p50_ms)}, p99 {_ms(latency.p99_ms)}, "
-            f"p99.9 {_ms(latency.p999_ms)} of {latency.n} requests; {_errors(measured.result.errors)}"
+            f"p99.9 {_ms(latency.p999_ms)} of {latency.n} requests; "
+            f"{failures_in_words([measured.result]) or 'no errors'}"
         )
     sweep = result.report.sweep
     if sweep is not None:
-        kept = sweep.highest_kept
-        rows["sweep"] = f"promise kept up to {kept.rate_per_s:,.0f}/s" if kept else "promise kept at no rate"
+        rows["sweep"] = sweep_in_short(sweep)
     rows["report"] = str(result.html_path)
     screen.print(key_value_table("load test", rows))
-
-
-def _errors(errors: dict[str, int]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in errors.items()) or "no errors"
 
 
 def _ms(value: float | None) -> str:

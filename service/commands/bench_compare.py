@@ -28,12 +28,12 @@ SIDE = click.Path(exists=True, path_type=Path)
 )
 @json_option
 def command(a: Path, b: Path, tolerance: float, force: bool, out: Path, as_json: bool) -> int:
-    """Compare the report B with A: p50, p99, answers in time and CPU per request, each with an interval.
+    """Compare the report B with A: p50, p99, answers in time, CPU per request and failures, each with an interval.
 
     A side is a report.json, a folder with one, or a folder of such folders (rounds, measured by turns with the other
     side's). `bench turns` measures and compares two services at once, which finds more in less time.
 
-    Exit 0 no regression, 1 the reports cannot be compared, 3 a figure is slower.
+    Exit 0 no regression, 1 the reports cannot be compared, 3 a figure is slower or more requests failed.
     """
     from loadtest.comparing.page import document, write_page
     from loadtest.comparing.sides import read_side

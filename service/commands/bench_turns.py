@@ -45,7 +45,15 @@ class Side:
     help="Which requests to send; workload.json beside --config where absent.",
 )
 @click.option("--rate", type=FiniteRange(1), default=1000.0, show_default=True, help="Requests a second.")
-@click.option("--turns", "n_turns", type=click.IntRange(1), default=40, show_default=True, help="Seconds for each.")
+@click.option("--turns", "n_turns", type=click.IntRange(1), default=40, show_default=True, help="Of each.")
+@click.option(
+    "--turn",
+    "turn_s",
+    type=FiniteRange(0.1, 10),
+    default=1.0,
+    show_default=True,
+    help="Seconds of a turn; a p99 needs 100 requests in each.",
+)
 @click.option(
     "--starts", type=click.IntRange(1), default=1, show_default=True, help="Start both anew so often, --turns each."
 )
@@ -76,6 +84,7 @@ def command(
     workload_file: Path | None,
     rate: float,
     n_turns: int,
+    turn_s: float,
     starts: int,
     warmup: float,
     cpu: int | None,
@@ -87,12 +96,12 @@ def command(
     out: Path,
     as_json: bool,
 ) -> int:
-    """Measure A and B in turns of a second under the same load, then compare them as `bench compare` does.
+    """Measure A and B in turns of a second or --turn under the same load, then compare them as `bench compare` does.
 
     A and B are each the URL of a running service, or a folder with a checkout: its code is started with --config. What
     disturbs the machine longer than a second disturbs both, so a minute and a half finds a fifth more CPU time.
 
-    Exit 0 no regression, 1 nothing could be compared, 3 a figure is slower.
+    Exit 0 no regression, 1 nothing could be compared, 3 a figure is slower or more requests failed.
     """
     from loadtest.bench_turns import TurnsOptions, run_bench_in_turns
     from loadtest.budgets import DEFAULT_BUDGETS
@@ -130,6 +139,7 @@ def command(
                             workload_path=workload_file,
                             rate_per_s=rate,
                             n_turns=n_turns,
+                            turn_s=turn_s,
                             warmup_s=warmup,
                             cpu=cpu,
                             budgets_path=budgets_file or DEFAULT_BUDGETS,

@@ -19,7 +19,7 @@ from tests.e2e.conftest import HurtableServer
 def test_a_checkout_against_itself_is_started_measured_and_compared(
     tmp_path: Path, project: ServedProject, store: HurtableServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two starts of five turns each; what an earlier measurement left in the folder is no round of this one."""
+    """Two starts of five short turns each; what an earlier measurement left in the folder is no round of this one."""
     out = tmp_path / "out"
     (out / "a").mkdir(parents=True)
     (out / "a" / "report.json").write_text("of an earlier measurement")
@@ -34,7 +34,7 @@ def test_a_checkout_against_itself_is_started_measured_and_compared(
                 "--config",
                 str(configured(tmp_path, project, store)),
             ),
-            *("--starts", "2", "--turns", "5", "--rate", "50", "--warmup", "0", "--out", str(out)),
+            *("--starts", "2", "--turns", "5", "--turn", "0.1", "--rate", "200", "--warmup", "0", "--out", str(out)),
             *("--budgets", str(tmp_path / "budgets.toml"), "--tolerance", "1", "--json"),
         ]
     )
@@ -67,6 +67,6 @@ def configured(folder: Path, project: ServedProject, store: HurtableServer) -> P
     config.write_text(
         f'[registry]\ndir = "{project.registry_dir}"\n\n[redis]\nurl = "{store.url}"\n\n'
         f'[items]\nsnapshot_dir = "{folder / "items"}"\n\n'
-        "[deadline]\ntotal_ms = 5000\nfeatures_ms = 2000\n\n[admission]\nqueue_ms = 1000\n"
+        "[server]\ndrain_ms = 0\n\n[deadline]\ntotal_ms = 5000\nfeatures_ms = 2000\n\n[admission]\nqueue_ms = 1000\n"
     )
     return config

@@ -13,8 +13,8 @@ from html import unescape
 from pathlib import Path
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-WIDTHS_PX = (390, 1280)
-"""A phone and a desktop."""
+WIDTHS_PX = (360, 390, 1280)
+"""A narrow phone, a phone and a desktop."""
 MEASURE = """<!doctype html><body style="margin:0"><iframe id="page" style="width:%dpx;height:900px;border:0"></iframe>
 <script>
 const frame = document.getElementById("page");

@@ -32,6 +32,9 @@ def run_of(
     second_noise: float = 0.05,
     waited_us: float = 5.0,
     moods: npt.NDArray[np.float64] | None = None,
+    failing: float = 0.0,
+    failing_seconds: tuple[int, ...] | None = None,
+    failing_with: str = "500",
     **changes: Any,
 ) -> EngineResult:
     """One open-loop run of a service whose requests take about a millisecond.
@@ -42,6 +45,7 @@ def run_of(
             disturbed by; the latter fades over seconds, as a neighbour's work does.
         waited_us: what a request of the service waited for a core.
         moods: (duration_s,) factor of each second on latency and CPU time.
+        failing: share of the requests that are answered `failing_with`, in these seconds only (None: in all).
     """
     disturbed = np.empty(duration_s)
     disturbed[0] = rng.normal() * second_noise
@@ -54,8 +58,11 @@ def run_of(
     counts = np.bincount(due_s.astype(int), minlength=duration_s)
     cpu_ms = counts * 0.13 * slower * moods * np.exp(rng.normal(size=duration_s) * 0.02)
     server = [ScheduledTime(float(ms), float(n) * waited_us / 1000) for ms, n in zip(cpu_ms, counts, strict=True)]
-    failed = np.zeros(len(due_s), dtype=bool)
-    good = int((latencies_ms <= 10).sum())
+    hit = np.ones(len(due_s), dtype=bool) if failing_seconds is None else np.isin(due_s.astype(int), failing_seconds)
+    failed = hit & (rng.uniform(size=len(due_s)) < failing) if failing else np.zeros(len(due_s), dtype=bool)
+    n_failed, answered_ms = int(failed.sum()), latencies_ms[~failed]
+    latencies_ms[failed] = np.nan
+    good = int((answered_ms <= 10).sum())
     result = EngineResult(
         engine="open-loop",
         method="counted from the due time",
@@ -63,11 +70,11 @@ def run_of(
         duration_s=float(duration_s),
         warmup_s=1.0,
         n_requests=len(due_s),
-        n_ok=len(due_s),
-        errors={},
-        statuses={"200": len(due_s)},
-        latency=summarise(latencies_ms),
-        curve=percentile_curve(latencies_ms),
+        n_ok=len(due_s) - n_failed,
+        errors={f"http_{failing_with[0]}xx": n_failed} if n_failed else {},
+        statuses={"200": len(due_s) - n_failed, **({failing_with: n_failed} if n_failed else {})},
+        latency=summarise(answered_ms),
+        curve=percentile_curve(answered_ms),
         timeline=timeline(due_s, latencies_ms, failed, 10.0, server),
         degraded=DegradedShare(200, 7, {"store_timeout": 7}, 0),
         lateness=Lateness(summarise(np.full(2_000, 0.02)), 1.0, believable=True),

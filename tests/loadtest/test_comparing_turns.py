@@ -10,11 +10,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from loadtest.comparing.page import render_html
 from loadtest.comparing.ratio import ratio_of, ratio_of_turns
 from loadtest.comparing.sides import Side
 from loadtest.comparing.verdict import Comparison, compare
 from loadtest.errors import ComparisonError
-from loadtest.report import Report
+from loadtest.report import Measured, Report
 from loadtest.turns_run import order_of_turns
 from tests.loadtest.report_samples import in_turns_of
 
@@ -163,3 +164,23 @@ def test_the_sides_may_be_named_the_other_way_round() -> None:
     assert not back.regressed
     assert back.in_turns
     assert there.figures[0].ratio.value == pytest.approx(1 / back.figures[0].ratio.value)
+
+
+def test_shorter_turns_are_pairs_as_well_and_answers_stay_those_of_a_second() -> None:
+    """Twenty turns of half a second: 100 requests in each, 200 a second."""
+    rng = np.random.default_rng(9)
+    a, b = in_turns_of(rng, n_turns=20, rate_per_s=100, slower=1.3)
+
+    def halved(report: Report) -> Side:
+        run = msgspec.structs.replace(report.measured[0].result, second_s=0.5, duration_s=10.0, rate_per_s=200.0)
+        return Side(Path("x"), (msgspec.structs.replace(report, measured=[Measured(run, None)]),))
+
+    found = compare(halved(a), halved(b))
+
+    answers = next(figure for figure in found.figures if figure.name == "answers in time")
+    assert answers.ratio.a == pytest.approx(200, rel=0.1)
+    assert found.regressed
+    assert "20 pairs of turns" in render_html(found)
+    assert "in turns of 0.5\N{NO-BREAK SPACE}s" in render_html(found)
+    with pytest.raises(ComparisonError, match=r"length of a turn: A has 0\.5 s, B 1 s"):
+        compare(halved(a), Side(Path("y"), (b,)))

@@ -16,7 +16,9 @@ from loadtest.latency import percentile_curve, summarise
 from loadtest.machine import Machine
 from loadtest.report import Measured, Report, render_html
 from loadtest.results import Connections, DegradedShare, EngineResult, LatencySummary, Lateness, Second
+from loadtest.statuses import MEANINGS
 from loadtest.verdict import judge
+from service.http_errors import INTERNAL, KINDS, REFUSALS
 from tests.loadtest.report_samples import full_report
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'&"
@@ -166,6 +168,30 @@ def test_a_run_without_a_single_answer_still_gives_a_report() -> None:
 
     assert "✗ Failed" in page.text
     assert "refused" in page.text
+
+
+def test_the_page_says_which_statuses_failed_and_what_they_mean() -> None:
+    """ "17 × http_5xx" beside "nothing refused" leaves the reader to guess."""
+    failed = engine_result(
+        n_requests=1_210,
+        n_ok=1_193,
+        errors={"http_5xx": 15, "timeout": 2},
+        statuses={"200": 1_193, "500": 3, "503": 2, "504": 10},
+    )
+
+    text = " ".join(Page(render_html(report(failed))).text.split())
+
+    assert "17 of 1,210 requests got no proper answer: 10 × 504 (the deadline passed with nothing scored), " in text
+    for said in ("· 500: a defect of the service", "· 503: refused at once to protect", "· timeout: no answer within"):
+        assert said in text
+    assert "http_5xx" not in text.partition("Raw figures")[0]
+
+
+def test_every_status_this_service_answers_has_a_meaning() -> None:
+    """The load tests import nothing of the service, so their table is held to its table here."""
+    answered = {kind.status for kind in [*KINDS.values(), INTERNAL, *REFUSALS]}
+
+    assert answered == set(MEANINGS)
 
 
 def test_every_drawn_point_lies_inside_the_plot() -> None:

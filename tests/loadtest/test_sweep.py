@@ -11,10 +11,12 @@ import pytest
 from loadtest.bench import BenchOptions, run_bench
 from loadtest.charts import BOTTOM, LEFT, RIGHT, TOP
 from loadtest.latency import summarise
+from loadtest.report import render_html
 from loadtest.results import Lateness
-from loadtest.sweep import MOST_POINTS, SweepPoint, run_sweep
+from loadtest.sweep import MOST_POINTS, Sweep, SweepPoint, run_sweep
 from loadtest.sweep_charts import goodput_chart, load_chart
-from tests.loadtest.report_samples import point_of, sweep_of
+from loadtest.words import plain_words, sweep_in_short
+from tests.loadtest.report_samples import point_of, report_of, sweep_of
 from tests.loadtest.running_server import StartServer
 
 LATE = Lateness(summarise(np.full(2_000, 7.0)), 1.0, believable=False)
@@ -68,6 +70,30 @@ def test_a_late_generator_ends_the_sweep_and_is_not_held_against_the_service() -
     assert sweep.lowest_missed_above is None
 
 
+@pytest.mark.parametrize(
+    ("n_punctual", "in_words", "in_short"),
+    [
+        (0, "nothing can be said about the service: already at 6,400", "nothing can be said: the generator was late"),
+        (1, "was punctual, the highest 6,400 requests", "promise kept at no rate up to 6,400/s; above, the generator"),
+        (2, "At no rate of the sweep did the service keep", "promise kept at no rate"),
+    ],
+)
+def test_a_service_is_not_blamed_for_rates_at_which_its_generator_was_late(
+    n_punctual: int, in_words: str, in_short: str
+) -> None:
+    """ "Kept at no rate" is an accusation; it needs a punctual generator."""
+    points = [point_of(np.random.default_rng(1), rate) for rate in (6_400, 8_000)]
+    given = [point if place < n_punctual else late(point) for place, point in enumerate(points)]
+    sweep = Sweep(given, 10.0, "range" if n_punctual == 2 else "generator")
+    swept = report_of(points[0].result, sweep=sweep)
+
+    page = render_html(swept)
+
+    assert in_words in " ".join(plain_words(swept))
+    assert sweep_in_short(sweep).startswith(in_short)
+    assert (n_punctual > 0) == ("per second" in page and "<circle" in page)
+
+
 def test_one_hiccup_of_the_generator_is_measured_again() -> None:
     """On a shared machine a single late point says nothing."""
     rng = np.random.default_rng(1)
@@ -101,13 +127,13 @@ def test_what_is_drawn_of_a_sweep_lies_inside_the_plot() -> None:
     sweep = sweep_of(np.random.default_rng(1))
     with_late = msgspec.structs.replace(sweep, points=[*sweep.points[:-1], late(sweep.points[-1])])
 
-    charts = [load_chart(sweep, 10.0), goodput_chart(sweep), load_chart(with_late, 10.0)]
+    charts = [load_chart(sweep, 10.0), goodput_chart(sweep), load_chart(with_late, 10.0), goodput_chart(with_late)]
 
     drawn = [chart for chart in charts if chart is not None]
-    assert len(drawn) == 3
+    assert len(drawn) == 4
     for chart in drawn:
         assert all(LEFT <= mark.x <= RIGHT and TOP <= mark.y <= BOTTOM for mark in chart.marks)
-    assert [len(chart.marks) for chart in drawn] == [20, 10, 18]
+    assert [len(chart.marks) for chart in drawn] == [20, 10, 18, 9]
 
 
 def test_a_bench_sweeps_a_real_server(start_server: StartServer, workload_file: Path, tmp_path: Path) -> None:

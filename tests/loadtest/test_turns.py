@@ -35,7 +35,7 @@ def test_each_is_first_as_often_as_the_other() -> None:
 
 
 async def test_both_get_the_same_requests_and_never_at_once_even_where_one_cannot_keep_up() -> None:
-    """A is asked 60 times a second for what takes it 25 ms: B's turn waits for all of its answers."""
+    """A is asked 120 times a second for what takes it 25 ms: B's turn waits for all of its answers."""
     asked: list[str] = []
     bodies = [b'{"user_id":"u%d"}' % number for number in range(7)]
 
@@ -54,7 +54,7 @@ async def test_both_get_the_same_requests_and_never_at_once_even_where_one_canno
             [(Target.parse(slow_url), ()), (Target.parse(quick_url), ())],
             "/v1/rank",
             bodies,
-            OpenLoopOptions(rate_per_s=60, duration_s=3, warmup_s=0),
+            OpenLoopOptions(rate_per_s=120, duration_s=0.9, warmup_s=0, second_s=0.3),
         )
 
     assert Counter(slow.bodies) == Counter(quick.bodies)
@@ -85,7 +85,7 @@ def test_a_slower_service_ends_the_command_with_3_and_comparing_its_reports_says
 
     done = clickserve(
         "turns", quick.url, slow.url, "--pid-a", str(quick.pid), "--pid-b", str(slow.pid), "--workload", workload_file,
-        "--budgets", "budgets.toml", "--turns", "10", "--rate", "50", "--warmup", "0", "--out", "out",
+        "--budgets", "budgets.toml", "--turns", "10", "--turn", "0.1", "--rate", "200", "--warmup", "0", "--out", "out",
         cwd=tmp_path,
     )  # fmt: skip
     again = clickserve("compare", "out/a", "out/b", "--out", "again", cwd=tmp_path)
@@ -102,7 +102,7 @@ def test_a_slower_service_ends_the_command_with_3_and_comparing_its_reports_says
     assert b.in_turns is not None
     assert (a.in_turns.id, a.in_turns.side, b.in_turns.side) == (b.in_turns.id, "a", "b")
     assert b.url in (tmp_path / "out" / "a" / "report.html").read_text()
-    assert "in turns of a second" in (tmp_path / "out" / "compare.html").read_text()
+    assert "in turns of 0.1\N{NO-BREAK SPACE}s" in (tmp_path / "out" / "compare.html").read_text()
 
 
 WRONG = [
