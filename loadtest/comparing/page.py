@@ -38,7 +38,8 @@ def headline(comparison: Comparison) -> str:
         said = [f"B is worse: {', '.join(worse)}"] if worse else []
         return "; ".join(said + ([f"B is slower: {', '.join(slower)}"] if slower else []))
     if comparison.undecided:
-        open_ones = [found.name for found in [*comparison.shares, *comparison.figures] if found.verdict == "undecided"]
+        open_ones = [share.name for share in comparison.shares if share.verdict == "undecided"]
+        open_ones += [figure.name for figure in comparison.figures if figure.verdict == "undecided"]
         more = "more turns" if comparison.in_turns else "longer, or in more rounds"
         return f"No regression is proven, but {', '.join(open_ones)} could not be decided: measure {more}"
     better, faster = _shares(comparison, "better"), _figures(comparison, "faster")

@@ -105,7 +105,7 @@ def compared_shares(a: Sequence[Report], b: Sequence[Report]) -> list[ComparedSh
         sums = [_summed([of_run for of_run in side if of_run is not None]) for side in counts]
         if any(of_run is None for side in counts for of_run in side) or not all(n for _, n in sums):
             continue
-        found.append(_compared(share, *sums, bursts if share.in_bursts else (1.0, 1.0)))
+        found.append(_compared(share, sums[0], sums[1], bursts if share.in_bursts else (1.0, 1.0)))
     return found
 
 

@@ -88,7 +88,8 @@ class Comparison(msgspec.Struct, frozen=True):
     @property
     def undecided(self) -> bool:
         """Nothing is slower or worse, but something may be."""
-        return not self.regressed and any(found.verdict == "undecided" for found in [*self.figures, *self.shares])
+        verdicts = [figure.verdict for figure in self.figures] + [share.verdict for share in self.shares]
+        return not self.regressed and "undecided" in verdicts
 
 
 def compare(a: Side, b: Side, *, tolerance: float = TOLERANCE, force: bool = False) -> Comparison:
@@ -107,8 +108,9 @@ def compare(a: Side, b: Side, *, tolerance: float = TOLERANCE, force: bool = Fal
     else:
         rounds_a, rounds_b, notes = list(a.rounds), list(b.rounds), []
     shares, mute = compared_shares(rounds_a, rounds_b), unanswered(rounds_a, rounds_b)
+    figures: list[ComparedFigure] = []
     if mute:
-        figures, more = [], [mute]
+        more = [mute]
     elif in_turns is None:
         figures, more = _by_rounds(rounds_a, rounds_b, tolerance, paired)
     else:
