@@ -94,7 +94,7 @@ def command(
 ) -> int:
     """Train on a click log, calibrate, prove the ONNX graph and publish it; says so if it beats no base rate.
 
-    ftrl streams: from 200 000 impressions on the log need not fit into memory. two-tower and dcn need torch to train
+    ftrl streams: from a million impressions on the log need not fit into memory. two-tower and dcn need torch to train
     (requirements/deep.in), and nothing of it to be served.
 
     The newest fifth of the log judges the model. Publishing is not gated: `clickserve models promote` is.
