@@ -36,7 +36,7 @@ from models.evaluation.calibration import reliability
 from models.evaluation.intervals import all_metrics, user_codes
 from models.evaluation.reference import reference_of
 from models.evaluation.suspicion import suspicion_of
-from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction
+from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction, refuse_few
 from models.fitting.ftrl import Bools, DesignedRows, FrozenWeights, Ftrl
 from models.fitting.linear_design import LinearDesign
 from models.logs.frame import Frame
@@ -98,6 +98,8 @@ def train_streaming(
     rate = automatic_rate(frame.clicked[:cut]) if options.negative_rate is None else options.negative_rate
     if past is not None:
         rate = past.negative_rate
+    else:
+        refuse_few(frame.clicked[:cut], rate)
     kept, kept_rate = keep_rows(frame.clicked, rate, seed)
     taught = np.zeros(n, dtype=np.bool_)
     taught[kept] = True

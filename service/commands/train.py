@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 @click.option(
     "--negative-rate",
     type=click.FloatRange(0, 1, min_open=True),
-    help="Share of the non-clicks to learn from; chosen by the size of the log where absent.",
+    help="Share of the non-clicks to learn from; chosen by the size of the log where absent. At "
+    "least 500 of the non-clicks of the first four fifths must remain.",
 )
 @calibrator_option
 @click.option("--no-calibrator", "calibrator", flag_value="none", help="The same as --calibrator none.")
