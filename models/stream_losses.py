@@ -19,7 +19,7 @@ from models.cross_fit import BLOCKS
 from models.encoder import Encoder
 from models.errors import TrainingError
 from models.evaluation.metrics import log_loss_of_logit
-from models.fitting.downsampling import automatic_rate, keep_rows
+from models.fitting.downsampling import automatic_rate, keep_rows, refuse_few
 from models.fitting.ftrl import Bools, DesignedRows
 from models.logs.frame import Frame
 from models.logs.stored_frame import StoredFrame
@@ -53,6 +53,7 @@ class StreamLosses:
         check_even(frame.clicked, np.linspace(0, cut, BLOCKS + 1).astype(np.int64))
         fit = frame.rows(slice(0, cut))
         rate = automatic_rate(fit.clicked) if options.negative_rate is None else options.negative_rate
+        refuse_few(fit.clicked, rate)
         kept, _ = keep_rows(fit.clicked, rate, seed)
         taught = np.zeros(cut, dtype=np.bool_)
         taught[kept] = True

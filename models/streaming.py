@@ -9,8 +9,8 @@ row has to be held back for it (progressive validation).
 0. A survey of the fit part, some rows at a time: which hashes there are, and rows far apart that show the numbers.
 1. The fit part streams by and is learnt. Early promises come from weights that had seen little and are left out; the
    others, at most the newest `CALIBRATED_ROWS`, make the calibrator.
-2. The weights as they are then, with that calibrator, score the tail: those are the published metrics. Nothing of the
-   tail took part in them.
+2. The weights as they are then, levelled (`levelled`), with that calibrator, score the tail: those are the published
+   metrics. Nothing of the tail took part in them.
 3. Learning goes on through the tail, for the published model; its calibrator is made of the newest promises up to the
    end.
 
@@ -36,13 +36,13 @@ from models.evaluation.calibration import reliability
 from models.evaluation.intervals import all_metrics, user_codes
 from models.evaluation.reference import reference_of
 from models.evaluation.suspicion import suspicion_of
-from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction
-from models.fitting.ftrl import Bools, DesignedRows, Ftrl
+from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction, refuse_few
+from models.fitting.ftrl import Bools, DesignedRows, FrozenWeights, Ftrl
 from models.fitting.linear_design import LinearDesign
 from models.logs.frame import Frame
 from models.segments import NO_SEGMENT, Int32s, SegmentLines, segment_column
 from models.streamed_rows import CHUNK_ROWS, Stream, Survey, survey
-from models.trainers.ftrl import FtrlModel, FtrlTrainer
+from models.trainers.ftrl import FtrlModel, FtrlTrainer, shift_to
 from models.training import (
     FIT_SHARE,
     Progress,
@@ -52,6 +52,8 @@ from models.training import (
     check_enough,
     check_even,
 )
+
+Float32s = npt.NDArray[np.float32]
 
 WARM_UP = 0.25
 """Share of the fit part whose promises are left out of the calibrator."""
@@ -96,6 +98,8 @@ def train_streaming(
     rate = automatic_rate(frame.clicked[:cut]) if options.negative_rate is None else options.negative_rate
     if past is not None:
         rate = past.negative_rate
+    else:
+        refuse_few(frame.clicked[:cut], rate)
     kept, kept_rate = keep_rows(frame.clicked, rate, seed)
     taught = np.zeros(n, dtype=np.bool_)
     taught[kept] = True
@@ -126,7 +130,7 @@ def train_streaming(
     values = None if segments is None else segments[newest]
     judged_calibrator = calibrator_of(log_odds, frame.clicked[newest], stream.segment_at, values, options)
 
-    judged = learner.frozen()
+    judged = levelled(learner, stream, surveyed, promised, newest)
     tail = slice(cut, n)
     tail_log_odds = np.empty(n - cut)
     for rows, encoded in stream.chunks(cut, n, "judging and learning the tail", on_progress):
@@ -154,7 +158,7 @@ def train_streaming(
         seed=seed,
         model=FtrlModel(
             learner,
-            learner.frozen(),
+            levelled(learner, stream, surveyed, promised, newest),
             replace(surveyed.of_all, encoded=stream.shown(seen)).take(slice(None, None, 4)),
             {"passes": 1, "learnt": "as a stream"},
         ),
@@ -193,6 +197,23 @@ def begun(stream: Stream, surveyed: Survey, trainer: FtrlTrainer, taught: Bools)
     first = slice(0, min(len(taught), CHUNK_ROWS))
     clicks = int(np.count_nonzero(stream.frame.clicked[first]))
     return trainer.begin(design, clicks, int(np.count_nonzero(taught[first])))
+
+
+def levelled(learner: Ftrl, stream: Stream, surveyed: Survey, promised: Float32s, newest: slice) -> FrozenWeights:
+    """The weights as they are, moved so that they promise for rows of the newest half as much as was promised for them.
+
+    Where learning stops, the last rows have moved the level more than they know of it; promises made on the way have
+    that luck in all directions, and the calibrator is of them. Compared with promises and not with clicks, because
+    what the promises lack the calibrator adds.
+
+    Args:
+        promised: (n,) margins, each from before its row was learnt.
+        newest: of the rows, those whose promises make the calibrator.
+    """
+    ends = np.searchsorted(surveyed.places, ((newest.start + newest.stop) // 2, newest.stop)).tolist()
+    some = slice(*ends)
+    margins = learner.frozen().margins(stream.shown(surveyed.of_all.take(some).encoded))
+    return learner.frozen(shift_to(margins, float(sigmoid(promised[surveyed.places[some]].astype(np.float64)).sum())))
 
 
 def _numbers(lines: SegmentLines | None, values: npt.NDArray[np.float32] | None, rows: slice) -> Int32s:

@@ -33,7 +33,7 @@ from models.evaluation.intervals import all_metrics, user_codes
 from models.evaluation.reference import Reference, reference_of
 from models.evaluation.suspicion import suspicion_of
 from models.fitting.calibration import fit_calibrator
-from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction
+from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction, refuse_few
 from models.fitting.segments import fit_segments
 from models.logs.frame import TrainingFrame
 from models.random_streams import random_stream
@@ -227,6 +227,7 @@ def _prepared(data: TrainingSet, options: TrainOptions, seed: int) -> _Prepared:
     shown = data if segment_at is None else _without(segment_at, data)
     clicked = data.clicked[:cut]
     rate = automatic_rate(clicked) if options.negative_rate is None else options.negative_rate
+    refuse_few(clicked, rate)
     kept, kept_rate = keep_rows(clicked, rate, seed)
     return _Prepared(cut, segment_at, shown, rate, kept_rate, CrossFit(shown.take(slice(0, cut)), kept))
 

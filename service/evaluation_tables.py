@@ -52,11 +52,15 @@ def _show_breakdowns(screen: RichConsole, breakdowns: Sequence[Breakdown]) -> No
         table = table_of(
             f"by {found.by}", "impressions", "clicks", "promised / seen [95 %]", "NE [95 %]", "AUC [95 %]", ""
         )
+        # Where no segment is by user, the log is by row, and the figures above have said why.
+        told_by_user = any(each.calibration_ratio and each.calibration_ratio.unit == "users" for each in found.segments)
         for segment in found.segments:
             figures = (segment.calibration_ratio, segment.normalized_entropy, segment.auc)
             texts = ("-" if figure is None else figure_text(figure) for figure in figures)
             counts = (f"{segment.impressions:,}", f"{segment.clicks:,}")
-            table.add_row(escape(segment.value), *counts, *texts, "off by more than 10 %" if segment.flagged else "")
+            by_row = "" if segment.calibration_ratio is None else segment.calibration_ratio.by_row()
+            notes = ("off by more than 10 %" if segment.flagged else "", by_row if told_by_user else "")
+            table.add_row(escape(segment.value), *counts, *texts, "; ".join(filter(None, notes)))
         screen.print(table)
         if found.by == "position":
             screen.print("p_click speaks of the mean over positions: here the ratio shows what a place is worth")

@@ -112,7 +112,7 @@ def skew_of(
     return report
 
 
-def figure(interval: Interval) -> dict[str, float | int]:
+def figure(interval: Interval) -> dict[str, float | int | str]:
     """One figure with its interval and sample, as plain values."""
     return {
         "value": interval.value,
@@ -120,8 +120,10 @@ def figure(interval: Interval) -> dict[str, float | int]:
         "high": interval.high,
         "n": interval.n,
         "clicks": interval.clicks,
+        "unit": interval.unit,
+        "why_rows": interval.why_rows,
     }
 
 
-def _figures(metrics: dict[str, Interval]) -> dict[str, dict[str, float | int]]:
+def _figures(metrics: dict[str, Interval]) -> dict[str, dict[str, float | int | str]]:
     return {name: figure(interval) for name, interval in metrics.items()}

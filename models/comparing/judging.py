@@ -20,13 +20,14 @@ import numpy.typing as npt
 from models.comparing.figures import Contender, Difference, Ladder, Trained
 from models.evaluation import metrics
 from models.evaluation.attainable import share_of_attainable_gain
+from models.evaluation.cells import percentiles
 from models.evaluation.intervals import all_metrics, user_codes
-from models.evaluation.redrawn_totals import redrawn_totals
+from models.evaluation.redrawn_totals import redrawn_losses
+from models.evaluation.units import Units, widest
 from models.evaluation.user_auc import n_counting
 from models.logs.frame import TrainingFrame
 from models.logs.truth import truth_of
 from models.random_streams import random_stream
-from models.registry.manifest import Interval
 from models.training import Progress
 
 Float64s = npt.NDArray[np.float64]
@@ -93,23 +94,25 @@ def _differences(
     seed: int,
 ) -> tuple[Difference, ...]:
     """Of every learner to every other one, from the same draws."""
-    columns = [np.ones(len(clicked)), clicked]
+    units = Units.of(clicked, users)
+    losses = []
     for contender in contenders:
         middle = next(s for s in models[contender.learner] if s.trained.seed == contender.trained.seed)
-        columns.append(metrics.log_losses(clicked, middle.p_click))
-    exact, redrawn = redrawn_totals(columns, users, random_stream(seed, "ladder"))
-    value, replicates = _entropies(exact[None, :])[0], _entropies(redrawn)
+        losses.append(metrics.log_losses(clicked, middle.p_click))
+    totals = [redrawn_losses(clicked, losses, codes, random_stream(seed, "ladder")) for codes in units.drawings]
+    value, drawings = _entropies(totals[0][0][None, :])[0], [_entropies(redrawn) for _, redrawn in totals]
+    most = metrics.LARGEST_LOSS / float(metrics.entropy(float(clicked.mean())))
     n, clicks = len(clicked), int(np.count_nonzero(clicked))
     found = []
     for new, old in permutations(range(len(contenders)), 2):
         difference = float(value[new] - value[old])
-        low, high = np.quantile(replicates[:, new] - replicates[:, old], (0.025, 0.975))
+        ends = widest((percentiles(drawn[:, new] - drawn[:, old]) for drawn in drawings), (-most, most))
         ours, theirs = contenders[new].entropy_by_seed, contenders[old].entropy_by_seed
         found.append(
             Difference(
                 learner=contenders[new].learner,
                 other=contenders[old].learner,
-                entropy=Interval(difference, min(float(low), difference), max(float(high), difference), n, clicks),
+                entropy=units.interval(difference, ends, n, clicks),
                 seeds_agree=len({np.sign(ours[s] - theirs[s]) for s in ours.keys() & theirs.keys()}) == 1,
             )
         )
@@ -118,8 +121,6 @@ def _differences(
 
 def _entropies(totals: Float64s) -> Float64s:
     """(R, k) normalized entropies from (R, 2 + k) totals of impressions, clicks and each model's losses."""
-    # A tiny sample may be redrawn without one click, or without one user.
-    n = np.maximum(totals[:, 0], 1.0)
-    clicks = np.clip(totals[:, 1], 0.5, n - 0.5)
+    n, clicks = totals[:, 0], totals[:, 1]
     entropies: Float64s = totals[:, 2:] / (n * metrics.entropy(clicks / n))[:, None]
     return entropies

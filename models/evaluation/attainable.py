@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.evaluation import metrics
+from models.evaluation.cells import percentiles
 from models.evaluation.comparison import paired_totals
+from models.evaluation.units import Units, widest
 from models.registry.manifest import Interval
 
 
@@ -33,13 +35,12 @@ def share_of_attainable_gain(
         MetricError: no rows, or only one kind of label.
     """
     metrics.normalized_entropy(clicked, p_model)  # refuses what has no base rate to compare with
-    exact, redrawn = paired_totals(clicked, p_model, p_oracle, user_codes, seed)
-    low, high = np.quantile(_share(redrawn), (0.025, 0.975))
-    value = float(_share(exact[None, :])[0])
-    clicks = int(np.count_nonzero(clicked))
-    return Interval(
-        value=value, low=min(float(low), value), high=max(float(high), value), n=len(clicked), clicks=clicks
-    )
+    units = Units.of(clicked, user_codes)
+    totals = [paired_totals(clicked, p_model, p_oracle, codes, seed) for codes in units.drawings]
+    value = float(_share(totals[0][0][None, :])[0])
+    # Of two clicks nobody can tell a share: the figure itself is all there is.
+    ends = widest((percentiles(_share(redrawn)) for _, redrawn in totals), (value, value))
+    return units.interval(value, ends, len(clicked), int(np.count_nonzero(clicked)))
 
 
 def _share(totals: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

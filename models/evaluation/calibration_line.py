@@ -47,7 +47,7 @@ class Recalibration(NamedTuple):
 
 
 def recalibration(
-    clicked: npt.NDArray[np.bool_], p_click: Array, user_codes: npt.NDArray[np.int64] | None
+    clicked: npt.NDArray[np.bool_], p_click: Array, user_codes: npt.NDArray[np.integer] | None
 ) -> Recalibration | None:
     """The three coefficients; None where clicks and non-clicks do not overlap, so that no finite slope is best.
 
@@ -80,7 +80,7 @@ def recalibration(
 
 
 def _fit(
-    design: Float64s, clicked: npt.NDArray[np.bool_], offset: Float64s, user_codes: npt.NDArray[np.int64] | None
+    design: Float64s, clicked: npt.NDArray[np.bool_], offset: Float64s, user_codes: npt.NDArray[np.integer] | None
 ) -> tuple[Float64s, Float64s]:
     """Coefficients (k,) of the logistic regression with an offset, and their sandwich variance (k, k)."""
     at = np.zeros(design.shape[1])

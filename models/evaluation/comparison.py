@@ -4,6 +4,7 @@ Intervals of two models overlap long after one is surely better, because most of
 clicks, and both models had the same. Redrawing whole users, and taking both losses from the same draw, leaves the
 uncertainty of the difference alone.
 
+Where users are few it is by row as well (`units.py`).
 Cost: two passes over the rows and 400 draws per user (`redrawn_totals.py`).
 """
 
@@ -16,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from models.evaluation import metrics
+from models.evaluation.cells import percentiles
 from models.evaluation.metrics import Float64s
-from models.evaluation.redrawn_totals import redrawn_totals
+from models.evaluation.redrawn_totals import redrawn_losses
 from models.evaluation.roc_interval import auc_difference
+from models.evaluation.units import Units, widest
 from models.registry.manifest import Interval
 
 
@@ -53,13 +56,14 @@ def comparison(
         MetricError: no rows, or only one kind of label.
     """
     entropy = entropy_difference(clicked, p_new, p_old, user_codes, seed)  # first: it refuses one kind of label
-    exact, redrawn = paired_totals(clicked, p_new, p_old, user_codes, seed)
-    area, low, high = auc_difference(clicked, p_new, p_old, user_codes)
+    units = Units.of(clicked, user_codes)
+    areas = [auc_difference(clicked, p_new, p_old, codes) for codes in units.drawings]
+    ends = widest(((low, high) for _, low, high in areas), (-1.0, 1.0))
     return Comparison(
         old=old,
         normalized_entropy=entropy,
-        log_loss=_interval(_loss_difference, exact, redrawn),
-        auc=Interval(area, low, high, len(clicked), int(clicked.sum())),
+        log_loss=_interval(_loss_difference, clicked, p_new, p_old, units, seed, metrics.LARGEST_LOSS),
+        auc=units.interval(areas[0][0], ends, len(clicked), int(clicked.sum())),
     )
 
 
@@ -79,8 +83,8 @@ def entropy_difference(
         MetricError: no rows, or only one kind of label.
     """
     metrics.normalized_entropy(clicked, p_new)  # refuses what has no base rate to compare with
-    exact, redrawn = paired_totals(clicked, p_new, p_old, user_codes, seed)
-    return _interval(_entropy_difference, exact, redrawn)
+    most = metrics.LARGEST_LOSS / float(metrics.entropy(float(clicked.mean())))
+    return _interval(_entropy_difference, clicked, p_new, p_old, Units.of(clicked, user_codes), seed, most)
 
 
 def paired_totals(
@@ -91,21 +95,30 @@ def paired_totals(
     seed: int,
 ) -> tuple[Float64s, Float64s]:
     """Impressions, clicks and both models' losses in nats: (4,) of the sample itself and (R, 4) with users redrawn."""
-    losses = (metrics.log_losses(clicked, p) for p in (p_first, p_second))
-    return redrawn_totals([np.ones(len(clicked)), clicked, *losses], user_codes, np.random.default_rng(seed))
+    losses = [metrics.log_losses(clicked, p) for p in (p_first, p_second)]
+    return redrawn_losses(clicked, losses, user_codes, np.random.default_rng(seed))
 
 
-def _interval(difference: Callable[[Float64s], Float64s], exact: Float64s, redrawn: Float64s) -> Interval:
+def _interval(
+    difference: Callable[[Float64s], Float64s],
+    clicked: npt.NDArray[np.bool_],
+    p_new: Float64s,
+    p_old: Float64s,
+    units: Units,
+    seed: int,
+    most: float,
+) -> Interval:
+    """A difference with its interval; `most` bounds its size, where redraws say nothing."""
+    totals = [paired_totals(clicked, p_new, p_old, codes, seed) for codes in units.drawings]
+    exact = totals[0][0]
     value = float(difference(exact[None, :])[0])
-    low, high = np.quantile(difference(redrawn), (0.025, 0.975))
-    return Interval(value, min(float(low), value), max(float(high), value), int(exact[0]), int(exact[1]))
+    ends = widest((percentiles(difference(redrawn)) for _, redrawn in totals), (-most, most))
+    return units.interval(value, ends, int(exact[0]), int(exact[1]))
 
 
 def _entropy_difference(totals: Float64s) -> Float64s:
     """(R,) differences from (R, 4) totals of impressions, clicks, the new model's and the old model's losses."""
     n, clicks, new, old = totals.T
-    # A tiny sample may be redrawn without one click, or without one user.
-    n, clicks = np.maximum(n, 1.0), np.clip(clicks, 0.5, np.maximum(n, 1.0) - 0.5)
     difference: Float64s = (new - old) / (n * metrics.entropy(clicks / n))
     return difference
 
@@ -113,5 +126,5 @@ def _entropy_difference(totals: Float64s) -> Float64s:
 def _loss_difference(totals: Float64s) -> Float64s:
     """(R,) of log loss, from the same totals."""
     n, _, new, old = totals.T
-    difference: Float64s = (new - old) / np.maximum(n, 1.0)
+    difference: Float64s = (new - old) / n
     return difference

@@ -8,7 +8,8 @@
   at small p and narrower at large p; where users are known it is widened by their design effect.
 - Relative calibration error: lower end freed from what chance alone adds, upper end not, so it errs to the safe side.
 
-With user codes the bootstrap draws whole users: the impressions of one user are not independent.
+With user codes the bootstrap draws whole users: the impressions of one user are not independent. Where users are too
+few to tell how they differ it draws rows as well, and the wider interval counts (`units.py`); it says so.
 The bootstrap works on a histogram: rows sorted by score in at most 2 000 cells of equal mass, each with its clicks,
 non-clicks and mean losses. Redrawing n rows then costs one Poisson draw per cell, and what the cells lose (order inside
 a cell) is the same in every replicate: the interval is moved so that the exact figure keeps its place in it.
@@ -27,10 +28,11 @@ import numpy.typing as npt
 
 from models.evaluation import cells as of_cells
 from models.evaluation import metrics
-from models.evaluation.calibration_line import recalibration
-from models.evaluation.cells import Cells, Redrawn
+from models.evaluation.calibration_line import Recalibration, recalibration
+from models.evaluation.cells import Cells, Redrawn, percentiles
 from models.evaluation.metrics import Z_95, Array, Float64s
 from models.evaluation.roc_interval import auc_interval
+from models.evaluation.units import Units, widest
 from models.evaluation.user_auc import UserAucs, interval_of_mean, user_aucs
 from models.random_streams import random_stream
 from models.registry.manifest import Interval
@@ -56,16 +58,17 @@ def all_metrics(
     clicks = int(np.count_nonzero(clicked))
     area = metrics.auc(clicked, p_click)  # also refuses samples without both labels, before anything is drawn
     cells = Cells.of(clicked, p_click)
-    redrawn = cells.redraw(user_codes, random_stream(seed, "bootstrap"))
+    units = Units.of(clicked, user_codes)
+    drawings = [cells.redraw(codes, random_stream(seed, "bootstrap")) for codes in units.drawings]
     original = Redrawn(cells.clicks[None, :], cells.others[None, :])
 
     def interval(value: float, low: float, high: float) -> Interval:
-        return Interval(value=value, low=min(low, value), high=max(high, value), n=len(clicked), clicks=clicks)
+        return units.interval(value, (low, high), len(clicked), clicks)
 
-    def bootstrap(value: float, statistic: Callable[[Cells, Redrawn], Float64s], most: float = np.inf) -> Interval:
-        replicates = statistic(cells, redrawn) + value - statistic(cells, original)[0]
-        low, high = np.quantile(replicates, (0.025, 0.975)).clip(0.0, most)
-        return interval(value, float(low), float(high))
+    def bootstrap(value: float, statistic: Callable[[Cells, Redrawn], Float64s], most: float) -> Interval:
+        moved = value - statistic(cells, original)[0]
+        low, high = widest((percentiles(statistic(cells, drawn) + moved) for drawn in drawings), (0.0, most))
+        return interval(value, max(low, 0.0), min(high, most))
 
     f1, threshold = metrics.best_f1(clicked, p_click)
     above = cells.first_p >= threshold
@@ -76,18 +79,25 @@ def all_metrics(
         low, high = interval_of_mean(users, random_stream(seed, "bootstrap of users"))
         value = min(max(users.mean, 0.0), 1.0)
         n, n_clicks = int(users.impressions.sum()), int(users.clicks.sum())
-        return Interval(value, min(low, value), max(high, value), n, n_clicks)
+        return Interval(value, min(low, value), max(high, value), n, n_clicks, "users")
 
     figures = {
-        "auc": interval(area, *auc_interval(clicked, p_click, user_codes)),
+        "auc": interval(area, *widest((auc_interval(clicked, p_click, by) for by in units.drawings), (0.0, 1.0))),
         "pr_auc": bootstrap(metrics.average_precision(clicked, p_click), of_cells.average_precision, 1.0),
-        "log_loss": bootstrap(metrics.log_loss(clicked, p_click), of_cells.log_loss),
-        "normalized_entropy": bootstrap(metrics.normalized_entropy(clicked, p_click), of_cells.normalized_entropy),
-        "calibration_ratio": interval(
-            metrics.calibration_ratio(clicked, p_click), *ratio_interval(clicked, p_click, user_codes)
+        "log_loss": bootstrap(metrics.log_loss(clicked, p_click), of_cells.log_loss, metrics.LARGEST_LOSS),
+        "normalized_entropy": bootstrap(
+            metrics.normalized_entropy(clicked, p_click),
+            of_cells.normalized_entropy,
+            metrics.LARGEST_LOSS / float(metrics.entropy(float(clicked.mean()))),
         ),
-        "relative_calibration_error": interval(*_calibration_error(clicked, p_click, floor)),
-        "relative_calibration_floor": interval(floor, floor, floor),
+        "calibration_ratio": interval(
+            metrics.calibration_ratio(clicked, p_click),
+            *widest((ratio_interval(clicked, p_click, by) for by in units.drawings), (0.0, np.inf)),
+        ),
+        "relative_calibration_error": Interval(
+            *_calibration_error(clicked, p_click, floor), len(clicked), clicks, "rows"
+        ),
+        "relative_calibration_floor": Interval(floor, floor, floor, len(clicked), clicks),
         "f1": bootstrap(f1, lambda cells, drawn: of_cells.f1(drawn, above), 1.0),
     }
     figures |= {
@@ -98,11 +108,11 @@ def all_metrics(
     }
     if per_user:
         figures["gauc"] = gauc(per_user)
-    if line := recalibration(clicked, p_click, user_codes):
-        figures |= {
-            f"calibration_{name}": interval(value, value - Z_95 * error, value + Z_95 * error)
-            for name, (value, error) in line._asdict().items()
-        }
+    lines = [line for by in units.drawings if (line := recalibration(clicked, p_click, by))]
+    if lines:  # not defined for the sample, whatever is redrawn
+        for name, value in ((name, getattr(lines[0], name).value) for name in Recalibration._fields):
+            step = Z_95 * max(getattr(line, name).error for line in lines)
+            figures[f"calibration_{name}"] = interval(value, value - step, value + step)
     return figures
 
 
@@ -134,7 +144,7 @@ def calibration_interval(
     return float(promised / (middle + half)), float(promised / (middle - half))
 
 
-def ratio_interval(clicked: Array, p_click: Array, user_codes: npt.NDArray[np.int64] | None) -> tuple[float, float]:
+def ratio_interval(clicked: Array, p_click: Array, user_codes: npt.NDArray[np.integer] | None) -> tuple[float, float]:
     """Ends of the 95 % interval of promised / true clicks; there must be clicks."""
     p, clicks = p_click.astype(np.float64), float(np.count_nonzero(clicked))
     promised = float(p.sum())
@@ -142,7 +152,7 @@ def ratio_interval(clicked: Array, p_click: Array, user_codes: npt.NDArray[np.in
     return calibration_interval(clicks, promised, float((p * p).sum()), effect)
 
 
-def _design_effect(clicked: Array, p_click: Float64s, user_codes: npt.NDArray[np.int64]) -> float:
+def _design_effect(clicked: Array, p_click: Float64s, user_codes: npt.NDArray[np.integer]) -> float:
     """Variance of the number of clicks with users as clusters over that of independent impressions, 1 or more.
 
     A user who clicks more than was promised does so again and again. `p_click` adds up to the seen clicks.

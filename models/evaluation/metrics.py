@@ -20,6 +20,9 @@ Array = npt.NDArray[Any]
 CLIP = 1e-7
 """Probabilities are kept this far from 0 and 1, so that one certain mistake stays finite."""
 
+LARGEST_LOSS = float(-np.log(CLIP))
+"""Of one impression, in nats."""
+
 ECE_BINS = 15
 
 Z_95 = 1.959963984540054

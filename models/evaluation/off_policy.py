@@ -26,8 +26,10 @@ import numpy.typing as npt
 
 from models.errors import MetricError
 from models.evaluation.calibration import wilson
+from models.evaluation.cells import percentiles
 from models.evaluation.metrics import Float64s
 from models.evaluation.redrawn_totals import redrawn_totals
+from models.evaluation.units import Units, widest
 from models.random_streams import random_stream
 from models.registry.manifest import Interval
 
@@ -78,19 +80,20 @@ def off_policy(
     raw = target_probability / propensity
     weight = raw if clip is None else np.minimum(raw, clip)
     columns = [np.ones(len(raw)), weight * clicked, weight, raw]
-    exact, redrawn = redrawn_totals(columns, codes, random_stream(seed, "bootstrap of rounds"))
+    units = Units.of(clicked, codes)
+    totals = [redrawn_totals(columns, each, random_stream(seed, "bootstrap of rounds")) for each in units.drawings]
+    exact = totals[0][0]
     n, n_clicks = len(raw), int(np.count_nonzero(clicked))
 
     squares = float(weight @ weight)
     effective = float(weight.sum() ** 2 / squares) if squares else 0.0
 
     def ratio(part: int, whole: int) -> Interval | None:
-        drawn = redrawn[redrawn[:, whole] > 0]
-        if exact[whole] == 0 or not len(drawn):
+        if exact[whole] == 0:
             return None
         value = float(exact[part] / exact[whole])
-        low, high = np.quantile(drawn[:, part] / drawn[:, whole], (0.025, 0.975))
-        return Interval(value, min(float(low), value), max(float(high), value), n, n_clicks)
+        ends = [percentiles(drawn[:, part] / drawn[:, whole]) for drawn in (d[d[:, whole] > 0] for _, d in totals)]
+        return units.interval(value, widest(ends, (0.0, float(raw.max()))), n, n_clicks) if any(ends) else None
 
     def rate(found: Interval) -> Interval:
         low, high = wilson(min(found.value, 1.0) * effective, effective) if effective else (0.0, 1.0)

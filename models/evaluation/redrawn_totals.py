@@ -37,3 +37,19 @@ def redrawn_totals(
     sums = np.stack([np.bincount(code, column, minlength=units) for column in columns])  # (k, units)
     redrawn = np.array([sums @ random.poisson(1.0, units) for _ in range(REPLICATES)])
     return sums.sum(axis=1), redrawn
+
+
+def redrawn_losses(
+    clicked: npt.NDArray[np.bool_],
+    losses: Sequence[Float64s],
+    user_codes: npt.NDArray[np.integer] | None,
+    random: np.random.Generator,
+) -> tuple[Float64s, Float64s]:
+    """Impressions, clicks and k losses in nats: (2 + k,) of the sample itself and (R, 2 + k) with users redrawn.
+
+    Replicates without a click, or without a non-click, have no base rate to compare with and are left out, so that R
+    may be less than usual; `cells.percentiles` says whether enough are left.
+    """
+    exact, redrawn = redrawn_totals([np.ones(len(clicked)), clicked, *losses], user_codes, random)
+    n, clicks = redrawn[:, 0], redrawn[:, 1]
+    return exact, redrawn[(clicks > 0) & (clicks < n)]

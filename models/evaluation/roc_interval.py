@@ -19,7 +19,7 @@ from models.evaluation.metrics import Z_95, Array, Float64s
 
 
 def auc_interval(
-    clicked: npt.NDArray[np.bool_], p_click: Array, user_codes: npt.NDArray[np.int64] | None
+    clicked: npt.NDArray[np.bool_], p_click: Array, user_codes: npt.NDArray[np.integer] | None
 ) -> tuple[float, float]:
     """Ends of the interval of the AUC; the whole of [0, 1] where the sample cannot say.
 
@@ -39,7 +39,7 @@ def auc_interval(
 
 
 def auc_difference(
-    clicked: npt.NDArray[np.bool_], p_new: Array, p_old: Array, user_codes: npt.NDArray[np.int64] | None
+    clicked: npt.NDArray[np.bool_], p_new: Array, p_old: Array, user_codes: npt.NDArray[np.integer] | None
 ) -> tuple[float, float, float]:
     """AUC of the new score minus that of the old one on the same impressions, and the ends of its interval.
 
@@ -62,7 +62,7 @@ def _additions(clicked: npt.NDArray[np.bool_], p_click: Array, area: float) -> F
     return adds
 
 
-def _error(adds: Float64s, clicked: npt.NDArray[np.bool_], user_codes: npt.NDArray[np.int64] | None) -> float | None:
+def _error(adds: Float64s, clicked: npt.NDArray[np.bool_], user_codes: npt.NDArray[np.integer] | None) -> float | None:
     """Standard error of the sum of the users' additions; None where fewer than two clicks, others or users are left."""
     clicks, others = int(np.count_nonzero(clicked)), int(np.count_nonzero(~clicked))
     if min(clicks, others) < 2:
@@ -77,7 +77,7 @@ def _error(adds: Float64s, clicked: npt.NDArray[np.bool_], user_codes: npt.NDArr
 
 
 def _perfect_order(
-    clicked: npt.NDArray[np.bool_], area: float, user_codes: npt.NDArray[np.int64] | None
+    clicked: npt.NDArray[np.bool_], area: float, user_codes: npt.NDArray[np.integer] | None
 ) -> tuple[float, float]:
     """Ends of the interval of an AUC of 0 or 1, where nothing varies.
 

@@ -14,9 +14,10 @@ import numpy.typing as npt
 
 from models.evaluation import metrics
 from models.evaluation.calibration import wilson
-from models.evaluation.cells import REPLICATES
+from models.evaluation.cells import REPLICATES, percentiles
 from models.evaluation.metrics import Array, Float64s
 from models.evaluation.redrawn_totals import redrawn_totals
+from models.evaluation.units import Units, widest
 from models.random_streams import random_stream
 from models.registry.manifest import Interval
 
@@ -38,7 +39,7 @@ def at_thresholds(
     clicked: npt.NDArray[np.bool_],
     p_click: Array,
     thresholds: Sequence[float],
-    user_codes: npt.NDArray[np.int64] | None = None,
+    user_codes: npt.NDArray[np.integer] | None = None,
     seed: int = 0,
 ) -> tuple[AtThreshold, ...]:
     """Figures at each threshold, in the order given.
@@ -56,31 +57,34 @@ def _at(
     clicked: npt.NDArray[np.bool_],
     p_click: Array,
     threshold: float,
-    user_codes: npt.NDArray[np.int64] | None,
+    user_codes: npt.NDArray[np.integer] | None,
     seed: int,
 ) -> AtThreshold:
     precision, recall, f1 = metrics.at_threshold(clicked, p_click, threshold)
     called = p_click >= threshold
     kinds = np.stack([called & clicked, called & ~clicked, ~called & clicked])  # (3, n)
-    hits, false_alarms, misses = _redrawn(kinds, user_codes, seed).T
+    units = Units.of(clicked, user_codes)
+    # (3, R) of hits, false alarms and misses, by user or by row or both
+    drawings = [_redrawn(kinds, codes, seed).T for codes in units.drawings]
     n_called, n_hits, clicks = int(called.sum()), int(kinds[0].sum()), int(clicked.sum())
 
-    def interval(value: float, part: Float64s, whole: Float64s, n: int) -> Interval:
-        low, high = np.quantile(part / np.maximum(whole, 1.0), (0.025, 0.975))
-        if value in (0.0, 1.0):  # no replicate differs: what as many independent rows allow
-            low, high = wilson(round(value * n), n)
-        return Interval(value, min(float(low), value), max(float(high), value), len(clicked), clicks)
+    def interval(value: float, part: tuple[int, ...], whole: tuple[int, ...], n: int) -> Interval:
+        """Of sums of kinds: `part` over `whole`; with what as many independent rows allow where nothing varies."""
+        drawn = [(each[list(part)].sum(axis=0), each[list(whole)].sum(axis=0)) for each in drawings]
+        ends = (percentiles(above[below > 0] / below[below > 0]) for above, below in drawn)
+        alone = wilson(round(value * n), n)
+        return units.interval(value, alone if value in (0.0, 1.0) else widest(ends, alone), len(clicked), clicks)
 
     return AtThreshold(
         threshold=threshold,
         called=n_called,
-        precision=interval(precision, hits, hits + false_alarms, n_called) if n_called else None,
-        recall=interval(recall, hits, hits + misses, clicks),
-        f1=interval(f1, 2.0 * hits, 2.0 * hits + false_alarms + misses, n_called + clicks - n_hits),
+        precision=interval(precision, (0,), (0, 1), n_called) if n_called else None,
+        recall=interval(recall, (0,), (0, 2), clicks),
+        f1=interval(f1, (0, 0), (0, 0, 1, 2), n_called + clicks - n_hits),
     )
 
 
-def _redrawn(kinds: npt.NDArray[np.bool_], user_codes: npt.NDArray[np.int64] | None, seed: int) -> Float64s:
+def _redrawn(kinds: npt.NDArray[np.bool_], user_codes: npt.NDArray[np.integer] | None, seed: int) -> Float64s:
     """(R, 3) counts of the three kinds with rows, or users, redrawn."""
     random = random_stream(seed, "bootstrap at a threshold")
     if user_codes is None:

@@ -4,8 +4,9 @@ AUC over all impressions is partly won by knowing who clicks often, which orders
 impressions of the same user only: the AUC of each user who has both labels, weighted by the user's impressions. Users
 without a click, or without a non-click, have no AUC and do not count; the figure says how many do.
 
-Interval: Poisson bootstrap over the counting users, percentiles of 400 replicates. Where the users leave no spread
-(all ordered perfectly) it is that of as many independent pairs, all right; a single user says nothing.
+Interval: Poisson bootstrap over the counting users, percentiles of 400 replicates; where those users are effectively
+fewer than `units.LEAST_USERS`, Student's t of as many, because redrawing them shows too little spread. Where the users
+leave no spread (all ordered perfectly) it is that of as many independent pairs, all right; a single user says nothing.
 Cost: one sort of the impressions and 400 draws per counting user.
 Source: Zhou et al. 2018, "Deep Interest Network for Click-Through Rate Prediction", section 6.3.
 """
@@ -16,9 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 from models.evaluation.cells import REPLICATES
 from models.evaluation.metrics import Array, Float64s
+from models.evaluation.units import LEAST_USERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,12 @@ def interval_of_mean(users: UserAucs, random: np.random.Generator) -> tuple[floa
         return 0.0, 1.0 - _surest(len(users))
     if len(users) < 2:
         return 0.0, 1.0
+    share = users.impressions / users.impressions.sum()
+    effective = 1.0 / float(share @ share)
+    if effective < LEAST_USERS:
+        error = float(np.sqrt(((share * (users.area - users.mean)) ** 2).sum() * len(users) / (len(users) - 1)))
+        half = error * float(stdtrit(max(effective - 1.0, 0.01), 0.975))
+        return max(0.0, users.mean - half), min(1.0, users.mean + half)
     sums = np.stack([users.area * users.impressions, users.impressions])  # (2, U)
     drawn = np.array([sums @ random.poisson(1.0, len(users)) for _ in range(REPLICATES)])
     drawn = drawn[drawn[:, 1] > 0]  # a handful of users may all be left out

@@ -32,6 +32,15 @@ class Interval(msgspec.Struct, frozen=True):
     high: float
     n: int
     clicks: int
+    unit: str = ""
+    """What chance was taken to draw: `users`, or `rows` (see `models/evaluation/units.py`). Empty: it was not told, as
+    in versions of before, or there is no interval."""
+    why_rows: str = ""
+    """What kept users from being the unit, in words; empty where nothing did."""
+
+    def by_row(self) -> str:
+        """Why the interval is by row, in words; empty where it is not, or where it always is."""
+        return f"by row, because {self.why_rows}" if self.why_rows else ""
 
 
 class Label(msgspec.Struct, frozen=True):

@@ -40,7 +40,8 @@ SPACE: Space = {
 MAX_PASSES = 20
 PATIENCE = 2
 """Passes without progress on the held-out rows after which the path ends."""
-NEWTON_STEPS = 5
+NEWTON_STEPS = 50
+NEWTON_ENOUGH = 1e-9
 IMPORTANCE_ROWS = 50_000
 
 
@@ -138,8 +139,18 @@ def _pass(learner: Ftrl, data: TrainingSet) -> None:
 
 def _levelled(learner: Ftrl, data: TrainingSet) -> FrozenWeights:
     """The weights as they are, moved so that the promised clicks of the rows add up to the seen ones."""
-    margins, shift = learner.frozen().margins(data.encoded), 0.0
+    return learner.frozen(shift_to(learner.frozen().margins(data.encoded), data.clicks))
+
+
+def shift_to(margins: Float64s, clicks: float) -> float:
+    """What must be added to all margins that they promise so many clicks."""
+    shift = 0.0
     for _ in range(NEWTON_STEPS):
         p_click = sigmoid(margins + shift)
-        shift += float((data.clicks - p_click.sum()) / (p_click * (1.0 - p_click)).sum())
-    return learner.frozen(shift)
+        # Where nearly all promises are certain, a whole step would leave the world; one unit of log-odds never does.
+        slope = max(float((p_click * (1.0 - p_click)).sum()), 1e-9)
+        step = float(np.clip((clicks - p_click.sum()) / slope, -1.0, 1.0))
+        shift += step
+        if abs(step) < NEWTON_ENOUGH:
+            break
+    return shift

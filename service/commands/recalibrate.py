@@ -86,7 +86,7 @@ def command(
     fresh = published.manifest.recalibrated
     assert fresh is not None
     document = _described(published, fresh) | rejects_document(rejected) | {"pending_impressions": frame.log.pending}
-    console.result(document, lambda screen: _show(screen, published, fresh, frame.log.pending_words()))
+    console.result(document, lambda screen: _show(screen, published, fresh, calibrator, frame.log.pending_words()))
     return 0
 
 
@@ -111,14 +111,24 @@ def _described(published: Published, fresh: Recalibrated) -> dict[str, Any]:
     }
 
 
-def _show(screen: RichConsole, published: Published, fresh: Recalibrated, pending: str) -> None:
+def fitted_words(kind: str, fresh: Recalibrated, choice: CalibratorChoice) -> str:
+    """What was fitted to the fresh clicks: the whole calibrator, or a line behind the map that was there."""
+    from models.recalibration import MIN_CLICKS_SHAPE
+
+    rows = f"fitted to {fresh.impressions:,} impressions with {fresh.clicks:,} clicks later than the training"
+    if choice == "auto" and fresh.clicks < MIN_CLICKS_SHAPE and kind not in ("identity", "platt"):
+        return f"the {kind} map of version {fresh.version} as it was; the line behind it is {rows}"
+    return f"{kind}, nothing was {rows}" if kind == "identity" else f"{kind}, {rows}"
+
+
+def _show(
+    screen: RichConsole, published: Published, fresh: Recalibrated, choice: CalibratorChoice, pending: str
+) -> None:
     manifest = published.manifest
     judged = manifest.figures["normalized_entropy"]
-    fitted = "fitted to" if manifest.calibrator.clicks else "nothing was fitted to"
     rows = {
         "model": f"{manifest.name} {published.version}, the core of {fresh.version}",
-        "calibrator": f"{manifest.calibrator.kind}, {fitted} {fresh.impressions:,} impressions with "
-        f"{fresh.clicks:,} clicks later than the training",
+        "calibrator": fitted_words(manifest.calibrator.kind, fresh, choice),
         "judged on": f"the newest {judged.n:,} of them, with {judged.clicks:,} clicks, by a calibrator of the others",
     }
     for key, words in (("calibration_ratio", "promised / seen clicks"), ("normalized_entropy", "NE")):

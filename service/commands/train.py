@@ -48,7 +48,8 @@ MOST_SEARCH_MINUTES = 7 * 24 * 60
 @click.option(
     "--negative-rate",
     type=FiniteRange(0, 1, min_open=True),
-    help="Share of the non-clicks to learn from; chosen by the size of the log where absent.",
+    help="Share of the non-clicks to learn from; chosen by the size of the log where absent. At "
+    "least 500 of the non-clicks of the first four fifths must remain.",
 )
 @calibrator_option
 @click.option("--no-calibrator", "calibrator", flag_value="none", help="The same as --calibrator none.")
@@ -100,7 +101,7 @@ def command(
 ) -> int:
     """Train on a click log, calibrate, prove the ONNX graph and publish it; says so if it beats no base rate.
 
-    ftrl streams: from 200 000 impressions on the log need not fit into memory. two-tower and dcn need torch to train
+    ftrl streams: from a million impressions on the log need not fit into memory. two-tower and dcn need torch to train
     (requirements/deep.in), and nothing of it to be served.
 
     The newest fifth of the log judges the model. Publishing is not gated: `clickserve models promote` is.

@@ -268,3 +268,24 @@ def test_a_streamed_model_answers_its_own_rows_as_it_promised(streamed: TrainOut
     p = p_click_of(outcome.model.raw_logit(outcome.examples), outcome.correction, outcome.calibrator)
 
     assert p.mean() == pytest.approx(outcome.clicks / outcome.impressions, rel=0.1)
+
+
+def test_weights_that_streamed_keep_the_level_of_their_promises(
+    stored: StoredFrame, in_memory: TrainingFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last batches of a stream move the level more than they know of it; it is undone."""
+    outcome = streaming(stored, calibrator="none")
+    unlevelled = []
+    monkeypatch.setattr("models.streaming.shift_to", lambda margins, clicks: unlevelled.append(clicks) or 0.0)
+    raw = streaming(stored, calibrator="none")
+
+    newest = training_set(in_memory).take(slice(N * 3 // 5, N)).encoded
+    clicks = np.count_nonzero(in_memory.clicked[N * 3 // 5 :])
+
+    levels = [
+        p_click_of(each.model.raw_logit(newest), each.correction, each.calibrator).sum() / clicks
+        for each in (outcome, raw)
+    ]
+    assert len(unlevelled) == 2
+    assert abs(np.log(levels[0])) < abs(np.log(levels[1]))
+    assert levels[0] == pytest.approx(1.0, abs=0.06)

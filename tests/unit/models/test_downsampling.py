@@ -8,7 +8,7 @@ import pytest
 
 from models.encoder import Encoded
 from models.errors import TrainingError
-from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction
+from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction, refuse_few
 from models.trainers.base_rate import BaseRateTrainer
 from models.trainers.trainer import TrainingSet
 from models.training import FIT_SHARE, TrainOptions, train
@@ -42,6 +42,28 @@ def test_the_seed_decides_who_stays() -> None:
 
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(("rate", "left"), [(1e-9, 0), (1e-4, 8), (0.0062, 491)])
+def test_a_rate_that_leaves_too_few_non_clicks_is_refused(rate: float, left: int) -> None:
+    """Before anything is learnt, with the smallest rate that leaves enough; and that one is taken."""
+    few = _seen(CLICKED)
+
+    with pytest.raises(
+        TrainingError, match=rf"leaves {left} of the 79,2\d\d non-clicks .* smallest share .* is 0\.0063"
+    ) as told:
+        train(few, BaseRateTrainer(), TrainOptions(negative_rate=rate), 1, lambda _what, _share: None)
+
+    smallest = float(str(told.value).split()[-1])
+    outcome = train(few, BaseRateTrainer(), TrainOptions(negative_rate=smallest), 1, lambda _what, _share: None)
+    assert outcome.negative_rate == pytest.approx(smallest, rel=0.01)
+
+
+def test_few_non_clicks_are_no_reason_to_refuse_what_is_learnt_whole() -> None:
+    """Nor does the rate of a large log with hardly a click leave less than what would be refused."""
+    refuse_few(_clicked(600, 300), 1.0)
+    rare = _clicked(1_000_000, 20)
+    refuse_few(rare, automatic_rate(rare))
 
 
 def test_small_logs_are_learnt_whole_and_large_ones_thinned() -> None:
