@@ -33,7 +33,7 @@ def test_a_port_in_use_ends_the_start(arguments: list[str]) -> None:
 def test_a_registry_without_a_model_ends_the_start(arguments: list[str], tmp_path: Path) -> None:
     """With nothing to serve, a service that waits looks healthy to nobody and is of use to nobody."""
     with service(*arguments, "--registry", str(tmp_path / "empty")) as process:
-        assert process.wait() == FAILURE
+        assert process.wait() == USAGE
         assert str(tmp_path / "empty") in last_words(process)
 
 
