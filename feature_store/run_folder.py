@@ -54,6 +54,11 @@ class RunFolder:
         self._remove()
 
 
+def lasting(folder: Path) -> Path:
+    """The nearest folder around it that is no run's: what lies there stays when the run ends."""
+    return next(parent for parent in folder.absolute().parents if not parent.name.startswith(PREFIX))
+
+
 def _removed(path: Path, lock: IO[str], owner: int) -> None:
     if os.getpid() == owner:  # a forked child has a copy of the object, and not of the folder
         shutil.rmtree(path, ignore_errors=True)

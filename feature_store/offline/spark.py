@@ -26,6 +26,7 @@ from sqlglot import exp
 from feature_store.errors import EngineError, LogError
 from feature_store.offline import arrow
 from feature_store.offline.engine import ROWS_PER_BATCH, Engine, text
+from feature_store.run_folder import RunFolder, lasting
 
 LOCAL = "local[2]"
 _ERRORS_ONLY = """\
@@ -50,7 +51,7 @@ class SparkEngine:
         Args:
             files: DuckDB, whose tables may be named in statements.
             time_zone: how times without an offset are read.
-            folder: for shuffles, and for tables on their way from DuckDB.
+            folder: for tables on their way from DuckDB; shuffles go beside it, to stay until the process ends.
         Raises:
             EngineError: pyspark or Java is missing, or Spark does not start.
         """
@@ -220,6 +221,17 @@ def _java_is_here() -> bool:
     return (Path(home, "bin", "java").is_file() if home else False) or shutil.which("java") is not None
 
 
+_HOMES: list[RunFolder] = []
+"""Of the session of this process, which outlives the store that asked for it first, and that store's folder."""
+
+
+def _home(folder: Path) -> Path:
+    """Where the session keeps its shuffles: beside what the first store keeps for its own run."""
+    if not _HOMES:
+        _HOMES.append(RunFolder(lasting(folder)))
+    return _HOMES[0].path
+
+
 def _session(time_zone: str, folder: Path) -> Any:
     try:
         from pyspark.errors import PySparkException
@@ -233,11 +245,12 @@ def _session(time_zone: str, folder: Path) -> Any:
         raise EngineError(
             "Spark needs Java 17, and there is none on PATH nor in JAVA_HOME; install it, or use --engine duckdb"
         )
-    quiet = (folder / "log4j2.properties").absolute()
+    home = _home(folder)
+    quiet = (home / "log4j2.properties").absolute()
     quiet.write_text(_ERRORS_ONLY, encoding="utf-8")
     settings = {
         "spark.driver.defaultJavaOptions": f"-Dlog4j2.configurationFile={quiet.as_uri()}",
-        "spark.local.dir": str(folder.absolute()),
+        "spark.local.dir": str(home.absolute()),
         "spark.sql.session.timeZone": time_zone,
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",

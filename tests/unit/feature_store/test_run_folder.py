@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from feature_store.run_folder import RunFolder
+from feature_store.run_folder import RunFolder, lasting
 from tests.conftest import REPOSITORY
 
 KILLED = """
@@ -21,7 +21,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 ENDED = """
 import sys
 from pathlib import Path
-from feature_store.run_folder import RunFolder
+from feature_store.run_folder import RunFolder, lasting
 kept = RunFolder(Path(sys.argv[1]))
 (kept.path / "rows").write_bytes(bytes(10))
 """
@@ -82,3 +82,11 @@ def test_a_forked_child_does_not_take_its_parents_folder_away(tmp_path: Path) ->
     os.waitpid(child, 0)
 
     assert folder.path.exists()
+
+
+def test_what_outlives_a_run_finds_a_place_that_stays(tmp_path: Path) -> None:
+    """A Spark session lives as long as the process, and the run that started it may be the first of many."""
+    with RunFolder(tmp_path) as folder:
+        places = lasting(folder.path), lasting(folder.path / "spill"), lasting(tmp_path / "spill")
+
+    assert places == (tmp_path, tmp_path, tmp_path)
