@@ -20,6 +20,12 @@ settings.load_profile("clickserve")  # no example is timed: a busy machine is sl
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spark's tests come first, in one process: at the end, idle processes would take some, and start a Java each."""
+    items.sort(key=lambda item: item.path.name != "test_spark.py")
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the checkout."""
