@@ -18,8 +18,8 @@ LADDER_ROWS, LADDER_SEEDS = 5_000_000, (1, 2, 3)
 BEST_SHARE, TREES_SHARE = 0.80, 0.75
 
 CALIBRATED_ROWS, CALIBRATED_WORLDS, CALIBRATED_ENOUGH, CALIBRATED_GROUPS = 1_000_000, 20, 17, 3
-"""An exact model passes 17 of 20 in nineteen groups of twenty, one that knows its level to 1.5 % in nine of ten: one
-group tells little, so the median of three is judged."""
+"""Chosen after seeds 1 to 20 alone had failed with 16. By the binomial law an exact model passes 17 of 20 in 99 groups
+of 100, one that knows its level to 1.5 % (as ours; seen clicks: 2.25 %) in 88 only, and the median of three in 96."""
 RATIO_TOLERANCE, COLD_TOLERANCE, RELATIVE_ERROR = 0.02, 0.15, 0.05
 COLD = f"first {AD_AGES[0]:,}"
 
