@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from models.evaluation import metrics
 from models.evaluation.metrics import Array, Float64s
+from models.evaluation.unit_weights import unit_weights
 
 REPLICATES = 400
 CELLS = 2_000
@@ -79,7 +80,7 @@ class Cells:
         both = self.cell + size * self.clicked  # cells of the non-clicks, then cells of the clicks
         drawn = np.empty((REPLICATES, 2 * size))
         for replicate in drawn:
-            weight = random.poisson(1.0, len(users)).astype(np.float64)
+            weight = unit_weights(len(users), random)
             replicate[:] = np.bincount(both, weight[code], minlength=2 * size)
         return Redrawn(drawn[:, size:], drawn[:, :size]).with_both_labels()
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from models.evaluation.cells import REPLICATES
 from models.evaluation.metrics import Array, Float64s
+from models.evaluation.unit_weights import unit_weights
 
 MOST_UNITS = 20_000
 
@@ -35,7 +36,7 @@ def redrawn_totals(
     if units > MOST_UNITS:
         code, units = code % MOST_UNITS, MOST_UNITS
     sums = np.stack([np.bincount(code, column, minlength=units) for column in columns])  # (k, units)
-    redrawn = np.array([sums @ random.poisson(1.0, units) for _ in range(REPLICATES)])
+    redrawn = np.array([sums @ unit_weights(units, random) for _ in range(REPLICATES)])
     return sums.sum(axis=1), redrawn
 
 

@@ -21,6 +21,7 @@ from scipy.special import stdtrit
 
 from models.evaluation.cells import REPLICATES
 from models.evaluation.metrics import Array, Float64s
+from models.evaluation.unit_weights import unit_weights
 from models.evaluation.units import LEAST_USERS
 
 
@@ -79,7 +80,7 @@ def interval_of_mean(users: UserAucs, random: np.random.Generator) -> tuple[floa
         half = error * float(stdtrit(max(effective - 1.0, 0.01), 0.975))
         return max(0.0, users.mean - half), min(1.0, users.mean + half)
     sums = np.stack([users.area * users.impressions, users.impressions])  # (2, U)
-    drawn = np.array([sums @ random.poisson(1.0, len(users)) for _ in range(REPLICATES)])
+    drawn = np.array([sums @ unit_weights(len(users), random) for _ in range(REPLICATES)])
     drawn = drawn[drawn[:, 1] > 0]  # a handful of users may all be left out
     low, high = np.quantile(drawn[:, 0] / drawn[:, 1], (0.025, 0.975))
     return float(low), float(high)
