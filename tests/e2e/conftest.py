@@ -1,4 +1,4 @@
-"""A served project, and a service on it, for tests that hurt them."""
+"""A served project, a service on it for tests that hurt them, and a model that the commands made."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.artifacts import ServedProject, make_served_project
+from tests.e2e.command_line import simulate_and_train
+from tests.shared_builds import made_once
 from tests.stores import HurtableServer
 
 
@@ -15,6 +17,12 @@ from tests.stores import HurtableServer
 def project(tmp_path_factory: pytest.TempPathFactory) -> ServedProject:
     """A small published model and the rows it wants."""
     return make_served_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated log, and in `registry` a model of its first four fifths; to be read, never changed."""
+    return made_once(tmp_path_factory, "trained-by-command", simulate_and_train)
 
 
 @pytest.fixture

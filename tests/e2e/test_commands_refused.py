@@ -1,0 +1,98 @@
+"""Commands that cannot be carried out: one line with the thing, the value and the way out, and an exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.trainers import DEEP_LEARNERS
+from service import exit_codes
+from tests.e2e.command_line import log_of, refusal
+from tests.learning import take_torch_away
+
+
+def test_a_misspelt_key_is_a_usage_error_with_the_nearest_name(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ignored, it would look exactly like a feature that does not help."""
+    (tmp_path / "features.toml").write_text(
+        '[project]\nname = "shop"\n[log]\nclickd = "clicked"\n[context.device]\ndtype = "id"\n'
+    )
+
+    said = refusal(
+        capsys,
+        ["train", *log_of(trained), "--features", str(tmp_path / "features.toml"), "--registry", str(tmp_path)],
+        code=exit_codes.USAGE,
+    )
+
+    assert 'log.clickd: unknown key, did you mean "clicked"?' in said.replace("'", '"')
+
+
+def test_the_label_cannot_be_an_id(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A rate per "user" would then be the outcome itself, and the model perfect."""
+    (tmp_path / "features.toml").write_text(
+        '[project]\nname = "shop"\n[log]\nuser_id = "clicked"\n[context.device]\ndtype = "id"\n'
+    )
+
+    said = refusal(
+        capsys,
+        ["train", *log_of(trained), "--features", str(tmp_path / "features.toml"), "--registry", str(tmp_path)],
+        code=exit_codes.USAGE,
+    )
+
+    assert "log.user_id" in said
+    assert "log.clicked already" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train", "--data", "nowhere"], exit_codes.USAGE, "KIND:PATH"),
+        (["train", "--data", "simulated:/no/such/folder"], exit_codes.USAGE, "/no/such/folder"),
+        (["train", "--data", "criteo:/no/such.tsv"], exit_codes.USAGE, "/no/such.tsv"),
+        (["train", "--data", "criteo:x", "--rows", "0.8:0.2"], exit_codes.USAGE, "FROM < TO"),
+        (["train"], exit_codes.USAGE, "--data"),
+        (["rnak"], exit_codes.USAGE, "No such command"),
+        (["models", "show", "--registry", "/no/such/registry"], exit_codes.USAGE, "clickserve train"),
+        (["evaluate", "--data", "criteo:x", "--registry", "/no/such/registry"], exit_codes.USAGE, "clickserve train"),
+        (["train", "--data", "criteo:x", "--name", "a/b"], exit_codes.USAGE, "made of a-z"),
+        (["models", "list", "--name", "../b"], exit_codes.USAGE, "made of a-z"),
+        (["train", "--data", "criteo:x", "--seed", "-1"], exit_codes.USAGE, "x>=0"),
+        (["train", "--data", "criteo:x", "--negative-rate", "nan"], exit_codes.USAGE, "no finite number"),
+        (["train", "--data", "criteo:x", "--search", "inf"], exit_codes.USAGE, "x<=10080"),
+        (["train", "--data", "criteo:x", "--search", "nan"], exit_codes.USAGE, "no finite number"),
+        (["train", "--data", "criteo:x", "--search", "1e300"], exit_codes.USAGE, "x<=10080"),
+        (["evaluate", "--data", "criteo:x", "--threshold", "nan"], exit_codes.USAGE, "no finite number"),
+        (["evaluate", "--data", "criteo:x", "--clip", "nan"], exit_codes.USAGE, "no finite number"),
+        (["evaluate", "--data", "criteo:x", "--clip", "inf"], exit_codes.USAGE, "no finite number"),
+        (["rank", "--user", "u1", "--timeout", "inf", "a1"], exit_codes.USAGE, "no finite number"),
+        (["bench", "--rate", "nan"], exit_codes.USAGE, "no finite number"),
+        (["materialize"], exit_codes.USAGE, "features.toml"),
+        (["materialize", "--data", "simulated:x", "--as-of", "yesterday"], exit_codes.USAGE, "yesterday"),
+        (["materialize", "--data", "simulated:x", "--as-of", "9" * 17], exit_codes.USAGE, "no as-of time"),
+        (["rank", "--user", "u1", "--url", "ftp://x", "a1"], exit_codes.USAGE, "http://host:port"),
+        (["rank", "--user", "u1", "--url", "http://127.0.0.1:1", "a1"], exit_codes.DEPENDENCY_DOWN, "is it running?"),
+        (["bench"], exit_codes.USAGE, "--url"),
+        (["simulate", "--out", "/tmp/x", "--preset", "sim-v0"], exit_codes.USAGE, "sim-v1"),
+    ],
+)
+def test_a_command_that_cannot_be_carried_out_says_why(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line with the thing, the value and the way out; and the status a script can branch on."""
+    assert message in refusal(capsys, arguments, code=code)
+
+
+@pytest.mark.parametrize("learner", sorted(DEEP_LEARNERS))
+def test_a_library_that_is_missing_is_said_before_the_log_is_read(
+    learner: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joining a large log takes minutes, and nothing of it would be used."""
+    take_torch_away(monkeypatch)
+
+    said = refusal(
+        capsys, ["train", "--data", "simulated:/no/such/folder", "--model", learner], code=exit_codes.FAILURE
+    )
+
+    assert "pip install -r requirements/deep.in" in said
