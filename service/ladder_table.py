@@ -45,6 +45,8 @@ def show_ladder(screen: RichConsole, report: Report, page: Path) -> None:
         mark = "* " if place.learner == report.chosen and report.useful else "  "
         table.add_row(mark + place.learner, *shown)
     screen.print(table)
+    if caution := ladder.contender(report.chosen).entropy.caution():
+        screen.print(caution, soft_wrap=True)
     if report.load is None:
         screen.print(f"latency was not measured: {escape(report.why_no_latency)}", soft_wrap=True)
     for each_left in report.left_out:

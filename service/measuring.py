@@ -77,7 +77,7 @@ def measure(predictor: Predictor, frame: TrainingFrame) -> Measured:
             true=all_metrics(frame.clicked, truth.true_p, users),
             attainable=all_metrics(frame.clicked, truth.attainable_p, users),
             share_of_attainable_gain=share_of_attainable_gain(
-                frame.clicked, evaluation.p_click, truth.attainable_p, frame.users.codes
+                frame.clicked, evaluation.p_click, truth.attainable_p, users
             ),
         ),
     )

@@ -69,7 +69,7 @@ def judge(frame: TrainingFrame, models: Mapping[str, Sequence[Scored]], on_progr
                 gauc_users=n_counting(clicked, users),
                 share_of_attainable_gain=None
                 if truth is None
-                else share_of_attainable_gain(clicked, middle.p_click, truth.attainable_p, _known(users, clicked)),
+                else share_of_attainable_gain(clicked, middle.p_click, truth.attainable_p, users),
             )
         )
     return Ladder(
@@ -79,11 +79,6 @@ def judge(frame: TrainingFrame, models: Mapping[str, Sequence[Scored]], on_progr
         differences=_differences(clicked, users, models, contenders, seed),
         attainable=None if truth is None else all_metrics(clicked, truth.attainable_p, users)["normalized_entropy"],
     )
-
-
-def _known(users: npt.NDArray[np.int64] | None, clicked: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Whose impression it was; each its own user's where nobody knows."""
-    return np.arange(len(clicked)) if users is None else users
 
 
 def _differences(

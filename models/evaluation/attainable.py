@@ -23,14 +23,14 @@ def share_of_attainable_gain(
     clicked: npt.NDArray[np.bool_],
     p_model: npt.NDArray[np.float64],
     p_oracle: npt.NDArray[np.float64],
-    user_codes: npt.NDArray[np.integer],
+    user_codes: npt.NDArray[np.integer] | None,
     seed: int = 0,
 ) -> Interval:
     """The share with its 95 % interval.
 
     Args:
         clicked, p_model, p_oracle: (n,) outcome and the two promises of each impression.
-        user_codes: (n,) whose impression it was.
+        user_codes: (n,) whose impression it was; None where nobody is known.
     Raises:
         MetricError: no rows, or only one kind of label.
     """

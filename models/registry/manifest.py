@@ -42,6 +42,11 @@ class Interval(msgspec.Struct, frozen=True):
         """Why the interval is by row, in words; empty where it is not, or where it always is."""
         return f"by row, because {self.why_rows}" if self.why_rows else ""
 
+    def caution(self) -> str:
+        """The same as a sentence, with what it means for whoever reads the interval."""
+        doubt = "where impressions of one user depend on each other they may be too narrow"
+        return f"Intervals are {self.by_row()}; {doubt}." if self.why_rows else ""
+
 
 class Label(msgspec.Struct, frozen=True):
     """What counted as a click."""

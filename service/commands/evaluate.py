@@ -255,10 +255,8 @@ def _show(screen: RichConsole, measured: Measured, role: str) -> None:
             row += [figure_text(oracles.attainable.get(name)), figure_text(oracles.true.get(name))]
         table.add_row(*row)
     screen.print(table)
-    if by_row := metrics["auc"].by_row():
-        screen.print(
-            f"intervals are {by_row}; where impressions of one user depend on each other they may be too narrow"
-        )
+    if caution := metrics["auc"].caution():
+        screen.print(caution)
     if "gauc" in metrics:
         counting = f"{measured.evaluation.gauc_users:,} users who have clicks and non-clicks"
         screen.print(f"gauc is the mean over {counting}, weighted by their {metrics['gauc'].n:,} impressions")

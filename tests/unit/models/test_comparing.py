@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -258,11 +259,8 @@ class WellFormed(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("served", [True, False])
-def test_the_page_is_whole_and_needs_nothing_but_itself(served: bool) -> None:
-    """It is mailed around, opened without a network, and printed."""
-    p50s = (300.0, 340.0) if served else (None, None)
-    ladder = ladder_of(Rung("base-rate", 1.0, p50s[0]), Rung("gbdt", 0.9, p50s[1], wall_s=3.0))
+def page_of(ladder: Ladder, *, served: bool) -> str:
+    """The page of a made ladder; `served` where its latency was measured."""
     machine = {"cpu_model": "x", "cores_allowed": 2, "load_average_1m": 0.1, "os": "y", "python": "z"}
     report = report_of(
         ladder,
@@ -280,8 +278,16 @@ def test_the_page_is_whole_and_needs_nothing_but_itself(served: bool) -> None:
         load={"rate_per_s": "300", "duration_s": "3", "rounds": 2, "n_candidates": 100} if served else None,
         why_no_latency="" if served else "it was switched off",
     )
+    return render_page(report)
 
-    page = render_page(report)
+
+@pytest.mark.parametrize("served", [True, False])
+def test_the_page_is_whole_and_needs_nothing_but_itself(served: bool) -> None:
+    """It is mailed around, opened without a network, and printed."""
+    p50s = (300.0, 340.0) if served else (None, None)
+    ladder = ladder_of(Rung("base-rate", 1.0, p50s[0]), Rung("gbdt", 0.9, p50s[1], wall_s=3.0))
+
+    page = page_of(ladder, served=served)
 
     reader = WellFormed()
     reader.feed(page)
@@ -291,3 +297,16 @@ def test_the_page_is_whole_and_needs_nothing_but_itself(served: bool) -> None:
     assert "csv:&lt;b&gt;.csv" in page
     assert "its library is missing" in page
     assert ("0.300 ms" in page) == served
+
+
+@pytest.mark.parametrize("why", ["", "3 users have all clicks"])
+def test_the_page_says_where_intervals_are_by_row(why: str) -> None:
+    """Whoever reads that one model is better must know what the interval could not see."""
+    ladder = ladder_of(Rung("base-rate", 1.0, None), Rung("gbdt", 0.9, None))
+    for contender in ladder.contenders:
+        entropy = contender.metrics["normalized_entropy"]
+        contender.metrics["normalized_entropy"] = msgspec.structs.replace(entropy, why_rows=why)
+
+    page = page_of(ladder, served=False)
+
+    assert ("Intervals are by row, because 3 users have all clicks;" in page) == bool(why)
