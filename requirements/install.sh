@@ -5,7 +5,8 @@
 set -eu
 cd "$(dirname "$0")/.."
 stamp=.venv/.installed
-wanted=$(cat requirements/all.lock requirements/spark.lock pyproject.toml requirements/install.sh | sha256sum | cut -d' ' -f1)
+sources=$(find models feature_store service -name '*.[ch]' | sort)
+wanted=$(cat requirements/all.lock requirements/spark.lock pyproject.toml requirements/install.sh $sources | sha256sum | cut -d' ' -f1)
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
 
 fits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; }

@@ -84,11 +84,17 @@ def kernel_name(choice: KernelChoice) -> KernelName:
     return "compiled"
 
 
-def tree_kernel(name: KernelName, tables: TreeTables) -> Kernel:
-    """The kernel over these tables."""
+def tree_kernel(name: KernelName, tables: TreeTables, *, in_tiles: bool = True) -> Kernel:
+    """The kernel over these tables.
+
+    Args:
+        in_tiles: whether the compiled one may score 16 pairs at a time, where the processor has AVX-512 and no tree has
+            more than 32 leaves. The answers are the same to the bit.
+    """
     if name == "numpy":
         return NumpyTreeKernel(tables)
     kernel: Kernel = importlib.import_module("models.plans._trees").TreeKernel(
+        in_tiles,
         tables.stride,
         tables.cuts,
         tables.test_tree,
