@@ -12,7 +12,7 @@
  * Arrays come through the buffer protocol, C-contiguous, native byte order; sizes are checked against each other, and
  * no index is used before it was checked. `TreeTables` (tree_tables.py) makes and describes them.
  *
- * Where the processor has AVX-512, 16 pairs are scored at a time (_trees_avx512.h), with the same answers.
+ * Where the processor has AVX-512, 16 or 8 pairs are scored at a time (_trees_avx512.h), with the same answers.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -177,7 +177,7 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     }
     k->n_trees = COUNT(k, LEAVES) / (8 * k->word);
     if (check_tables(k)) goto failed;
-    if (in_tiles && k->word == 4 && has_tiles()) k->tile_leaves = tile_leaves(ARRAY(k, double, LEAVES), k->n_trees);
+    if (in_tiles && has_tiles()) k->tile_leaves = tile_leaves(ARRAY(k, double, LEAVES), k->n_trees, 8 * k->word);
     k->in_tiles = k->tile_leaves != NULL;
     return (PyObject *)k;
 failed:
@@ -211,7 +211,7 @@ DEFINE_SCORE(uint64_t)
 static PyObject *kernel_score(Kernel *k, PyObject *const *args, Py_ssize_t n_args) {
     Pairs pairs;
     if (hold_pairs(&pairs, args, n_args, UNSIGNED, k->word, k->n_trees, &k->arrays[KNOTS])) return NULL;
-    Py_ssize_t done = k->tile_leaves ? score_tiles(k->tile_leaves, k->n_trees, &pairs) : 0;
+    Py_ssize_t done = k->tile_leaves ? score_tiles(k->tile_leaves, k->n_trees, k->word, &pairs) : 0;
     if (k->word == 4) score_uint32_t(k, &pairs, done);
     else score_uint64_t(k, &pairs, done);
     release_pairs(&pairs);
@@ -225,7 +225,7 @@ static PyMethodDef KERNEL_METHODS[] = {
 };
 
 static PyMemberDef KERNEL_MEMBERS[] = {
-    {"in_tiles", T_BOOL, offsetof(Kernel, in_tiles), READONLY, "Whether 16 pairs are scored at a time."},
+    {"in_tiles", T_BOOL, offsetof(Kernel, in_tiles), READONLY, "Whether several pairs are scored at a time."},
     {NULL, 0, 0, 0, NULL},
 };
 

@@ -88,8 +88,8 @@ def tree_kernel(name: KernelName, tables: TreeTables, *, in_tiles: bool = True) 
     """The kernel over these tables.
 
     Args:
-        in_tiles: whether the compiled one may score 16 pairs at a time, where the processor has AVX-512 and no tree has
-            more than 32 leaves. The answers are the same to the bit.
+        in_tiles: whether the compiled one may score 16 pairs at a time, or 8 of trees of more than 32 leaves, where the
+            processor has AVX-512. The answers are the same to the bit.
     """
     if name == "numpy":
         return NumpyTreeKernel(tables)
