@@ -88,8 +88,13 @@ def calibration(scratch: Path) -> Outcome:
             "every segment": statistics.median(off) == 0 and all(group["n_large"] for group in groups),
             f"cold ads within 1 ± {COLD_TOLERANCE:g}": abs(cold - 1) <= COLD_TOLERANCE,
         },
-        {"groups": groups},
+        {"groups": [group | {"runs": [_shown_run(run) for run in group["runs"]]} for group in groups]},
     )
+
+
+def _shown_run(run: dict[str, Any]) -> dict[str, Any]:
+    """What the record keeps of one world."""
+    return {name: run[name] for name in ("seed", "ratio", "truth", "relative_error", "floor")}
 
 
 def _calibrated_world(scratch: Path, seed: int) -> dict[str, Any]:
