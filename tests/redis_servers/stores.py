@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from tests.conftest import REPOSITORY
 from tests.redis_servers.cluster import Cluster
@@ -84,10 +84,9 @@ class Stores:
         files = certificates(directory, ("server", "client"))
         server = start_tls(program, directory, files["server"], "--tls-ca-cert-file", str(files["client"]))
         self._stack.callback(server.close)
-        return (
-            f"rediss://127.0.0.1:{server.port}?ssl_ca_certs={files['server']}&ssl_certfile={files['client']}"
-            f"&ssl_keyfile={files['client'].with_suffix('.key')}"
-        )
+        client = files["client"]
+        options = {"ssl_ca_certs": files["server"], "ssl_certfile": client, "ssl_keyfile": client.with_suffix(".key")}
+        return f"rediss://127.0.0.1:{server.port}?{urlencode(options, quote_via=quote)}"
 
 
 KINDS = (
