@@ -8,8 +8,8 @@ uvicorn parses requests (with httptools) and calls the application. Added here:
 - An offered upgrade is ignored without losing the body of the request that offers it.
 - A drain can ask what a connection still owes (`server.py`).
 
-A request costs two dict operations, three additions and a call that sees its body arrive. With `server.py` the only
-module that knows uvicorn.
+A request costs two dict operations, three additions, a look at the names of its headers and a call that sees its body
+arrive. With `server.py` the only module that knows uvicorn.
 """
 
 from __future__ import annotations
@@ -182,6 +182,11 @@ class Connection(HttpToolsProtocol):
         may_be_large = self._bare_bytes > 0 or self._read_bytes > MAX_HEAD_BYTES
         if may_be_large and self._head_size_bytes() > MAX_HEAD_BYTES:
             raise _head_too_large()
+        n_hosts = [name for name, _ in self.headers].count(b"host")
+        if n_hosts != 1 and self.parser.get_http_version() == "1.1":
+            raise _Refused(
+                NOT_HTTP, f"a request of HTTP/1.1 has one Host header (RFC 9112, 3.2), this one has {n_hosts}"
+            )
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise _Refused(UNKNOWN_METHOD, "CONNECT is for proxies, and this is none")
