@@ -5,7 +5,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 stamp=.venv/.installed
-sources=$(find models feature_store service -name '*.[ch]' | sort)
+sources=$(find models feature_store service -name '*.[ch]' | LC_ALL=C sort)
 wanted=$(cat requirements/all.lock requirements/spark.lock pyproject.toml requirements/install.sh $sources | sha256sum | cut -d' ' -f1)
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && exit 0
 
@@ -35,6 +35,8 @@ fi
 echo "installing into .venv (once; about 800 MB)"
 [ -x .venv/bin/python ] && fits .venv/bin/python || { rm -rf .venv; "$python" -m venv .venv; }
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/all.lock
+# A kernel that cannot be built must be absent, not of older sources: then its twin in Python serves.
+find models feature_store service -name '_*.so' -delete
 # No build isolation: it would fetch unhashed packages; setuptools is in the lock.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 # Spark is 450 MB, and nothing without Java.

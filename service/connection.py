@@ -183,10 +183,8 @@ class Connection(HttpToolsProtocol):
         if may_be_large and self._head_size_bytes() > MAX_HEAD_BYTES:
             raise _head_too_large()
         n_hosts = [name for name, _ in self.headers].count(b"host")
-        if n_hosts != 1 and self.parser.get_http_version() == "1.1":
-            raise _Refused(
-                NOT_HTTP, f"a request of HTTP/1.1 has one Host header (RFC 9112, 3.2), this one has {n_hosts}"
-            )
+        if n_hosts > 1 or (n_hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise _Refused(NOT_HTTP, f"a request has one Host header (RFC 9112, 3.2), this one has {n_hosts}")
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise _Refused(UNKNOWN_METHOD, "CONNECT is for proxies, and this is none")

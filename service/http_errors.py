@@ -62,7 +62,7 @@ KINDS: dict[type[ServiceError], ProblemKind] = {
 }
 INTERNAL = ProblemKind(500, "internal-error", "A defect of the service")
 
-NOT_HTTP = ProblemKind(400, "not-http", "The bytes are not HTTP/1.1")
+NOT_HTTP = ProblemKind(400, "not-http", "Not a valid HTTP/1.1 request")
 REQUEST_INCOMPLETE = ProblemKind(408, "request-incomplete", "The request did not arrive in full")
 HEAD_TOO_LARGE = ProblemKind(431, "head-too-large", "Request line and headers are too large")
 UNKNOWN_METHOD = ProblemKind(501, "unknown-method", "No path has such a method")

@@ -18,6 +18,7 @@
 #include <Python.h>
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <structmember.h>
 
 #include "_kernel.h"
@@ -156,9 +157,9 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     Py_ssize_t stride;
     int in_tiles;
     if (kwargs && PyDict_GET_SIZE(kwargs)) return PyErr_Format(PyExc_TypeError, "TreeKernel takes no keywords");
-    if (!PyArg_ParseTuple(args, "pnOOOOOOOOOOOOOOOO", &in_tiles, &stride, &given[0], &given[1], &given[2], &given[3], &given[4],
-                          &given[5], &given[6], &given[7], &given[8], &given[9], &given[10], &given[11], &given[12],
-                          &given[13], &given[14], &given[15]))
+    if (!PyArg_ParseTuple(args, "pnOOOOOOOOOOOOOOOO", &in_tiles, &stride, &given[0], &given[1], &given[2], &given[3],
+                          &given[4], &given[5], &given[6], &given[7], &given[8], &given[9], &given[10], &given[11],
+                          &given[12], &given[13], &given[14], &given[15]))
         return NULL;
     Kernel *k = (Kernel *)type->tp_alloc(type, 0);
     if (!k) return NULL;
@@ -240,9 +241,9 @@ static PyType_Spec KERNEL_SPEC = {"models.plans._trees.TreeKernel", sizeof(Kerne
 static int module_exec(PyObject *module) {
     PyObject *type = PyType_FromModuleAndSpec(module, &KERNEL_SPEC, NULL);
     if (!type) return -1;
-    int failed = PyModule_AddObjectRef(module, "TreeKernel", type);
+    int failed = PyModule_AddObjectRef(module, "TreeKernel", type) || PyModule_AddIntConstant(module, "SIGNATURE", 2);
     Py_DECREF(type);
-    return failed;
+    return failed ? -1 : 0;
 }
 
 static PyModuleDef_Slot MODULE_SLOTS[] = {{Py_mod_exec, module_exec}, {0, NULL}};

@@ -1,16 +1,16 @@
 /* The sums of exit leaves for a tile of pairs at a time, where the processor has AVX-512 (F and CD): 16 pairs of trees
  * of up to 32 leaves, 8 of larger ones.
  *
- * What is left of 16 (8) trees is read for each pair, one register and cache line each, and turned by 90 degrees: then a
- * register holds one tree's words of all pairs, and they are looked up in the tree's leaves at once. Additions come in
- * the order of `leaf_sum_WORD`, so the answers are the same to the bit.
+ * What is left of 16 (8) trees is read for each pair, one register and cache line each, and turned by 90 degrees: a
+ * register then holds one tree's words of all pairs, and they are looked up in the tree's leaves at once. Additions
+ * come in the order of `leaf_sum_WORD`, so the answers are the same to the bit (but for damaged words, without any leaf
+ * left).
  */
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
-#include <stdlib.h>
 
 #define MOST_PAIRS 16
-#define TILE_PAYS 6 /* pairs; fewer are faster one by one */
+#define TILE_PAYS 6 /* pairs: 5 of 31 leaves took as long one by one, 3 of 64 leaves 2.3 us instead of 3.1 (Zen 5) */
 #define AVX512 __attribute__((target("avx512f,avx512cd")))
 #define ZERO _mm512_setzero_si512()
 

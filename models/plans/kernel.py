@@ -24,6 +24,9 @@ from models.specs import Float64s, Int64s, LinearSpec
 
 KernelName = Literal["compiled", "numpy"]
 
+TREES_SIGNATURE = 2
+"""Of `_trees.TreeKernel`; the same number stands in `_trees.c` and rises with every change of its arguments."""
+
 
 class Kernel(Protocol):
     """Scores pairs from the parts of their entities; w is the width of a part. Safe to share between threads."""
@@ -90,10 +93,15 @@ def tree_kernel(name: KernelName, tables: TreeTables, *, in_tiles: bool = True) 
     Args:
         in_tiles: whether the compiled one may score 16 pairs at a time, or 8 of trees of more than 32 leaves, where the
             processor has AVX-512. The answers are the same to the bit.
+    Raises:
+        PlanError: the compiled one was built from older sources.
     """
     if name == "numpy":
         return NumpyTreeKernel(tables)
-    kernel: Kernel = importlib.import_module("models.plans._trees").TreeKernel(
+    trees = importlib.import_module("models.plans._trees")
+    if getattr(trees, "SIGNATURE", 1) != TREES_SIGNATURE:
+        raise PlanError("the compiled kernels were built from older sources; run `make setup` again")
+    kernel: Kernel = trees.TreeKernel(
         in_tiles,
         tables.stride,
         tables.cuts,

@@ -26,6 +26,7 @@ from models.registry.predictor import Predictor
 from models.registry.registry import Registry
 from models.trainers import trainer_named
 from models.training import TrainOptions, train, training_set
+from service.measuring import measure
 
 RealLog = Callable[[str], Path]
 
@@ -145,3 +146,15 @@ def test_a_log_of_other_columns_is_refused(simulated: Simulated) -> None:
         evaluate(simulated.model("gbdt"), fewer_views)
     with pytest.raises(EncodingError, match=r"columns \['context\.placement'\] are in the log or in the model"):
         evaluate(simulated.model("gbdt"), fewer_columns)
+
+
+def test_impressions_of_nobody_are_no_one_s(simulated: Simulated) -> None:
+    """Every figure takes each of them by itself; together they would be one user, who has all clicks."""
+    judged = simulated.frame.part(FIT, 1)
+    unknown = replace(judged, users=judged.users._replace(codes=np.full(len(judged), -1, np.int32)))
+
+    oracles = measure(simulated.model("logistic"), unknown).oracles
+
+    assert oracles is not None
+    assert oracles.share_of_attainable_gain.why_rows == "no user is known"
+    assert oracles.true["normalized_entropy"].why_rows == "no user is known"

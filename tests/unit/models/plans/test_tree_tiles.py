@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from models.errors import PlanError
 from models.plans.kernel import compiled_kernels_are_built, tree_kernel
 from models.plans.tree_tables import TreeTables, tree_tables
 from tests.ensembles import PIECEWISE, ensemble, grown
@@ -44,6 +46,11 @@ def parts(kernel: Any, tables: TreeTables, m: int, seed: int) -> np.ndarray[Any,
     return part
 
 
+@example(n_trees=16, n_leaves=32, n=0, shared_by_all=True, seed=0)
+@example(n_trees=17, n_leaves=32, n=5, shared_by_all=True, seed=0)
+@example(n_trees=31, n_leaves=32, n=6, shared_by_all=True, seed=0)
+@example(n_trees=8, n_leaves=64, n=17, shared_by_all=False, seed=0)
+@example(n_trees=33, n_leaves=32, n=22, shared_by_all=False, seed=0)
 @given(
     n_trees=st.integers(1, 50),
     n_leaves=st.one_of(st.integers(1, 64), st.sampled_from([31, 32, 33, 63, 64])),
@@ -81,3 +88,15 @@ def test_damaged_words_read_no_memory_that_is_not_the_model_s(n_leaves: int) -> 
 
     largest = np.abs(tables.leaves).max(axis=1).sum()
     assert (np.abs(raw_logit) <= largest * (1 + sys.float_info.epsilon * 100)).all()
+
+
+def test_a_kernel_of_older_sources_is_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `git pull` without `make setup`: ONNX Runtime then serves, and the reason says what to do."""
+    if not compiled_kernels_are_built():
+        pytest.skip("the compiled kernels were not built")
+    monkeypatch.delattr(
+        importlib.import_module("models.plans._trees"), "SIGNATURE"
+    )  # as they were before there was one
+
+    with pytest.raises(PlanError, match="run `make setup` again"):
+        tree_kernel("compiled", made_tables(1, 2, 0))
