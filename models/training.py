@@ -9,6 +9,7 @@
 3. A model of the whole fit part with that calibrator scores the tail: those are the published metrics. Nothing of the
    tail took part in any choice.
 4. The published model learns from everything; its calibrator from all out-of-sample scores, blocks and tail.
+5. Both are brought to the level of these scores by the impressions that were thinned out (`models/fitting/level.py`).
 
 A column that names segments is for the calibrator alone (`models/segments.py`): learners see zeros in its place.
 
@@ -34,6 +35,7 @@ from models.evaluation.reference import Reference, reference_of
 from models.evaluation.suspicion import suspicion_of
 from models.fitting.calibration import fit_calibrator
 from models.fitting.downsampling import automatic_rate, keep_rows, log_odds_correction, refuse_few
+from models.fitting.level import levelled, rows_to_level_by
 from models.fitting.segments import fit_segments
 from models.logs.frame import TrainingFrame
 from models.random_streams import random_stream
@@ -137,7 +139,9 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
     tail_log_odds = judged.raw_logit(tail.encoded) + correction
     if np.ptp(tail_log_odds) == 0.0:  # a model with one answer; its blocks' answers differ by nothing but their clicks
         fit_log_odds = np.full(len(fit), tail_log_odds[0])
-    judged_calibrator = calibrator_of(fit_log_odds, fit.clicked, segment_at, segment_values(fit, segment_at), options)
+    fitted = calibrator_of(fit_log_odds, fit.clicked, segment_at, segment_values(fit, segment_at), options)
+    kept = ready.cross_fit.kept
+    judged_calibrator = _on_level(fitted, judged, shown.take(slice(0, cut)), kept, fit_log_odds, correction, seed)
     tail_segments = judged_calibrator.segments_of(tail.encoded.features)
     p_tail = sigmoid(judged_calibrator(tail_log_odds, tail_segments))
     progress.begin("metrics")
@@ -148,8 +152,9 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
     kept, kept_rate = keep_rows(data.clicked, ready.rate, seed)
     model = trainer.fit(shown.take(kept), step, growth / FIT_SHARE, seed)
     out_of_sample = np.concatenate([fit_log_odds, tail_log_odds])
-    calibrator = calibrator_of(out_of_sample, data.clicked, segment_at, segment_values(data, segment_at), options)
+    fitted = calibrator_of(out_of_sample, data.clicked, segment_at, segment_values(data, segment_at), options)
     final_correction = log_odds_correction(kept_rate) if options.correct else 0.0
+    calibrator = _on_level(fitted, model, shown, kept, out_of_sample, final_correction, seed)
     examples = np.sort(random_stream(seed, "examples").choice(len(data), min(5_000, len(data)), replace=False))
     outcome = TrainOutcome(
         learner=trainer.name,
@@ -168,7 +173,7 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
             data.float_names,
             data.id_names,
             out_of_sample - correction,
-            p_click_of(out_of_sample, 0.0, calibrator, calibrator.segments_of(data.encoded.features)),
+            p_click_of(out_of_sample, 0.0, fitted, fitted.segments_of(data.encoded.features)),
         ),
         examples=data.take(examples).encoded,
         impressions=len(data),
@@ -178,6 +183,23 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
     )
     progress.end()
     return outcome
+
+
+def _on_level(
+    calibrator: CalibratorMap,
+    model: TrainedModel,
+    rows: TrainingSet,
+    kept: npt.NDArray[np.int64],
+    out_of_sample: Float64s,
+    correction: float,
+    seed: int,
+) -> CalibratorMap:
+    """The calibrator of a model that learnt the kept ones of n rows, whose scores by other models it was fitted to."""
+    left_out = rows_to_level_by(len(rows), kept, seed)
+    if calibrator.kind == "identity" or len(left_out) == 0:
+        return calibrator
+    log_odds = model.raw_logit(rows.take(left_out).encoded) + correction
+    return levelled(calibrator, log_odds, out_of_sample[left_out])
 
 
 class _Steps:

@@ -53,17 +53,22 @@ def fit_weights(columns: list[Float64s], clicked: Bools, expected: Float64s, pul
 
 
 def shift_to_mean(log_odds: Float64s, clicked: Bools) -> float:
-    """The shift after which the promised clicks add up to the seen ones.
+    """The shift after which the promised clicks add up to the seen ones."""
+    return shift_to_sum(log_odds, float(np.count_nonzero(clicked)))
+
+
+def shift_to_sum(log_odds: Float64s, promised: float) -> float:
+    """The shift after which the probabilities add up to `promised`, which lies between 0 and their number.
 
     The sum rises with the shift, so Newton's method is held between bounds that close in on it: where all scores are
     extreme, its own steps would leap from one end to the other.
     """
-    clicks, shift = float(np.count_nonzero(clicked)), 0.0
+    shift = 0.0
     extent = float(np.abs(log_odds).max()) + 40.0
     low, high = -extent, extent
     for _ in range(2 * NEWTON_STEPS):
         p = sigmoid(log_odds + shift)
-        missing = clicks - float(p.sum())
+        missing = promised - float(p.sum())
         low, high = (shift, high) if missing > 0 else (low, shift)
         step = missing / max(float((p * (1.0 - p)).sum()), 1e-300)
         if not low <= shift + step <= high:
