@@ -31,7 +31,9 @@ def rows_to_level_by(n: int, kept: npt.NDArray[np.int64], seed: int) -> npt.NDAr
         n: rows in all.
         kept: (m,) places of those that were learnt.
     """
-    left_out = np.setdiff1d(np.arange(n), kept, assume_unique=True)
+    is_left_out = np.ones(n, dtype=np.bool_)
+    is_left_out[kept] = False
+    left_out = np.flatnonzero(is_left_out)
     if len(left_out) < LEAST_ROWS:
         return left_out[:0]
     if len(left_out) <= MOST_ROWS:
