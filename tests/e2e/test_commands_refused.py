@@ -12,12 +12,18 @@ from tests.e2e.command_line import log_of, refusal
 from tests.learning import take_torch_away
 
 
-def test_a_misspelt_key_is_a_usage_error_with_the_nearest_name(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("log_table", "message"),
+    [
+        ('clickd = "clicked"', 'log.clickd: unknown key, did you mean "clicked"?'),  # else a feature that does not help
+        ('user_id = "clicked"', "log.clicked already"),  # a rate per "user" would be the outcome itself
+    ],
+)
+def test_features_that_cannot_be_meant_are_a_usage_error(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], log_table: str, message: str
 ) -> None:
-    """Ignored, it would look exactly like a feature that does not help."""
     (tmp_path / "features.toml").write_text(
-        '[project]\nname = "shop"\n[log]\nclickd = "clicked"\n[context.device]\ndtype = "id"\n'
+        f'[project]\nname = "shop"\n[log]\n{log_table}\n[context.device]\ndtype = "id"\n'
     )
 
     said = refusal(
@@ -26,23 +32,8 @@ def test_a_misspelt_key_is_a_usage_error_with_the_nearest_name(
         code=exit_codes.USAGE,
     )
 
-    assert 'log.clickd: unknown key, did you mean "clicked"?' in said.replace("'", '"')
-
-
-def test_the_label_cannot_be_an_id(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A rate per "user" would then be the outcome itself, and the model perfect."""
-    (tmp_path / "features.toml").write_text(
-        '[project]\nname = "shop"\n[log]\nuser_id = "clicked"\n[context.device]\ndtype = "id"\n'
-    )
-
-    said = refusal(
-        capsys,
-        ["train", *log_of(trained), "--features", str(tmp_path / "features.toml"), "--registry", str(tmp_path)],
-        code=exit_codes.USAGE,
-    )
-
-    assert "log.user_id" in said
-    assert "log.clicked already" in said
+    assert f"log.{log_table.split()[0]}" in said
+    assert message in said.replace("'", '"')
 
 
 @pytest.mark.parametrize(
