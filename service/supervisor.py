@@ -188,6 +188,7 @@ class Supervisor:
             shares_file=self._shares_file,
             metrics_dir=self._metrics_dir,
             replaces_pid=replaces_pid,
+            has_served=self._was_ready,
             on_change=self._changed,
         )
         self._workers[worker_id] = worker

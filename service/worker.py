@@ -50,7 +50,9 @@ def main() -> int:
 async def _work(order: Order, channel: socket.socket) -> int:
     from_parent, to_parent = await asyncio.open_connection(sock=channel)
     command = asyncio.create_task(from_parent.readline())
-    starting = asyncio.create_task(Runtime.start(order.settings, start_tracing(os.environ)))
+    starting = asyncio.create_task(
+        Runtime.start(order.settings, start_tracing(os.environ), has_served=order.has_served)
+    )
     await asyncio.wait({command, starting}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()

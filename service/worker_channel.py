@@ -42,6 +42,8 @@ class Order:
     listener_fds: tuple[int, ...]
     shares_file: Path
     """See `connection_shares.py`."""
+    has_served: bool
+    """Whether a worker of this service has been ready before."""
 
 
 class Report(msgspec.Struct, frozen=True):
