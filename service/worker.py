@@ -26,10 +26,7 @@ from service.exit_codes import exit_code
 from service.server import HttpServer, run
 from service.settings import ServerSettings
 from service.tracing.switch import start_tracing
-from service.worker_channel import BEAT, GONE, QUIT, Order, Report, beat_interval_s, receive_order
-
-STOP_RESERVE_MS = 500.0
-"""Part of the grace that is kept for ending background work after the last answer."""
+from service.worker_channel import BEAT, GONE, QUIT, STOP_RESERVE_MS, Order, Report, beat_interval_s, receive_order
 
 logger = logging.getLogger(__name__)
 
