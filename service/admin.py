@@ -48,7 +48,7 @@ class AdminApp:
         token: str | None,
     ) -> None:
         """`metrics` and `workers` are called once for each request to their page."""
-        self._authorization = None if token is None else f"Bearer {token}".encode()
+        self._token = None if token is None else token.encode()
         self.pages: Mapping[str, tuple[str, Callable[[], bytes]]] = {
             "/metrics": (metrics_content_type, metrics),
             "/workers": (JSON, lambda: msgspec.json.encode({"workers": workers()})),
@@ -76,10 +76,14 @@ class AdminApp:
         return 200, kind, content(), []
 
     def _may_ask(self, scope: Message) -> bool:
-        if self._authorization is None:
+        if self._token is None:
             return True
         given = [value for name, value in scope["headers"] if name == b"authorization"]
-        return len(given) == 1 and hmac.compare_digest(given[0], self._authorization)
+        if len(given) != 1:
+            return False
+        scheme, _, token = given[0].partition(b" ")
+        # A scheme's case says nothing, and any number of blanks may follow it (RFC 9110, 11.1 and 11.4).
+        return hmac.compare_digest(token.lstrip(b" "), self._token) and scheme.lower() == b"bearer"
 
 
 def _problem(status: int, title: str, detail: str) -> bytes:

@@ -100,12 +100,13 @@ class Runtime:
         self.app = self._application()
 
     @classmethod
-    async def start(cls, settings: Settings, tracing: Tracing | None = None) -> Runtime:
+    async def start(cls, settings: Settings, tracing: Tracing | None = None, *, has_served: bool = False) -> Runtime:
         """Loads and proves the models, reads the item table, warms up; on return the app is ready.
 
         Args:
             settings: with `redis.url` set: whoever owns the embedded server puts its address there.
             tracing: records requests; closed by `stop`.
+            has_served: whether a worker of this service has been ready before.
         Raises:
             StoreError: the store is down and no snapshot on disk can stand in for it.
             RegistryError: no model, or one that is damaged, unproven or of another schema.
@@ -113,7 +114,7 @@ class Runtime:
         """
         runtime = cls(settings, tracing)
         try:
-            await runtime._load_models()
+            await runtime._load_models(has_served=has_served)
         except BaseException:
             await runtime.stop()
             raise
@@ -142,10 +143,10 @@ class Runtime:
         for reader in self._readers:
             await asyncio.to_thread(reader.close)
 
-    async def _load_models(self) -> None:
+    async def _load_models(self, *, has_served: bool) -> None:
         for name in self._settings.registry.models:
             registry = Registry(self._settings.registry.dir, name)
-            version = await asyncio.to_thread(champion_of, registry)
+            version = await asyncio.to_thread(champion_of, registry, has_served=has_served)
             model = await self._loading.load(registry, version, patience_s=START_PATIENCE_S)
             serve(model, self._slots, self.telemetry)
             logger.info("a model is ready", extra={"model": name, "model_version": version})

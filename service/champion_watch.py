@@ -2,7 +2,8 @@
 
 The new model is loaded, proven and warmed beside the requests; the swap is one assignment. A version that cannot be
 loaded is logged once and tried again after a while, because what it lacks (rows of a view, a file still being copied)
-may come; the old model keeps its slot meanwhile.
+may come. A registry that cannot be read, or is gone, is logged once too and asked again at every look. The old model
+keeps its slot meanwhile.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from feature_store.errors import FeatureStoreError
 from models.errors import ModelsError
 from models.registry.registry import Registry
 from service.deadline import MonotonicClock
-from service.model_loading import ModelLoading
+from service.model_loading import ModelLoading, champion_of
 from service.model_slots import ModelSlots, ServedModel
 from service.quiet_threads import quietly
 from service.telemetry import P_CLICK_BUCKETS, Telemetry
@@ -27,9 +28,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """A version that could not be loaded, and when; None where the registry could not be asked."""
+    """Why the registry's champion does not serve, since when nothing else was tried."""
 
     version: str | None
+    """None where the registry could not say which it is."""
+    reason: str
     at_s: float
 
 
@@ -57,29 +60,43 @@ class ChampionWatch:
         serving = self._slots.get(self._registry.name)
         version: str | None = None
         try:
-            version = await quietly(self._registry.champion)
-            if version is None or self._rests(version):
-                return
+            version = await quietly(lambda: champion_of(self._registry, has_served=True))
             if version == serving.version:
-                self._telemetry.promotion_failing(serving.name, False)
+                self._agrees(serving)
+                return
+            if self._rests(version):
                 return
             model = await self._loading.load(self._registry, version, run=quietly)
         except (ModelsError, FeatureStoreError) as error:
-            self._telemetry.promotion_failing(serving.name, True)
-            if not self._rests(version):
-                self._failure = _Failure(version, self._clock())
-                logger.error(
-                    "a promoted model cannot be loaded, the old one keeps serving",
-                    extra={"version": version, "serving": serving.version, "error": str(error)},
-                )
+            self._fails(_Failure(version, str(error), self._clock()), serving)
             return
         serve(model, self._slots, self._telemetry)
+        self._failure = None
         self._loading.retire(serving, self._slots)
         logger.info("a promoted model serves now", extra={"model_version": version, "replaced": serving.version})
 
-    def _rests(self, version: str | None) -> bool:
+    def _rests(self, version: str) -> bool:
         failure = self._failure
         return failure is not None and failure.version == version and self._clock() < failure.at_s + RETRY_AFTER_S
+
+    def _agrees(self, serving: ServedModel) -> None:
+        """The registry's champion is the model that serves."""
+        if self._failure is not None:
+            logger.info("the champion serves again", extra={"model": serving.name, "model_version": serving.version})
+            self._telemetry.promotion_failing(serving.name, False)
+        self._failure = None
+
+    def _fails(self, failure: _Failure, serving: ServedModel) -> None:
+        """Says so, unless it is what was said last."""
+        told, self._failure = self._failure, failure
+        if told is not None and (told.version, told.reason) == (failure.version, failure.reason):
+            return
+        self._telemetry.promotion_failing(serving.name, True)
+        what = "the registry names no champion" if failure.version is None else "a promoted model cannot be loaded"
+        logger.error(
+            f"{what}, the old one keeps serving",
+            extra={"version": failure.version, "serving": serving.version, "error": failure.reason},
+        )
 
 
 def serve(model: ServedModel, slots: ModelSlots, telemetry: Telemetry) -> None:

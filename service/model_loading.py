@@ -147,15 +147,23 @@ async def _derive(predictor: Predictor, items: LiveItems) -> None:
         )
 
 
-def champion_of(registry: Registry) -> str:
+def champion_of(registry: Registry, *, has_served: bool) -> str:
     """The version that should serve.
 
+    Args:
+        has_served: whether this service has had a champion from this registry, so that none now is one that was lost.
     Raises:
-        ModelNotFound: there is none; says whether to train or to promote.
+        ModelNotFound: there is none; says whether to put it back, to train or to promote.
+        RegistryError: the registry cannot be read.
     """
     champion = registry.champion()
     if champion is not None:
         return champion
+    if has_served:
+        raise ModelNotFound(
+            f"{registry.missing()} is not there any more, so nothing says which version of {registry.name!r} is "
+            "champion; put it back, or promote a version that is still there with `clickserve models promote`"
+        )
     newest = registry.newest()
     raise ModelNotFound(
         f"the registry {registry.directory} has no champion named {registry.name!r}: no model passed the gate; see why "

@@ -50,7 +50,8 @@ class ServerSettings:
     """After SIGTERM the listener stays this long while `/readyz` says no: the time load balancers need to notice."""
 
     grace_ms: float = 10_000.0
-    """Whole shutdown, drain included; what still runs then is cut."""
+    """Whole shutdown, drain included. Requests are cut a second before its end, but not before the drain's, and what
+    does not end within that second is killed; the embedded server then stores its rows."""
 
     max_body_bytes: int = 1_048_576
     """Larger bodies are refused with 413 while they are being read."""

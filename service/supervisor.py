@@ -9,7 +9,7 @@ dies), serves the admin port, and starts the workers. It answers no request itse
 - A worker whose event loop has stood still for `hang_ms` is killed, and so replaced: it holds connections that nobody
   else can answer.
 - SIGTERM or SIGINT: all workers drain (see `server.py`), and the service ends with 0 (or 130 after SIGINT) within
-  `grace_ms`. A second signal ends it now. What has not ended by itself is killed, and the exit status is then 1.
+  `grace_ms`. A second signal ends it now. What has not ended by itself then is killed, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from service.listening import open_listeners
 from service.server import HttpServer, within
 from service.settings import Settings
 from service.telemetry import CONTENT_TYPE, SupervisorTelemetry, exposition, forget_process
-from service.worker_channel import DRAIN, QUIT, beat_interval_s
+from service.worker_channel import DRAIN, QUIT, STOP_RESERVE_MS, beat_interval_s
 from service.worker_process import WorkerProcess
 
 FIRST_PAUSE_S = 0.25
@@ -43,7 +43,7 @@ STEADY_S = 60.0
 """A worker that lived this long is not one that keeps dying."""
 
 QUIT_S = 2.0
-"""How long workers may take to end once they are told to quit."""
+"""How long workers may take to end after a second signal; the grace ends as it would have."""
 
 logger = logging.getLogger(__name__)
 
@@ -188,6 +188,7 @@ class Supervisor:
             shares_file=self._shares_file,
             metrics_dir=self._metrics_dir,
             replaces_pid=replaces_pid,
+            has_served=self._was_ready,
             on_change=self._changed,
         )
         self._workers[worker_id] = worker
@@ -217,12 +218,14 @@ class Supervisor:
         impatience = asyncio.create_task(self._signals.get())
         ended = asyncio.create_task(asyncio.wait(keepers))
         self._command(DRAIN)
-        grace_s = self._settings.server.grace_ms / 1000
-        await asyncio.wait((ended, impatience), timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
+        server, loop = self._settings.server, asyncio.get_running_loop()
+        patience_s = max(server.drain_ms, server.grace_ms - STOP_RESERVE_MS) / 1000
+        end_s = loop.time() + patience_s + STOP_RESERVE_MS / 1000
+        await asyncio.wait((ended, impatience), timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
         impatience.cancel()
         if not ended.done():
             self._command(QUIT)
-            await asyncio.wait({ended}, timeout=QUIT_S)
+            await asyncio.wait({ended}, timeout=min(QUIT_S, end_s - loop.time()))
         if not ended.done():
             pids = [worker.pid for worker in self._workers.values() if worker.state != "ended"]
             logger.error("workers did not end and are killed", extra={"ended_pids": pids})

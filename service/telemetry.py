@@ -148,7 +148,7 @@ class Telemetry(_Families):
         )
         self._model_promotion_failing = self._gauge(
             "model_promotion_failing",
-            "1 while a promoted model cannot be loaded and the old one serves.",
+            "1 while the champion cannot be loaded or found, and the old one serves.",
             "livemax",
             "model",
         )

@@ -26,10 +26,7 @@ from service.exit_codes import exit_code
 from service.server import HttpServer, run
 from service.settings import ServerSettings
 from service.tracing.switch import start_tracing
-from service.worker_channel import BEAT, GONE, QUIT, Order, Report, beat_interval_s, receive_order
-
-STOP_RESERVE_MS = 500.0
-"""Part of the grace that is kept for ending background work after the last answer."""
+from service.worker_channel import BEAT, GONE, QUIT, STOP_RESERVE_MS, Order, Report, beat_interval_s, receive_order
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +47,9 @@ def main() -> int:
 async def _work(order: Order, channel: socket.socket) -> int:
     from_parent, to_parent = await asyncio.open_connection(sock=channel)
     command = asyncio.create_task(from_parent.readline())
-    starting = asyncio.create_task(Runtime.start(order.settings, start_tracing(os.environ)))
+    starting = asyncio.create_task(
+        Runtime.start(order.settings, start_tracing(os.environ), has_served=order.has_served)
+    )
     await asyncio.wait({command, starting}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         starting.cancel()

@@ -30,6 +30,9 @@ MISSED_BEATS = 10
 GONE = b""
 """What a read answers when the other side has ended."""
 
+STOP_RESERVE_MS = 1_000.0
+"""Part of the grace that is kept for the end after the last answer: spans (0.4 s), then a quarter of a second."""
+
 _SIZE = struct.Struct("!I")
 
 
@@ -42,6 +45,8 @@ class Order:
     listener_fds: tuple[int, ...]
     shares_file: Path
     """See `connection_shares.py`."""
+    has_served: bool
+    """Whether a worker of this service has been ready before."""
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -62,6 +62,7 @@ class WorkerProcess:
         shares_file: Path,
         metrics_dir: Path,
         replaces_pid: int | None,
+        has_served: bool,
         on_change: Callable[[], None],
     ) -> Self:
         """Start a worker and give it its order.
@@ -72,6 +73,7 @@ class WorkerProcess:
             shares_file: where workers tell each other how many connections they hold.
             metrics_dir: where the processes of this service keep their metrics.
             replaces_pid: the dead worker whose counters it carries on.
+            has_served: whether a worker of this service has been ready before.
             on_change: called after each change of `state`.
         """
         ours, theirs = socket.socketpair()
@@ -88,7 +90,7 @@ class WorkerProcess:
             # Before the order, without which the worker opens no file.
             _hand_on_metrics(metrics_dir, replaces_pid, process.pid)
         with suppress(ConnectionError):  # it died already; `run` will tell
-            send_order(ours, Order(worker_id, settings, descriptors, shares_file))
+            send_order(ours, Order(worker_id, settings, descriptors, shares_file, has_served))
         reports, commands = await asyncio.open_connection(sock=ours)
         return cls(worker_id, process, reports, commands, on_change)
 

@@ -281,7 +281,7 @@ def running(board: Dashboard) -> None:
     )
     board.lines(
         "Promotions that fail",
-        "1 while a promoted model cannot be loaded and the one before it serves.",
+        "1 while the champion cannot be loaded or found, and the one before it serves.",
         "none",
         [(f"max by (instance, model) (clickserve_model_promotion_failing{{{HERE_ONLY}}})", "{{instance}} {{model}}")],
         alerts=("ClickserveModelPromotionFailing",),

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -52,17 +52,20 @@ class SnapshotFolder:
         self._directory = directory
         self._views = tuple(views)
 
-    def lock(self) -> AbstractContextManager[bool]:
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
         """The right to save, held until the block ends; False if another process has it.
 
         Raises:
             SnapshotError: the folder cannot be written to.
         """
-        try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            return process_lock(self._directory / "lock")
-        except OSError as error:
-            raise SnapshotError(f"cannot write a snapshot of the item table to {self._directory}: {error}") from None
+        with ExitStack() as block:
+            try:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                is_mine = block.enter_context(process_lock(self._directory / "lock"))
+            except OSError as error:
+                raise self._cannot_write(error) from None
+            yield is_mine
 
     def current(self) -> Path | None:
         """The newest snapshot's folder, None if there is none that can be read."""
@@ -80,7 +83,7 @@ class SnapshotFolder:
         try:
             return self._write(base)
         except OSError as error:
-            raise SnapshotError(f"cannot write a snapshot of the item table to {self._directory}: {error}") from None
+            raise self._cannot_write(error) from None
 
     def make_current(self, folder: Path) -> None:
         """Lets all readers find a saved base, and removes those before it, whole or begun.
@@ -126,6 +129,9 @@ class SnapshotFolder:
             )
         positions = tuple(CataloguePosition(*position) for position in manifest.positions)
         return ItemBase(self._views, positions, rows, index, manifest.loaded_ms, folder)
+
+    def _cannot_write(self, error: OSError) -> SnapshotError:
+        return SnapshotError(f"cannot write a snapshot of the item table to {self._directory}: {error}")
 
     def _write(self, base: ItemBase) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="items-", dir=self._directory))

@@ -14,8 +14,8 @@ Cost of a refresh: one small read per view, and what has changed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -168,13 +168,13 @@ class ItemTableSource:
 
     def _compacted(self, table: ItemTable) -> ItemTable | None:
         """None where another process has the turn."""
-        with self._lock() as is_mine:
-            return self._table_of(self._shared(compacted(table, self._clock()))) if is_mine else None
+        with self._turn_to_build() as finished:
+            return self._table_of(finished(compacted(table, self._clock()))) if finished else None
 
     def _rebuilt(self) -> ItemTable | None:
         """A table read anew from the store; None where another process has the turn."""
-        with self._lock() as is_mine:
-            if not is_mine:
+        with self._turn_to_build() as finished:
+            if finished is None:
                 return None
             table = self._shared_by_others()  # made between our look and our turn
             if table is not None:
@@ -184,19 +184,23 @@ class ItemTableSource:
             base = build_item_base(self._views, catalogues, now_ms, max_ads=self._limits.max_ads)
             for catalogue in catalogues:
                 let_go(catalogue.entity_ids)
-            return self._table_of(self._shared(base))
+            return self._table_of(finished(base))
 
     @contextmanager
-    def _lock(self) -> Iterator[bool]:
-        """The turn to make a base. Where there is no folder to lock, everybody makes their own."""
-        try:
-            lock = self._folder.lock()
-        except SnapshotError as error:
-            self.disk_error = error
-            yield True
-        else:
-            with lock as is_mine:
-                yield is_mine
+    def _turn_to_build(self) -> Iterator[Callable[[ItemBase], ItemBase] | None]:
+        """What to do with a base that is built inside; None where another process has the turn.
+
+        Where there is no folder to lock, everybody makes their own and saves none: two at once would clear each other's
+        away.
+        """
+        with ExitStack() as turn:
+            try:
+                is_mine = turn.enter_context(self._folder.lock())
+            except SnapshotError as error:
+                self.disk_error = error
+                yield _unshared
+            else:
+                yield self._shared if is_mine else None
 
     def _shared(self, base: ItemBase) -> ItemBase:
         """The same base, mapped from a snapshot that others find, with all that is derived; else as it is."""
@@ -222,3 +226,7 @@ class ItemTableSource:
     def _affordable(self, base: ItemBase) -> list[Derivation]:
         limit_bytes = self._limits.derived_max_bytes
         return [d for d in tuple(self._derivations.values()) if d.size_bytes(base) <= limit_bytes]
+
+
+def _unshared(base: ItemBase) -> ItemBase:
+    return base

@@ -143,6 +143,10 @@ class Registry:
         except OSError as error:
             raise RegistryError(f"cannot read {self._pointer}: {error.strerror or error}") from error
 
+    def missing(self) -> Path:
+        """Where there is no champion: the outermost of registry, folder of this name and pointer that is not there."""
+        return next((path for path in (self.directory, self._home) if not path.exists()), self._pointer)
+
     def get(self, version: str) -> ModelArtifact:
         """A verified artifact.
 

@@ -1,4 +1,7 @@
-"""The models: whether each is whole and proven, the champion answers here, and the store serves its features."""
+"""The models: whether each is whole and proven, the champion answers here, and the store serves its features.
+
+What only a model can tell about the store is found here too: its views, and whether the user may read them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 from feature_store.clock import Clock
 from feature_store.errors import StoreError
 from feature_store.online.catalogue import RedisCatalogue
+from feature_store.online.serving_rights import RefusedRead, refused_reads
 from feature_store.online.store import ViewState
 from feature_store.schema import FeatureView
 from models.errors import ModelsError
@@ -19,6 +23,8 @@ from service.checkup.finding import Finding, failure, ok, warning
 from service.exit_codes import DEPENDENCY_DOWN, FAILURE
 from service.settings import ItemsSettings, Settings
 
+STORE_TIMEOUT_MS = 2_000.0
+"""Of one command."""
 PROOFS_SHOWN = 5
 """Newest versions that are verified besides the champion."""
 
@@ -97,12 +103,18 @@ def _proof(registry: Registry, version: str) -> Finding:
 def _views(predictor: Predictor, items: ItemsSettings, store_url: str, now_ms: int) -> list[Finding]:
     """Fingerprints that the champion wants against those that the store holds, and where its ads come from."""
     inputs = predictor.manifest.inputs
+    if not inputs.views:
+        return []
     catalogue = RedisCatalogue(store_url, inputs.project)
+    item_views = inputs.ad_views if items.source == "table" else ()
+    findings: list[Finding] = []
     try:
+        refused = refused_reads(store_url, inputs.project, inputs.views, item_views, timeout_ms=STORE_TIMEOUT_MS)
+        findings.append(_rights(refused))
         states = catalogue.states()
     except StoreError as error:
-        return [failure("views", str(error), "see the findings about the store", DEPENDENCY_DOWN)]
-    findings = [_view(view, states, now_ms) for view in inputs.views]
+        return [*findings, failure("views", str(error), "see the findings about the store", DEPENDENCY_DOWN)]
+    findings += [_view(view, states, now_ms) for view in inputs.views]
     wanted = {view.fingerprint for view in inputs.ad_views}
     if wanted:
         n_ads = max((state.rows for state in states if state.fingerprint in wanted), default=0)
@@ -110,6 +122,16 @@ def _views(predictor: Predictor, items: ItemsSettings, store_url: str, now_ms: i
         if predictor.factorised is not None and items.source == "table":
             findings.append(_ad_parts(predictor.factorised, items, n_ads))
     return findings
+
+
+def _rights(refused: Sequence[RefusedRead]) -> Finding:
+    """Whether the store's user may make every read of serving; most that are refused only show in stale answers."""
+    check = "store rights"
+    if not refused:
+        return ok(check, "the user may make every read that serving makes")
+    seen = ", ".join(f"{read.command.upper()} of {read.key}" for read in refused)
+    advice = f"ACL SETUSER USER {' '.join(read.rule for read in refused)}; docs/redis.md (Rights) has the whole line"
+    return failure(check, f"the user may not make these reads of serving: {seen}", advice, DEPENDENCY_DOWN)
 
 
 def _view(view: FeatureView, states: Sequence[ViewState], now_ms: int) -> Finding:

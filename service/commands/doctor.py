@@ -33,7 +33,8 @@ _COLOURS = {"ok": "green", "warning": "yellow", "failure": "red"}
 def command(config_file: Path | None, registry_dir: Path | None, as_json: bool) -> int:
     """Find what would make serving slow or wrong, and say what to do.
 
-    Exit status: 0 if it would serve (warnings included), 1 if the model would not load, 69 if the store is down.
+    Exit status: 0 if it would serve (warnings included), 1 if the model would not load, 69 if the store is down
+    or refuses a read.
     """
     from service.settings_origins import load_settings
 

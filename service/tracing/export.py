@@ -32,7 +32,7 @@ SERVICE_NAME = "clickserve"
 DEFAULT_QUEUE_SPANS = 2_048
 """Of the specification."""
 FLUSH_WITHIN_S = 0.4
-"""What the end of a worker waits for the last spans: less than `worker.STOP_RESERVE_MS`, which is kept for it."""
+"""What the end of a worker waits for the last spans: less than `STOP_RESERVE_MS`, which is kept for it."""
 SELDOM_S = 60.0
 _EXPORTER_LOGGER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 

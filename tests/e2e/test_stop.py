@@ -88,14 +88,38 @@ async def test_a_second_signal_ends_it_now(arguments: list[str]) -> None:
 
 async def test_a_worker_that_does_not_end_is_killed(arguments: list[str]) -> None:
     """The grace is a promise to whoever waits for the port; the exit status says that it was not kept cleanly."""
-    with service(*arguments, "--set", "server.drain_ms=100", "--set", "server.grace_ms=600") as process:
+    with service(*arguments, "--set", "server.drain_ms=100", "--set", "server.grace_ms=3000") as process:
         process.wait_for("ready")
         os.kill(process.workers()[0]["pid"], signal.SIGSTOP)
 
+        began = time.monotonic()
         process.signal(signal.SIGTERM)
+        status = process.wait()
+        took_s = time.monotonic() - began
 
-        assert process.wait() == 1
+        assert status == 1
         assert process.log[-1]["msg"] == "workers did not end and are killed"
+        assert 3 <= took_s < 4.5  # two seconds above the grace were a defect
+
+
+async def test_a_request_that_never_ends_is_cut_within_the_grace(arguments: list[str]) -> None:
+    """A worker that can end by itself is given the time to: no kill, and the exit status says so."""
+    with service(*arguments, "--set", "server.drain_ms=100", "--set", "server.grace_ms=3000") as process:
+        process.wait_for("ready")
+        stuck = await RawConnection.open(process.port)
+        stuck.send(b"POST /v1/rank HTTP/1.1\r\nHost: clickserve\r\nContent-Length: 100\r\n\r\n{")
+        idle = await RawConnection.open(process.port)
+        idle.send(request("GET", "/livez"))
+        assert (await idle.answer()).status == 200
+
+        began = time.monotonic()
+        process.signal(signal.SIGTERM)
+        status = process.wait()
+
+        assert status == 0
+        assert time.monotonic() - began < 4.5
+        await stuck.close()
+        await idle.close()
 
 
 async def test_it_stops_while_a_dead_worker_waits_to_be_replaced(arguments: list[str]) -> None:

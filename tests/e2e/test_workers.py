@@ -147,6 +147,28 @@ async def test_a_replacement_that_cannot_begin_is_tried_again(
         assert (set(load.statuses), load.lost) == ({200}, [])
 
 
+async def test_a_replacement_without_champion_names_what_is_gone(
+    arguments: list[str], project: ServedProject, tmp_path: Path
+) -> None:
+    """One was served, so it is not the gate that says no; where nothing was ever promoted, it is."""
+    registry_dir = tmp_path / "registry"
+    shutil.copytree(project.registry_dir, registry_dir)
+    champion = registry_dir / "default" / "champion"
+    named = champion.read_text()
+    with service(*arguments, "--registry", str(registry_dir)) as process:
+        process.wait_for("ready")
+        champion.unlink()
+        process.wait_for("the registry names no champion, the old one keeps serving")
+
+        os.kill(ready_workers(process)[0], signal.SIGKILL)
+        refused = process.wait_for("a worker ended and is replaced", count=2)
+        champion.write_text(named)
+        process.wait_for("ready", count=2)
+
+        assert f"{champion} is not there any more" in refused["error"]
+        assert "no model passed the gate" not in refused["error"]
+
+
 async def test_a_signal_meant_for_the_service_does_not_end_a_worker(arguments: list[str]) -> None:
     """systemd and terminals signal every process of a service; the order of the end is the parent's."""
     with service(*arguments) as process:

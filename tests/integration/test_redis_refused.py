@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,14 @@ import pytest
 from feature_store.clock import system_clock
 from service import cli
 from service.checkup.store import check_store
+from service.commands.doctor import examine
+from service.settings import RedisSettings, RegistrySettings, Settings
+from tests.artifacts import ServedProject, make_served_project
 from tests.redis_servers.cluster import Cluster
-from tests.redis_servers.programs import valkey_9
+from tests.redis_servers.programs import PROGRAMS, valkey_9
 from tests.redis_servers.sentinels import Watched
 from tests.redis_servers.server import Server, free_port, start
-from tests.redis_servers.stores import PASSWORD, StoreUrls, least_rights, with_login
+from tests.redis_servers.stores import PASSWORD, StoreUrls, documented_users, least_rights, with_login
 
 FEATURES = """
 [project]
@@ -37,6 +41,7 @@ event_time = "event_time"
 score = {}
 """
 USAGE, DEPENDENCY_DOWN = 2, 69
+READS = {"+mget", "+get", "+hget", "+hgetall", "+smembers", "+xrange"}
 
 Command = Callable[..., tuple[int, str]]
 
@@ -207,6 +212,55 @@ def test_doctor_needs_no_more_rights_than_serving(urls: StoreUrls) -> None:
     well = [found.verdict for found in check_store(urls.read, embedded=False)]
 
     assert "failure" not in well
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, stores: dict[str, Server]) -> ServedProject:
+    """A champion, and its rows in every store."""
+    project = make_served_project(tmp_path_factory.mktemp("served"), name="shop")
+    for server in stores.values():
+        project.materialize(f"redis://127.0.0.1:{server.port}")
+    return project
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
+    """A server of each version that is here."""
+    with ExitStack() as stack:
+        started = {}
+        for version, program in PROGRAMS.items():
+            with suppress(pytest.skip.Exception):
+                started[version] = start(program(), tmp_path_factory.mktemp(version))
+                stack.callback(started[version].close)
+        yield started
+
+
+RULES_OF_SERVING = [rule for rule in documented_users("shop")["serve"][1] if rule[0] in "+~"]
+
+
+@pytest.mark.parametrize("missing", ["", *RULES_OF_SERVING])
+@pytest.mark.parametrize("version", PROGRAMS)
+def test_doctor_names_each_right_that_serving_lacks(
+    shop: ServedProject, stores: dict[str, Server], version: str, missing: str
+) -> None:
+    """Without +xrange a service starts, answers, and never takes a changed ad: nobody else would tell."""
+    if version not in stores:
+        pytest.skip(f"{version} is not here")
+    server = stores[version]
+    name, rules = documented_users("shop")["serve"]
+    server.client.execute_command("ACL SETUSER", name, *(rule for rule in rules if rule != missing))
+    url = with_login(f"redis://127.0.0.1:{server.port}", name, PASSWORD)
+    settings = Settings(registry=RegistrySettings(dir=shop.registry_dir), redis=RedisSettings(url=url))
+
+    found = examine(settings)
+
+    failures = [finding for finding in found if finding.verdict == "failure"]
+    assert {finding.exit_code for finding in failures} == ({DEPENDENCY_DOWN} if missing else set())
+    told = " ".join(f"{finding.seen} {finding.advice}" for finding in failures)
+    assert missing.lstrip("+") in told
+    if missing in READS or missing.startswith("~"):
+        (rights,) = (finding for finding in failures if finding.check == "store rights")
+        assert rights.advice.startswith(f"ACL SETUSER USER {missing};")
 
 
 @pytest.mark.parametrize(

@@ -149,14 +149,46 @@ async def test_a_promotion_that_fails_shows_until_it_is_taken_back(
     (registry / "default" / broken / "model.onnx").write_bytes(b"")
     async with running(quick) as worker:
         told = [promotion_fails(worker)]
-        for version, wanted in ((broken, 1.0), (shop.version, 0.0)):
+        for version, wanted in ((broken, 1.0), (shop.version, 0.0), (broken, 1.0)):
             promote(registry, version)
-            async with asyncio.timeout(DEADLINE_S):
-                while promotion_fails(worker) != wanted:
-                    await worker.ask("GET", "/livez")
+            await until_promotion_fails(worker, wanted)
             told.append(wanted)
 
-    assert told == [0.0, 1.0, 0.0]
+    assert told == [0.0, 1.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("lost", ["default/champion", "default", "."])
+async def test_a_lost_champion_is_told_once_until_it_is_back(
+    quick: Settings, registry: Path, shop: ServedProject, caplog: pytest.LogCaptureFixture, lost: str
+) -> None:
+    """The loaded model serves on, so nobody would know before a worker restarts and cannot begin."""
+    caplog.set_level("INFO")
+    path = registry / lost
+    aside = registry.parent / "aside"
+    async with running(quick) as worker:
+        for _ in range(2):
+            path.rename(aside)
+            await until_promotion_fails(worker, 1.0)
+            for _ in range(20):
+                answer = await worker.rank(shop.rank_body())
+            ready = await worker.ask("GET", "/readyz")
+            aside.rename(path)
+            await until_promotion_fails(worker, 0.0)
+
+    told = [record for record in caplog.records if record.name == "service.champion_watch"]
+    assert (ready.status, answer.headers["x-model-version"]) == (200, shop.version)
+    assert [record.message for record in told] == [
+        "the registry names no champion, the old one keeps serving",
+        "the champion serves again",
+    ] * 2
+    assert f"{path} is not there any more" in told[0].error  # type: ignore[attr-defined]
+
+
+async def until_promotion_fails(worker: Worker, wanted: float) -> None:
+    """Returns once the worker tells that figure of its default model."""
+    async with asyncio.timeout(DEADLINE_S):
+        while promotion_fails(worker) != wanted:
+            await worker.ask("GET", "/livez")
 
 
 def promotion_fails(worker: Worker) -> float | None:

@@ -166,5 +166,5 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """A full or read-only disk must not take the service down."""
     (tmp_path / "file").write_text("in the way")
 
-    with pytest.raises(SnapshotError, match="cannot write a snapshot"):
-        snapshots(tmp_path / "file").lock()
+    with pytest.raises(SnapshotError, match="cannot write a snapshot"), snapshots(tmp_path / "file").lock():
+        pass

@@ -238,17 +238,25 @@ def test_a_deleted_snapshot_is_written_again(machine: Machine) -> None:
     assert machine.store.n_loads == len(VIEWS)
 
 
-def test_a_disk_that_takes_nothing_leaves_each_worker_its_own(machine: Machine) -> None:
-    """Slower and larger, and still serving; whoever watches can see why."""
-    machine.folder = machine.folder / "file"
-    machine.folder.write_text("in the way")
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [("file", "file"), ("file/new", "file/new"), (".", "lock")],
+    ids=["no folder", "no folder to be made", "no lock to be had"],
+)
+def test_a_disk_that_takes_nothing_leaves_each_worker_its_own(machine: Machine, given: str, refused: str) -> None:
+    """Slower and larger, and still serving; whoever watches is told the cause, not what failed because of it."""
+    (machine.folder / "file").write_text("in the way")
+    (machine.folder / "lock").mkdir()
+    cause = machine.folder / refused
+    machine.folder /= given
     source = machine.worker()
 
     source.refresh()
     machine.write({f"new{i}": i for i in range(5)})
     source.refresh()
 
-    assert "cannot write a snapshot" in str(source.disk_error)
+    assert str(source.disk_error).startswith(f"cannot write a snapshot of the item table to {machine.folder}: ")
+    assert str(source.disk_error).endswith(f"'{cause}'")
     assert table_of(source).origin.folder is None
     assert profiles(source, "a1", "new4") == [1.0, 4.0]
 
