@@ -26,6 +26,7 @@ from loadtest.server_metrics import read_samples, server_side, settled_samples
 from loadtest.sweep import MOST_POINTS, Sweep, SweepPoint, judge_point, run_sweep
 from loadtest.target import Target, probe
 from loadtest.verdict import Verdict, judge
+from loadtest.whole_files import write_whole
 from loadtest.workload import rank_bodies, read_workload
 
 Engine = Literal["open-loop", "locust", "both"]
@@ -191,9 +192,12 @@ def _sweep(target: Target, options: BenchOptions, budgets: Budgets, on_progress:
 
 
 def write_report(report: Report, out_dir: Path) -> BenchResult:
-    """Write `report.json` and `report.html` into a folder, which is created where it is missing."""
+    """Write `report.json` and `report.html` into a folder, which is created where it is missing.
+
+    Raises:
+        OSError: naming the file that cannot be written; an earlier report stays.
+    """
     out_dir.mkdir(parents=True, exist_ok=True)
     json_path, html_path = out_dir / "report.json", out_dir / "report.html"
-    json_path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2))
-    html_path.write_text(render_html(report), encoding="utf-8")
+    write_whole({json_path: msgspec.json.format(msgspec.json.encode(report), indent=2), html_path: render_html(report)})
     return BenchResult(report, json_path, html_path)

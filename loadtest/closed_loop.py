@@ -24,6 +24,7 @@ from loadtest.errors import LoadTestError
 from loadtest.pinning import pin_to_cpu
 from loadtest.prepared import requests_of
 from loadtest.target import Target
+from loadtest.whole_files import write_whole
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.out is None:
         sys.stdout.write(content.decode() + "\n")
     else:
-        given.out.write_bytes(content)
+        write_whole({given.out: content})
     return 0
 
 

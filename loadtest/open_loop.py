@@ -33,6 +33,7 @@ from loadtest.prepared import requests_of
 from loadtest.results import Lateness
 from loadtest.target import Target
 from loadtest.turns_run import run_in_turns
+from loadtest.whole_files import write_whole
 
 
 def lateness_verdict(lateness: Lateness) -> str:
@@ -110,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.out is None:
         sys.stdout.write(content.decode() + "\n")
     else:
-        given.out.write_bytes(content)
+        write_whole({given.out: content})
     for result in results:
         assert result.lateness is not None
         sys.stderr.write(lateness_verdict(result.lateness) + "\n")

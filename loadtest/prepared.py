@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from loadtest.errors import WorkloadError
+from loadtest.whole_files import write_whole
 from loadtest.workload import rank_bodies, read_workload
 
 
@@ -23,7 +24,7 @@ class PreparedRequests(msgspec.Struct, frozen=True):
 
 def write_prepared(requests: PreparedRequests, path: Path) -> None:
     """Write a file that `read_prepared` reads."""
-    path.write_bytes(msgspec.msgpack.encode(requests))
+    write_whole({path: msgspec.msgpack.encode(requests)})
 
 
 def read_prepared(path: Path) -> PreparedRequests:

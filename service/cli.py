@@ -15,6 +15,7 @@ import click
 from feature_store.errors import FeatureStoreError
 from models.errors import ModelsError
 from service import exit_codes
+from service.ended_by_signal import EndedBySignal
 from service.errors import ServiceError
 from service.lazy_group import LazyGroup
 from service.product_version import product_version
@@ -64,8 +65,15 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command and exits with its code."""
-    sys.exit(run(arguments))
+    """Runs one command and exits with its code, or with 128 and the number of the signal that ended it."""
+    signalled = EndedBySignal()
+    try:
+        status = run(arguments)
+    except Exception:
+        if not signalled.came:
+            raise
+        status = exit_codes.FAILURE
+    sys.exit(signalled.status_of(status))
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from models.registry.files import write_over
+
 if TYPE_CHECKING:
     from models.logs.frame import TrainingFrame
 
@@ -38,7 +40,7 @@ def write_workload(frame: TrainingFrame, path: Path, seed: int) -> int:
         "context": context,
         "seed": seed,
     }
-    path.write_text(json.dumps(workload) + "\n")
+    write_over(path, f"{json.dumps(workload)}\n".encode())
     return min(N_CANDIDATES, len(ads))
 
 

@@ -24,6 +24,8 @@ from service.errors import StartError
 READY_WITHIN_S = 60.0
 STOP_WITHIN_S = 20.0
 
+_Line = dict[str, Any] | OSError | None
+
 
 @dataclass(frozen=True, slots=True)
 class OwnService:
@@ -42,10 +44,13 @@ def own_service(
 ) -> Iterator[OwnService]:
     """Starts `clickserve serve` with that configuration on free ports; stops it with SIGTERM at the end.
 
+    A log that can no longer be written once the service is ready is cut there, and the service runs on.
+
     Args:
         checkout: whose code is started, under this interpreter and its libraries; None for the code that runs here.
     Raises:
         StartError: it ended or stayed silent instead of becoming ready; carries its last words.
+        OSError: its log cannot be written; names the file.
     """
     command = [
         *(sys.executable, "-m", "service", "serve", "--config", str(config_file)),
@@ -54,7 +59,7 @@ def own_service(
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=_environment(checkout)
     )
-    lines: Queue[dict[str, Any] | None] = Queue()
+    lines: Queue[_Line] = Queue()
     assert process.stderr is not None
     reader = threading.Thread(target=_follow, args=(process.stderr, log_file, lines), daemon=True)
     reader.start()
@@ -79,20 +84,26 @@ def _environment(checkout: Path | None) -> dict[str, str] | None:
     return {**os.environ, "PYTHONPATH": search_path, "PYTHONSAFEPATH": "1"}
 
 
-def _follow(stream: IO[str], log_file: Path, lines: Queue[dict[str, Any] | None]) -> None:
-    """Copies the service's log into a file and hands its lines on; None when it ended."""
-    with stream, log_file.open("w", encoding="utf-8") as copy:
-        for line in stream:
-            copy.write(line)
-            copy.flush()
-            try:
-                lines.put(json.loads(line))
-            except ValueError:
-                lines.put({"msg": line.rstrip()})
+def _follow(stream: IO[str], log_file: Path, lines: Queue[_Line]) -> None:
+    """Copies the service's log into a file and hands its lines on; None when it ended, or why it cannot be copied."""
+    with stream:
+        try:
+            with log_file.open("w", encoding="utf-8") as copy:
+                for line in stream:
+                    copy.write(line)
+                    copy.flush()
+                    try:
+                        lines.put(json.loads(line))
+                    except ValueError:
+                        lines.put({"msg": line.rstrip()})
+        except OSError as error:
+            lines.put(OSError(error.errno, error.strerror, str(log_file)))
+            for _ in stream:  # unread, the service would stand still as soon as the pipe is full
+                continue
     lines.put(None)
 
 
-def _wait_ready(lines: Queue[dict[str, Any] | None], log_file: Path) -> tuple[str, str]:
+def _wait_ready(lines: Queue[_Line], log_file: Path) -> tuple[str, str]:
     """The URLs of requests and of what only its operators see."""
     url, admin_url, last = "", "", "it said nothing"
     while True:
@@ -104,6 +115,8 @@ def _wait_ready(lines: Queue[dict[str, Any] | None], log_file: Path) -> tuple[st
             ) from None
         if line is None:
             raise StartError(f"the service ended before it was ready: {last}; see {log_file}")
+        if isinstance(line, OSError):
+            raise line
         last = str(line.get("msg"))
         if last == "listening":
             url, admin_url = str(line["url"]), str(line["admin_url"])

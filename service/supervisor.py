@@ -8,8 +8,9 @@ dies), serves the admin port, and starts the workers. It answers no request itse
   pauses that double up to `MAX_PAUSE_S`. The others go on serving.
 - A worker whose event loop has stood still for `hang_ms` is killed, and so replaced: it holds connections that nobody
   else can answer.
-- SIGTERM or SIGINT: all workers drain (see `server.py`), and the service ends with 0 (or 130 after SIGINT) within
-  `grace_ms`. A second signal ends it now. What has not ended by itself then is killed, and the exit status is 1.
+- SIGTERM, SIGINT or SIGHUP (unless ignored from the start: `nohup`): all workers drain (see `server.py`), and the
+  service ends with 0 (130 after SIGINT, 129 after SIGHUP) within `grace_ms`. A second signal ends it now. What has not
+  ended by itself then is killed, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from pathlib import Path
 from service.admin import AdminApp, read_token
 from service.connection_shares import ABSENT, ConnectionShares, make_file
 from service.embedded_store import EmbeddedStore
+from service.ended_by_signal import is_ignored
 from service.errors import StartError
-from service.exit_codes import FAILURE, INTERRUPTED
+from service.exit_codes import FAILURE, HUNG_UP, INTERRUPTED
 from service.listening import open_listeners
 from service.server import HttpServer, within
 from service.settings import Settings
@@ -44,6 +46,9 @@ STEADY_S = 60.0
 
 QUIT_S = 2.0
 """How long workers may take to end after a second signal; the grace ends as it would have."""
+
+ENDED_WITH = {signal.SIGTERM: 0, signal.SIGINT: INTERRUPTED, signal.SIGHUP: HUNG_UP}
+"""Exit status of a service that a signal has ended in order."""
 
 logger = logging.getLogger(__name__)
 
@@ -121,8 +126,10 @@ class Supervisor:
             WorkerFailed: a worker could not begin, and none has served before.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signals.put_nowait, number)
+        for number in ENDED_WITH:
+            # An ignored SIGINT is nobody's wish: shells give it to what they start in the background.
+            if number is not signal.SIGHUP or not is_ignored(number):
+                loop.add_signal_handler(number, self._signals.put_nowait, number)
         signalled = asyncio.create_task(self._signals.get())
         watching = asyncio.create_task(self._kill_hanging_workers())
         keepers = [asyncio.create_task(self._keep(number)) for number in range(self._settings.server.workers)]
@@ -234,7 +241,7 @@ class Supervisor:
         logger.info("ended", extra={"unclean_workers": self._unclean_ends})
         if self._unclean_ends:
             return FAILURE
-        return INTERRUPTED if number is signal.SIGINT else 0
+        return ENDED_WITH[number]
 
     def _command(self, line: bytes) -> None:
         for worker in self._workers.values():

@@ -19,6 +19,7 @@ from loadtest.comparing.sides import judged
 from loadtest.comparing.verdict import ComparedFigure, Comparison
 from loadtest.page import count, ms, page_environment, share, turn_length, us
 from loadtest.report import Report
+from loadtest.whole_files import write_whole
 
 WIDTH = 240
 """Of an interval's drawing, in its own units."""
@@ -112,12 +113,15 @@ def document(comparison: Comparison) -> dict[str, Any]:
 
 
 def write_page(comparison: Comparison, out_dir: Path) -> Path:
-    """Write `compare.html` and `compare.json` into a folder; answers the page's path."""
+    """Write `compare.html` and `compare.json` into a folder; answers the page's path. Raises as `write_whole`."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    plain = document(comparison)
-    (out_dir / "compare.json").write_bytes(msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n")
-    page = out_dir / "compare.html"
-    page.write_text(render_html(comparison), encoding="utf-8")
+    page, figures = out_dir / "compare.html", msgspec.json.encode(document(comparison))
+    write_whole(
+        {
+            out_dir / "compare.json": msgspec.json.format(figures, indent=2) + b"\n",
+            page: render_html(comparison),
+        }
+    )
     return page
 
 

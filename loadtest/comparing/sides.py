@@ -64,6 +64,8 @@ def _read(file: Path) -> Report:
         raise ComparisonError(f"{file} is no report of a bench: {error}") from error
     if not report.measured:
         raise ComparisonError(f"{file}: the report holds no measurement")
+    if report.sweep is not None and not report.sweep.points:
+        raise ComparisonError(f"{file} is no report of a bench: sweep.points is empty; a sweep has at least one rate")
     wrong = nonsense(report)
     if wrong:
         raise ComparisonError(f"{file}: {wrong}; take the report as `clickserve bench` wrote it, or measure again")

@@ -11,6 +11,7 @@ from loadtest.page import page_environment
 from loadtest.suite.results import SuiteResult
 from loadtest.suite.section import Section, SuiteTable
 from loadtest.suite.tables import sections
+from loadtest.whole_files import write_whole
 
 GENERATED_BY = "clickserve bench --suite --write"
 SHORT_RUN = "This is a quick look: short runs, once or twice each, and parts left out."
@@ -29,11 +30,15 @@ def read_result(path: Path) -> SuiteResult:
 
 
 def write_report(result: SuiteResult, out_dir: Path) -> Path:
-    """Write `suite.json` and `suite.html` into a folder; answers the page's path."""
+    """Write `suite.json` and `suite.html` into a folder; answers the page's path. Raises as `write_whole`."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    (out_dir / "suite.json").write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
-    page = out_dir / "suite.html"
-    page.write_text(render_html(result), encoding="utf-8")
+    page, figures = out_dir / "suite.html", msgspec.json.encode(result)
+    write_whole(
+        {
+            out_dir / "suite.json": msgspec.json.format(figures, indent=2) + b"\n",
+            page: render_html(result),
+        }
+    )
     return page
 
 
@@ -51,15 +56,21 @@ def _warning(result: SuiteResult) -> str:
 
 
 def write_document(result: SuiteResult, path: Path) -> None:
-    """Write the Markdown document, and its drawings into the folder of the same name beside it."""
+    """Write the Markdown document, and its drawings into the folder of the same name beside it.
+
+    Raises as `write_whole`.
+    """
     found = sections(result)
     folder = path.with_suffix("")
     path.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(exist_ok=True)
-    for section in found:
-        for drawing in section.drawings:
-            (folder / f"{drawing.name}.svg").write_text(drawing.svg() + "\n", encoding="utf-8")
-    path.write_text(_markdown(result, found, folder.name), encoding="utf-8")
+    drawings = [drawing for section in found for drawing in section.drawings]
+    write_whole(
+        {
+            **{folder / f"{drawing.name}.svg": drawing.svg() + "\n" for drawing in drawings},
+            path: _markdown(result, found, folder.name),
+        }
+    )
 
 
 def _markdown(result: SuiteResult, found: list[Section], folder: str) -> str:

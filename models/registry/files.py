@@ -42,10 +42,17 @@ def write_once(path: Path, content: bytes) -> bool:
 
 @contextmanager
 def _beside(path: Path, content: bytes) -> Iterator[Path]:
-    """A complete file under a hidden name next to `path`, gone at the end unless it was renamed."""
+    """A complete file under a hidden name next to `path`, gone at the end unless it was renamed.
+
+    Raises:
+        OSError: naming `path`, where it cannot be completed.
+    """
     temporary = path.with_name(f".{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        write_durably(temporary, content)
+        try:
+            write_durably(temporary, content)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

@@ -82,10 +82,10 @@ def command(
     """
     from feature_store.clock import system_clock
     from loadtest.machine import read_commit, read_machine
+    from loadtest.whole_files import write_whole
     from models.comparing.front import standings
     from models.comparing.judging import judge
     from models.comparing.page import render_page, report_of
-    from models.registry.files import write_over
     from service.comparing import TRAIN_SHARE, claim, scored, train_ladder
     from service.ladder_latency import Load, with_latency
     from service.product_version import product_version
@@ -121,8 +121,7 @@ def command(
                 why_no_latency=why_not,
             )
             page, figures = out / "compare.html", out / "compare.json"
-            write_over(page, render_page(report).encode())
-            write_over(figures, msgspec.json.format(msgspec.json.encode(report)))
+            write_whole({page: render_page(report), figures: msgspec.json.format(msgspec.json.encode(report))})
     document = msgspec.to_builtins(report, str_keys=True) | {"html": str(page), "json": str(figures)}
     console.result(document | rejects_document(rejected), lambda screen: show_ladder(screen, report, page))
     return 0

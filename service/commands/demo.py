@@ -22,6 +22,7 @@ import click
 from rich.console import Console as RichConsole
 from rich.table import Table
 
+from models.registry.files import write_over
 from service.commands import bench as bench_command
 from service.commands.options import FiniteRange, json_option
 from service.console import Console, OnProgress, key_value_table
@@ -85,7 +86,7 @@ def command(data: str, impressions: int, seed: int, out: Path, rate: float, dura
         "bench": bench_command.described(result),
         "config": str(config_file),
     }
-    (out / MARKER).write_text(json.dumps(document, indent=2) + "\n")
+    write_over(out / MARKER, f"{json.dumps(document, indent=2)}\n".encode())
     console.result(document, lambda screen: _show(screen, contenders, result, config_file))
     return 0
 

@@ -52,8 +52,9 @@ def run(settings: Settings) -> int:
     """Serve until a signal says otherwise.
 
     Returns:
-        0 after SIGTERM, 130 after SIGINT; 1 if an address is taken, a model does not load or a worker had to be killed;
-        2 for settings that cannot be used; 69 if the store is down and nothing on disk can stand in for it.
+        0 after SIGTERM, 130 after SIGINT, 129 after SIGHUP; 1 if an address is taken, a model does not load or a
+        worker had to be killed; 2 for settings that cannot be used; 69 if the store is down and nothing on disk can
+        stand in for it.
     """
     from service import structured_log
 

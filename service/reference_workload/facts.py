@@ -17,6 +17,7 @@ from feature_store.online.codec import HEADER_BYTES
 from feature_store.online.layout import ViewKeys
 from models.calibrator import CalibratorMap
 from models.encoder import Encoder, ModelInputs
+from models.registry.files import write_over
 from models.registry.manifest import Manifest
 from service.reference_workload.parameters import (
     AD_PREFIX,
@@ -100,4 +101,4 @@ def _entity(inputs: ModelInputs, entity: str, prefix: str, count: int) -> dict[s
 
 
 def _write(path: Path, content: object) -> None:
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+    write_over(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")

@@ -24,7 +24,7 @@ from loadtest.report import Report
 from loadtest.results import Lateness
 from loadtest.sweep import Sweep, judge_point
 from tests.conftest import REPOSITORY
-from tests.loadtest.report_samples import BUDGETS, report_of, run_of
+from tests.loadtest.report_samples import BUDGETS, full_report, report_of, run_of
 
 TRIES = 20
 
@@ -223,6 +223,24 @@ def test_a_folder_of_reports_is_read_as_rounds_by_time(tmp_path: Path) -> None:
     assert read_side(tmp_path / "1" / "report.json").rounds == read_side(tmp_path / "1").rounds
     with pytest.raises(ComparisonError, match=r"no report\.json there"):
         read_side(tmp_path / "1" / "deeper")
+
+
+@pytest.mark.parametrize("damaged", ["a", "b"])
+def test_a_sweep_without_a_rate_is_no_report(tmp_path: Path, damaged: str) -> None:
+    """Cut by hand or by a program: said with the file and the place, on either side."""
+    for name in "ab":
+        report = full_report()
+        if name == damaged and report.sweep is not None:
+            report = msgspec.structs.replace(report, sweep=msgspec.structs.replace(report.sweep, points=[]))
+        write(tmp_path / name, report)
+
+    refused = clickserve_compare(tmp_path, "a", "b")
+
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"clickserve: {damaged}/report.json is no report of a bench: "
+        "sweep.points is empty; a sweep has at least one rate\n"
+    )
 
 
 def test_the_page_of_a_comparison_says_what_the_document_says() -> None:

@@ -140,14 +140,28 @@ def test_the_code_of_a_checkout_is_started_whatever_the_current_folder_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Standing in one checkout, its own code must not be measured as that of the other."""
-    package = tmp_path / "branch" / "service"
+    monkeypatch.chdir(REPOSITORY)
+
+    with own_service(tmp_path / "any.toml", tmp_path / "log", checkout=branch(tmp_path)) as running:
+        assert running.url == "http://of.the.branch:1"
+
+
+def test_a_log_that_cannot_be_written_is_named_at_once(tmp_path: Path) -> None:
+    """A full disk was told after a minute, as a service that had not become ready; /dev/full is such a disk."""
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '/dev/full'"),
+        own_service(tmp_path / "any.toml", Path("/dev/full"), checkout=branch(tmp_path)),
+    ):
+        raise AssertionError("it was called ready")
+
+
+def branch(folder: Path) -> Path:
+    """A checkout whose service says that it is ready, and where it is."""
+    package = folder / "branch" / "service"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text(OF_THE_BRANCH)
-    monkeypatch.chdir(REPOSITORY)
-
-    with own_service(tmp_path / "any.toml", tmp_path / "log", checkout=tmp_path / "branch") as running:
-        assert running.url == "http://of.the.branch:1"
+    return folder / "branch"
 
 
 OF_THE_BRANCH = """

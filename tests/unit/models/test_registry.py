@@ -258,3 +258,27 @@ def test_a_file_in_the_place_of_the_directory_is_named(tmp_path: Path) -> None:
         publish(registry)
     with pytest.raises(RegistryError, match="cannot read"):
         registry.versions()
+
+
+def test_a_file_that_cannot_be_replaced_is_named_and_stays(tmp_path: Path) -> None:
+    """A full disk does not say which file it was full for."""
+    path = tmp_path / "workload.json"
+    path.write_text("older")
+    code = """
+import resource, sys
+from pathlib import Path
+from models.registry.files import write_over
+resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, 3_000))
+try:
+    write_over(Path(sys.argv[1]), bytes(10_000))
+except OSError as error:
+    print(error.strerror, error.filename)
+"""
+
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(path)], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+
+    assert ended.stdout == f"File too large {path}\n"
+    assert path.read_text() == "older"
+    assert list(tmp_path.iterdir()) == [path]
