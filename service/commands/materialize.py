@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console as RichConsole
 from rich.table import Table
 
 from service.commands.options import config_option, engine_option, features_option, json_option, workdir_option
-from service.console import Console
+from service.console import Console, Screen
 from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
@@ -122,7 +121,7 @@ def described(view: MaterializedView) -> dict[str, Any]:
     }
 
 
-def _show(screen: RichConsole, report: MaterializeReport) -> None:
+def _show(screen: Screen, report: MaterializeReport) -> None:
     table = Table(box=None)
     for name in ("view", "written", "skipped", "after as-of", "seconds", "bytes per entity: predicted", "grown by"):
         table.add_column(name, justify="left" if name == "view" else "right")
