@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from service.commands.options import config_option, json_option
+from service.commands.options import URL_NAMED_BY, config_option, json_option, redis_url_option
 from service.console import Console, Screen, key_value_table
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class NamedStore:
 
         settings = self.settings()
         with store_url(settings) as url:
-            admin = RedisAdmin(url, self.project or _project(settings.registry.dir))
+            admin = RedisAdmin(url, self.project or _project(settings.registry.dir), named_by=URL_NAMED_BY)
             try:
                 yield admin
             finally:
@@ -69,7 +69,7 @@ def store_options(command: Callable[..., None]) -> Callable[..., None]:
             "--registry", "registry_dir", type=click.Path(file_okay=False, path_type=Path), help="Published models."
         ),
         click.option("--project", help="Whose rows; the project of the registry's models where absent."),
-        click.option("--redis-url", help="The online store; the embedded one where none is named."),
+        redis_url_option,
         json_option,
     ]
     for option in reversed(options):

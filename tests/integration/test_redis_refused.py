@@ -144,6 +144,32 @@ def test_a_login_that_is_refused_says_where_it_belongs(
     assert PASSWORD not in said
 
 
+@pytest.mark.usefixtures("materialize")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("doctor",),
+        ("features", "inspect", "user", "u1", "--project", "shop"),
+        ("materialize", "--view", "scores", "--features", "features.toml", "--from", "scores.parquet"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_store_that_is_away_is_named_elsewhere_by_what_the_command_takes(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`doctor` and `serve` have no `--redis-url`: the advice to use it ended in "No such option"."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
+
+    assert cli.run(list(command)) == DEPENDENCY_DOWN
+
+    said = " ".join("".join(capfd.readouterr()).split())
+    assert "clickserve.toml or REDIS_URL names another" in said
+    subcommand = command[: 1 if command[0] != "features" else 2]
+    assert cli.run([*subcommand, "--help"]) == 0
+    assert ("--redis-url" in said) == ("--redis-url" in capfd.readouterr().out)
+
+
 def test_a_node_of_a_cluster_is_not_taken_for_a_server(materialize: Command, cluster: Cluster) -> None:
     """It would hold a third of the rows."""
     code, said = materialize(f"redis://127.0.0.1:{cluster.servers[0].port}")
