@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,15 @@ _IN_PLAIN = (
 )
 """The same words mean another thing with TLS and without."""
 
+_NO_MASTER = re.compile(r"(?P<said>No master found for .*?) : <(?P<sentinels>.*)", re.DOTALL)
+"""How redis-py lists the Sentinels that gave it no answer: each with all of its objects and settings."""
+_OF_A_SENTINEL = re.compile(r"> - (?:\w+:)?(\w+)")
+_IN_WORDS = {
+    "ConnectionError": "no connection",
+    "TimeoutError": "no answer in time",
+    "AuthenticationError": "refused us",
+}
+
 
 @contextmanager
 def store_errors(shown_url: str, named_by: str = NAMED_BY) -> Iterator[None]:
@@ -71,10 +81,19 @@ def store_errors(shown_url: str, named_by: str = NAMED_BY) -> Iterator[None]:
 
 def described(shown_url: str, error: RedisError, named_by: str = NAMED_BY) -> str:
     """The server, what the library says, and the way out where there is one."""
-    said, advice = f"{shown_url}: {error}", way_out(shown_url, error, named_by)
+    said, advice = f"{shown_url}: {_words(error)}", way_out(shown_url, error, named_by)
     if not advice:
         return said
     return f"{said}{'' if said.endswith(('.', '?')) else '.'} {advice}"
+
+
+def _words(error: RedisError) -> str:
+    """What the library says; of the Sentinels that it lists, only what became of them, each kind once."""
+    found = _NO_MASTER.match(str(error))
+    if found is None:
+        return str(error)
+    kinds = [_IN_WORDS.get(kind, kind) for kind in dict.fromkeys(_OF_A_SENTINEL.findall(found["sentinels"]))]
+    return f"{found['said']} (Sentinels: {', '.join(kinds) or 'no answer'})"
 
 
 def way_out(shown_url: str, error: BaseException, named_by: str = NAMED_BY) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.clock import system_clock
+from feature_store.errors import StoreDown
+from feature_store.online.opening import open_store
 from service import cli
 from service.checkup.store import check_store
 from tests.redis_servers.cluster import Cluster
@@ -206,6 +209,28 @@ def test_sentinels_that_refuse_or_know_no_such_master_say_so(materialize: Comman
     assert "sentinel_password" in refused[1]
     assert "'nobody'" in unknown[1]
     assert PASSWORD not in refused[1] + unknown[1]
+
+
+async def test_sentinels_are_named_without_the_librarys_objects(materialize: Command, watched: Watched) -> None:
+    """redis-py lists each Sentinel with all settings of its pool, before the advice; serving says it in every log."""
+    nobody = ",".join(f"127.0.0.1:{free_port()}" for _ in range(2))
+    query = "?sentinel_username=watcher&sentinel_password=silent"
+    away = f"redis+sentinel://reader:hush@{nobody}/clickserve-master/0{query}"
+    refused = watched.url.partition("?")[0] + "?sentinel_password=silent"
+    said: list[str] = []
+
+    for url in (away, refused):
+        code, text = materialize(url)
+        assert code == DEPENDENCY_DOWN
+        async with aclosing(open_store(url)) as store:
+            with pytest.raises(StoreDown) as while_listening:
+                await store.get_many([b"k"], timeout_ms=5_000)
+        said += [text.splitlines()[-1], str(while_listening.value)]
+
+    assert "No master found for 'clickserve-master' (Sentinels: no connection). Name Sentinels that run" in said[0]
+    assert "No master found for 'clickserve-master' (Sentinels: refused us). Name Sentinels that run" in said[2]
+    hidden = ("object at", "<", "reader", "hush", "watcher", "silent", PASSWORD)
+    assert [(word, text) for text in said for word in hidden if word in text] == []
 
 
 @pytest.mark.parametrize(
