@@ -9,16 +9,16 @@ from typing import Any
 
 from rich.table import Table
 
-from loadtest.errors import BudgetError, TargetError, WorkloadError
+from loadtest.errors import BudgetError, TargetError, UrlError, WorkloadError
 from service import exit_codes
 from service.console import Screen
 
 
 def exit_code_of(error: Exception) -> int:
     """What an error of a load test ends a command with."""
-    if isinstance(error, TargetError):
-        return exit_codes.DEPENDENCY_DOWN
-    return exit_codes.USAGE if isinstance(error, (BudgetError, WorkloadError)) else exit_codes.FAILURE
+    if isinstance(error, (BudgetError, UrlError, WorkloadError)):
+        return exit_codes.USAGE
+    return exit_codes.DEPENDENCY_DOWN if isinstance(error, TargetError) else exit_codes.FAILURE
 
 
 def show_comparison(screen: Screen, described: dict[str, Any]) -> None:
