@@ -3,7 +3,8 @@
 LoadTestError
 ├── WorkloadError    the workload file is wrong; names the file and the path of the field
 ├── BudgetError      the budget file is wrong; names the file and the path of the key
-├── TargetError      the URL is unusable, or the service does not answer the workload
+├── TargetError      the service does not answer, or refuses the workload
+│   └── UrlError     the URL names no service that could
 ├── EngineError      a load generator's own process failed or hung
 ├── ServerError      a server that was to be measured did not start
 ├── ComparisonError  two reports cannot be compared; names the difference
@@ -27,6 +28,10 @@ class BudgetError(LoadTestError):
 
 class TargetError(LoadTestError):
     """The service under test cannot be reached at this URL, or refuses the workload's requests."""
+
+
+class UrlError(TargetError):
+    """The URL is none of a service; nothing was asked."""
 
 
 class EngineError(LoadTestError):

@@ -8,16 +8,17 @@ second look waits that long.
 
 from __future__ import annotations
 
+import http.client
 import math
 import re
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
 import msgspec
 
-from loadtest.errors import TargetError
+from loadtest.errors import TargetError, UrlError
 
 PREFIX = "clickserve_"
 SETTLE_S = 0.6
@@ -64,18 +65,30 @@ def read_samples(url: str) -> Samples:
     """Fetch a metrics page.
 
     Raises:
+        UrlError: not an http or https URL.
         TargetError: it does not answer, or not with metrics of this service.
     """
+    _refuse_other_urls(url)
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
             text = answer.read().decode("utf-8", errors="replace")
-    except (OSError, ValueError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise TargetError(f"metrics {url}: {reason}; name the address of /metrics, or leave it out") from error
     samples = parse_samples(text)
     if not any(name.startswith(PREFIX) for name, _ in samples):
         raise TargetError(f"metrics {url}: no metric there begins with {PREFIX}; is that the service's /metrics?")
     return samples
+
+
+def _refuse_other_urls(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError as error:
+        raise UrlError(f"metrics {url!r}: {error}") from error
+    if not usable:
+        raise UrlError(f"metrics {url!r}: expected http://HOST:PORT/metrics")
 
 
 def parse_samples(text: str) -> Samples:

@@ -10,7 +10,7 @@ import http.client
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from loadtest.errors import TargetError
+from loadtest.errors import TargetError, UrlError
 
 PROBE_TIMEOUT_S = 10.0
 """A first request may find cold caches; beyond this the service is not up."""
@@ -29,15 +29,15 @@ class Target:
         """Read an URL such as `http://127.0.0.1:8080`.
 
         Raises:
-            TargetError: not http, no host, a port out of range, or a query or fragment.
+            UrlError: not http, no host, a port out of range, or a query or fragment.
         """
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise TargetError(f"url {url!r}: {error}") from error
+            raise UrlError(f"url {url!r}: {error}") from error
         if parts.scheme != "http" or not parts.hostname or parts.query or parts.fragment:
-            raise TargetError(f"url {url!r}: expected http://HOST:PORT, optionally with a path in front of /v1/rank")
+            raise UrlError(f"url {url!r}: expected http://HOST:PORT, optionally with a path in front of /v1/rank")
         return cls(parts.hostname, port or 80, parts.path.rstrip("/"))
 
     @property

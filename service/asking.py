@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service import exit_codes
+from service.terminal_text import say_error
 
 if TYPE_CHECKING:
     from service.client import ClickserveError, Client
@@ -27,7 +28,7 @@ class NotAnswered(click.ClickException):
 
     def show(self, file: object = None) -> None:
         """One line, as all errors of the command line."""
-        click.echo(f"clickserve: {self.message}", err=True)
+        say_error(self.message)
 
 
 @contextmanager
@@ -81,9 +82,7 @@ def warn_of_unknown_keys(client: Client, model: str, context: Mapping[str, Any])
     for key in context:
         if key not in known:
             there_are = f"it reads {', '.join(known)}" if known else "it reads none"
-            click.echo(
-                f"clickserve: warning: model {model} does not read the context key {key!r}; {there_are}", err=True
-            )
+            say_error(f"warning: model {model} does not read the context key {key!r}; {there_are}")
 
 
 def _context_value(text: str) -> tuple[str, Any]:

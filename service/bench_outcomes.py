@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console as RichConsole
 from rich.table import Table
 
-from loadtest.errors import BudgetError, TargetError, WorkloadError
+from loadtest.errors import BudgetError, TargetError, UrlError, WorkloadError
 from service import exit_codes
+from service.console import Screen
 
 
 def exit_code_of(error: Exception) -> int:
     """What an error of a load test ends a command with."""
-    if isinstance(error, TargetError):
-        return exit_codes.DEPENDENCY_DOWN
-    return exit_codes.USAGE if isinstance(error, (BudgetError, WorkloadError)) else exit_codes.FAILURE
+    if isinstance(error, (BudgetError, UrlError, WorkloadError)):
+        return exit_codes.USAGE
+    return exit_codes.DEPENDENCY_DOWN if isinstance(error, TargetError) else exit_codes.FAILURE
 
 
-def show_comparison(screen: RichConsole, described: dict[str, Any]) -> None:
+def show_comparison(screen: Screen, described: dict[str, Any]) -> None:
     """The verdict, then a line per figure and per share."""
     screen.print(described["verdict"], style="bold")
     table = Table(box=None)
@@ -45,7 +45,7 @@ def show_comparison(screen: RichConsole, described: dict[str, Any]) -> None:
             soft_wrap=True,
         )
     for reason in described["notes"]:
-        screen.print(f"mind: {reason}", markup=False)
+        screen.print(f"mind: {reason}")
     for difference in described["forced_over"]:
-        screen.print(f"compared by force although {difference}", markup=False)
-    screen.print(described["html"], markup=False, soft_wrap=True)
+        screen.print(f"compared by force although {difference}")
+    screen.print(described["html"], soft_wrap=True)

@@ -19,6 +19,7 @@ from service.ended_by_signal import EndedBySignal
 from service.errors import ServiceError
 from service.lazy_group import LazyGroup
 from service.product_version import product_version
+from service.terminal_text import say_error
 
 COMMANDS = {
     "demo": ("service.commands.demo", "Run the whole chain, from click logs to a load-tested ranked answer."),
@@ -90,11 +91,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (FeatureStoreError, ModelsError, ServiceError) as error:
         if os.environ.get("CLICKSERVE_DEBUG"):
             raise
-        click.echo(f"clickserve: {error}", err=True)
+        say_error(error)
         return exit_codes.exit_code(error)
     except OSError as error:
         if os.environ.get("CLICKSERVE_DEBUG"):
             raise
-        click.echo(f"clickserve: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
+        say_error(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
         return exit_codes.FAILURE
     return answer if isinstance(answer, int) else 0

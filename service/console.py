@@ -4,6 +4,9 @@ A command builds one result (a plain dict) and hands it to `Console.result` with
 With `--json` the dict is printed instead, alone on stdout, and progress is silent. Progress goes to stderr, so that
 stdout stays clean in a pipe; where stderr is no terminal each stage prints one line when it begins. How long each took
 stands in the document, as `seconds`.
+
+Whatever is printed is taken as it is: no markup, no emoji codes, no control characters. Colour comes from `style=` and
+`rich.styled.Styled`, so no text, wherever it came from, needs to be escaped before it is printed.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ from typing import Any
 
 from rich.console import Console as RichConsole
 from rich.console import Group
-from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -27,8 +29,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.styled import Styled
 from rich.table import Table
 from rich.text import Text
+
+from service.terminal_text import visible
 
 OnProgress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done (0 to 1).
@@ -39,22 +44,36 @@ WIDTH_OF_A_FILE = 140
 """Columns for tables where stdout is no terminal."""
 
 
+class Screen(RichConsole):
+    """A terminal or a file on which text is text: neither markup nor control characters in it are obeyed.
+
+    Rich makes all that is printed, cells and titles of tables included, in `render_str`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text as it is, with what a terminal would obey made visible."""
+        return super().render_str(visible(text), **options)
+
+
 class Console:
     """Where one command writes. `json_only` is the command's `--json`."""
 
     def __init__(self, *, json_only: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self.json_only = json_only
         self._clock = clock
-        self.out = RichConsole(highlight=False)
+        self.out = Screen()
         if not self.out.is_terminal:
-            self.out = RichConsole(highlight=False, width=WIDTH_OF_A_FILE)
-        self.err = RichConsole(stderr=True, soft_wrap=True, highlight=False, quiet=json_only)
+            self.out = Screen(width=WIDTH_OF_A_FILE)
+        self.err = Screen(stderr=True, soft_wrap=True, quiet=json_only)
         self.seconds: dict[str, float] = {}
         """What each stage of the work took so far, in the order they began."""
 
     def say(self, text: str) -> None:
         """One line for a person; silent with `--json`."""
-        self.err.print(escape(text))
+        self.err.print(text)
 
     @contextmanager
     def progress(self) -> Iterator[OnProgress]:
@@ -73,7 +92,7 @@ class Console:
             yield _Lines(self.err)
             return
         with Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
@@ -82,7 +101,7 @@ class Console:
         ) as bars:
             yield _Bars(bars)
 
-    def result(self, result: Mapping[str, Any], show: Callable[[RichConsole], None]) -> None:
+    def result(self, result: Mapping[str, Any], show: Callable[[Screen], None]) -> None:
         """Ends a command: the JSON document, or what `show` draws on stdout."""
         if self.json_only:
             if self.seconds:
@@ -126,15 +145,15 @@ class _Bars:
         if (stage := _stage_of(text)) != self._stage:
             if self._task is not None:
                 self._bars.update(self._task, completed=1.0)
-            self._stage, self._task = stage, self._bars.add_task(escape(text), total=1.0)
+            self._stage, self._task = stage, self._bars.add_task(visible(text), total=1.0)
         assert self._task is not None
-        self._bars.update(self._task, completed=min(1.0, fraction), description=escape(text))
+        self._bars.update(self._task, completed=min(1.0, fraction), description=visible(text))
 
 
 class _Lines:
     """One line when a stage or its detail begins, with the seconds so far: what a log file can hold."""
 
-    def __init__(self, console: RichConsole) -> None:
+    def __init__(self, console: Screen) -> None:
         self._console = console
         self._started = time.monotonic()
         self._text: str | None = None
@@ -142,7 +161,7 @@ class _Lines:
     def __call__(self, text: str, fraction: float) -> None:
         if text != self._text:
             self._text = text
-            self._console.print(f"{time.monotonic() - self._started:7.1f} s  {escape(text)}")
+            self._console.print(f"{time.monotonic() - self._started:7.1f} s  {text}")
 
 
 def _stage_of(text: str) -> str:
@@ -155,8 +174,8 @@ def key_value_table(title: str, rows: Mapping[str, str]) -> Group:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(escape(name), escape(value))
-    return Group(Text(title, style="italic"), table)
+        table.add_row(name, value)
+    return Group(Styled(title, "italic"), table)
 
 
 def _finite(value: Any) -> Any:

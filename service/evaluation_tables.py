@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console as RichConsole
-from rich.markup import escape
 from rich.table import Table
+
+from service.console import Screen
 
 if TYPE_CHECKING:
     from models.evaluation.breakdown import Breakdown
@@ -25,7 +25,7 @@ def figure_text(interval: Interval | None) -> str:
     return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
 
 
-def show_further(screen: RichConsole, answers: Further) -> None:
+def show_further(screen: Screen, answers: Further) -> None:
     """All that was asked beyond the figures of the whole sample."""
     _show_breakdowns(screen, answers.breakdowns)
     _show_thresholds(screen, answers.thresholds)
@@ -35,7 +35,7 @@ def show_further(screen: RichConsole, answers: Further) -> None:
         _show_comparison(screen, answers.against)
 
 
-def _show_thresholds(screen: RichConsole, thresholds: Sequence[AtThreshold]) -> None:
+def _show_thresholds(screen: Screen, thresholds: Sequence[AtThreshold]) -> None:
     """Precision, recall and F1 at the thresholds that were asked for."""
     if not thresholds:
         return
@@ -46,7 +46,7 @@ def _show_thresholds(screen: RichConsole, thresholds: Sequence[AtThreshold]) -> 
     screen.print(table)
 
 
-def _show_breakdowns(screen: RichConsole, breakdowns: Sequence[Breakdown]) -> None:
+def _show_breakdowns(screen: Screen, breakdowns: Sequence[Breakdown]) -> None:
     """One table for each question; a flagged segment says so."""
     for found in breakdowns:
         table = table_of(
@@ -60,7 +60,7 @@ def _show_breakdowns(screen: RichConsole, breakdowns: Sequence[Breakdown]) -> No
             counts = (f"{segment.impressions:,}", f"{segment.clicks:,}")
             by_row = "" if segment.calibration_ratio is None else segment.calibration_ratio.by_row()
             notes = ("off by more than 10 %" if segment.flagged else "", by_row if told_by_user else "")
-            table.add_row(escape(segment.value), *counts, *texts, "; ".join(filter(None, notes)))
+            table.add_row(segment.value, *counts, *texts, "; ".join(filter(None, notes)))
         screen.print(table)
         if found.by == "position":
             screen.print("p_click speaks of the mean over positions: here the ratio shows what a place is worth")
@@ -71,7 +71,7 @@ def _show_breakdowns(screen: RichConsole, breakdowns: Sequence[Breakdown]) -> No
         )
 
 
-def _show_comparison(screen: RichConsole, compared: Comparison) -> None:
+def _show_comparison(screen: Screen, compared: Comparison) -> None:
     """Differences to another model."""
     screen.print(f"minus version {compared.old}, on the same {compared.auc.n:,} impressions, in pairs:", soft_wrap=True)
     table = table_of("difference", "[95 % interval]", "")
@@ -86,10 +86,10 @@ def _show_comparison(screen: RichConsole, compared: Comparison) -> None:
     screen.print(table)
 
 
-def _show_policies(screen: RichConsole, values: PolicyValues) -> None:
+def _show_policies(screen: Screen, values: PolicyValues) -> None:
     """What click rate each policy would have."""
     span = f"{values.fewest_candidates:,} to {values.most_candidates:,}"
-    by = "" if values.candidates_by is None else f" by {escape(values.candidates_by)}"
+    by = "" if values.candidates_by is None else f" by {values.candidates_by}"
     clip = "" if values.clip is None else f"; weights clipped at {values.clip:g}"
     screen.print(
         f"click rate of policies, from {values.rounds:,} rounds with propensities, {span} candidates{by}{clip}:"

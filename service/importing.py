@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rich.console import Console as RichConsole
 
 from feature_store.clock import system_clock
 from feature_store.definition import load_project
@@ -15,7 +14,7 @@ from models.importing import import_graph, publish_imported
 from models.registry.gate import Gate
 from models.registry.predictor import Predictor
 from models.registry.registry import Published, Registry
-from service.console import OnProgress, key_value_table
+from service.console import OnProgress, Screen, key_value_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ def _why_generic(predictor: Predictor, why_original: str) -> str | None:
     return why_original or predictor.fallback
 
 
-def shown_import(done: ImportedModel, screen: RichConsole) -> None:
+def shown_import(done: ImportedModel, screen: Screen) -> None:
     """The same for a person, and what to do next."""
     manifest = done.published.manifest
     proof, origin = manifest.proof, manifest.imported

@@ -5,21 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console as RichConsole
-from rich.markup import escape
-
+from service.console import Screen
 from service.evaluation_tables import figure_text, table_of
 
 if TYPE_CHECKING:
     from models.comparing.page import Report
 
 
-def show_ladder(screen: RichConsole, report: Report, page: Path) -> None:
+def show_ladder(screen: Screen, report: Report, page: Path) -> None:
     """The verdict, a line a model, and where the page lies."""
     from models.comparing.page import milliseconds_text, price_texts, seconds_text, size_text
 
     for sentence in report.verdict:
-        screen.print(escape(sentence), soft_wrap=True)
+        screen.print(sentence, soft_wrap=True)
     ladder = report.ladder
     oracle = ["attainable gain"] if ladder.attainable else []
     table = table_of("model", "NE [95 %]", *oracle, "promised / seen", "p50", "p99", "bytes", "training", "0.001 of NE")
@@ -48,7 +46,7 @@ def show_ladder(screen: RichConsole, report: Report, page: Path) -> None:
     if caution := ladder.contender(report.chosen).entropy.caution():
         screen.print(caution, soft_wrap=True)
     if report.load is None:
-        screen.print(f"latency was not measured: {escape(report.why_no_latency)}", soft_wrap=True)
+        screen.print(f"latency was not measured: {report.why_no_latency}", soft_wrap=True)
     for each_left in report.left_out:
-        screen.print(f"left out: {each_left.learner}: {escape(each_left.why)}", soft_wrap=True)
-    screen.print(str(page), markup=False, highlight=False, soft_wrap=True)
+        screen.print(f"left out: {each_left.learner}: {each_left.why}", soft_wrap=True)
+    screen.print(str(page), soft_wrap=True)

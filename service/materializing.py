@@ -12,6 +12,7 @@ from feature_store.definition import Project, load_project
 from feature_store.offline.engine import EngineName
 from feature_store.offline.log import Log
 from feature_store.offline.materialize import MaterializeReport, materialize
+from feature_store.online.redis_errors import NAMED_BY
 from feature_store.online.redis_writer import RedisRowWriter
 from feature_store.schema import FeatureView
 from models.logs.reader import own_project
@@ -58,8 +59,12 @@ def materialize_views(
     workdir: Path,
     on_progress: OnProgress,
     engine: EngineName = "duckdb",
+    url_named_by: str = NAMED_BY,
 ) -> MaterializeReport:
     """Writes the views' rows into the configured store, or into the embedded one where no Redis is named.
+
+    Args:
+        url_named_by: what names another store where this is called, for the error that it is away.
 
     Raises:
         EngineError: the engine is not to be had here.
@@ -72,7 +77,7 @@ def materialize_views(
         raise SettingsError("--as-of: log-end is the time of a log's last impression; name the log with --data")
     moment = log.last_ms if time == "log-end" and log else None if time == "now" else int(time)
     with store_url(settings) as url:
-        writer = RedisRowWriter(url, project.schema.project, on_wait=on_progress)
+        writer = RedisRowWriter(url, project.schema.project, on_wait=on_progress, named_by=url_named_by)
         try:
             return materialize(
                 project,

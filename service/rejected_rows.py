@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from service.console import Console
+from service.terminal_text import visible
 
 if TYPE_CHECKING:
     from feature_store.offline.rejects import Rejects
@@ -32,7 +33,7 @@ def rejects_said(console: Console, rejected: Mapping[str, Rejects]) -> Iterator[
     except Exception:
         for source, rejects in rejected.items():
             if rejects.n:
-                click.echo(f"{source}: {rejects.described()}", err=True)
+                click.echo(visible(f"{source}: {rejects.described()}"), err=True)
         raise
     say_rejects(console, rejected)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console as RichConsole
-from rich.markup import escape
+from rich.styled import Styled
 from rich.table import Table
+
+from service.console import Screen
 
 if TYPE_CHECKING:
     from models.evaluation.skew import ColumnSkew
@@ -49,7 +50,7 @@ def skew_document(report: SkewReport) -> dict[str, Any]:
     }
 
 
-def show_skew(report: SkewReport, screen: RichConsole) -> None:
+def show_skew(report: SkewReport, screen: Screen) -> None:
     """The columns, the views, and the verdict."""
     screen.print(f"{report.rows:,} served rows of {', '.join(report.versions)}", soft_wrap=True)
     columns = Table(box=None)
@@ -57,14 +58,14 @@ def show_skew(report: SkewReport, screen: RichConsole) -> None:
         columns.add_column(heading, justify="left" if heading in ("column", "") else "right")
     for column in report.columns:
         columns.add_row(
-            escape(column.column),
+            column.column,
             f"{column.rows:,}",
             f"{column.differing:,}",
             f"{column.share:.2%}",
             f"{column.unequal:,}",
             _distance(column),
             "equal" if column.allowed_ulps == 0 else f"{column.allowed_ulps} ulp",
-            "[green]ok[/]" if column.passes else "[red]skew[/]",
+            Styled("ok", "green") if column.passes else Styled("skew", "red"),
         )
     screen.print(columns)
     views = Table(box=None)
@@ -73,13 +74,13 @@ def show_skew(report: SkewReport, screen: RichConsole) -> None:
     for view in report.views:
         counts = (view.rows, len(view.as_of_times), view.missing, view.missing_but_known, view.stale, view.behind)
         behind = _age(view.behind_ms_max) if view.behind else ""
-        views.add_row(escape(view.view), *(f"{count:,}" for count in counts), behind, f"{view.unknown:,}")
+        views.add_row(view.view, *(f"{count:,}" for count in counts), behind, f"{view.unknown:,}")
     screen.print(views)
     for column in report.columns:
         if column.example is not None:
-            screen.print(f"{column.column}: {_told(column.example)}", soft_wrap=True, markup=False)
+            screen.print(f"{column.column}: {_told(column.example)}", soft_wrap=True)
     if report.skewed:
-        screen.print(f"skew in {', '.join(report.skewed)}", style="red", soft_wrap=True, markup=False)
+        screen.print(f"skew in {', '.join(report.skewed)}", style="red", soft_wrap=True)
     else:
         screen.print("no skew: every served value is the offline one", style="green")
 

@@ -78,6 +78,12 @@ class Prometheus:
         counted = self.query(f'sum by (alertname) (count_over_time(ALERTS{{alertstate="{state}"}}[{over}]))')
         return {series["metric"]["alertname"]: float(series["value"][1]) for series in counted}
 
+    def runbook_links(self) -> dict[str, str]:
+        """`runbook_url` of the alerts that fire or are pending, by name."""
+        return {
+            alert["labels"]["alertname"]: alert["annotations"]["runbook_url"] for alert in self._ask("alerts")["alerts"]
+        }
+
     def _alerts(self, state: str) -> dict[str, list[dict[str, str]]]:
         found: dict[str, list[dict[str, str]]] = {}
         for alert in self._ask("alerts")["alerts"]:
@@ -99,6 +105,7 @@ def prometheus(
     factor: float = 1.0,
     scrape: str | None = None,
     evaluate: str | None = None,
+    added: Mapping[str, Any] | None = None,
 ) -> Iterator[Prometheus]:
     """Scrapes services by our configuration and evaluates our rules; yields once it is ready.
 
@@ -106,6 +113,7 @@ def prometheus(
         admin_urls: of the services.
         factor: by which windows and rhythms are divided.
         scrape, evaluate: rhythms of this server instead of ours divided by the factor.
+        added: sections of a configuration, put into ours.
     """
     ours = yaml.safe_load((REPOSITORY / "deploy/prometheus/prometheus.yml").read_text())
     times: Mapping[str, str] = ours["global"]
@@ -123,6 +131,8 @@ def prometheus(
         "evaluation_interval": evaluate or faster(times["evaluation_interval"], factor),
     }
     ours["rule_files"], ours["scrape_configs"] = ["rules/*.yml"], [job]
+    for section, settings in (added or {}).items():
+        ours[section] = ours.get(section, {}) | settings
     (folder / "prometheus.yml").write_text(yaml.safe_dump(ours))
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"

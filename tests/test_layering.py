@@ -124,6 +124,22 @@ def test_a_heavy_library_has_one_owner(library: str) -> None:
     assert wrong == []
 
 
+def test_only_the_console_makes_screens() -> None:
+    """Its screens take text as it is; markup, or a screen that obeys it, asks every caller to escape every name."""
+    harmless = {"rich.styled", "rich.table"}
+
+    wrong = [
+        f"{name_of(path)} imports {module}"
+        for floor in FLOORS
+        for path in sources(floor)
+        if name_of(path) != "service/console.py"
+        for module in sorted(imports(path))
+        if module.partition(".")[0] == "rich" and module not in harmless
+    ]
+
+    assert wrong == []
+
+
 @pytest.mark.parametrize(
     ("package", "shared"),
     [("service/routes", ()), ("models/trainers", ("trainer", "specs")), ("service/commands", ("options",))],

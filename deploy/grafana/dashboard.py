@@ -204,8 +204,8 @@ def quality(board: Dashboard) -> None:
     )
     board.lines(
         "Age of the rows in use",
-        "Mean age of the oldest row of a view that a request used, as a share of its time-to-live: at 1 it "
-        "expires. All instances.",
+        "Mean age of the oldest row of a view that a request used, as a share of its time-to-live: past 1 a "
+        "user's row is gone and an ad's is stale. All instances.",
         "percentunit",
         [(f"job_view:clickserve_feature_age:ttl_ratio_rate5m{{{JOB}}}", "{{view}}")],
         alerts=("ClickserveFeaturesOld",),

@@ -2,7 +2,8 @@
 
 A question is (entity, time). Its answer is the newest row of the view that is not later than the time and not older
 than the view's time-to-live. A later row would leak the click into its own features; an older one has already expired
-from the online store, so the live service would not see it either, and training must not be luckier than serving.
+from the online store, so the live service would not see it either (an ad's may outlive it in the item table, and is
+said to be stale), and training must not be luckier than serving.
 Of two rows with equal event time the one created last wins. A windowed view is asked as of the last whole step.
 
 Training asks about every impression, materializing asks about every entity at one time, the check of served vectors

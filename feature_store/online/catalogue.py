@@ -6,13 +6,15 @@ A reader that finds a gap in the change stream, or another version, loads again.
 
 from __future__ import annotations
 
+from functools import partial
+
 from feature_store.errors import CodecError, StoreError, ViewNotMaterialized
 from feature_store.online.blocking_client import BlockingClient, blocking_client
 from feature_store.online.catalogue_version import CatalogueHead, read_changes, read_chunks, read_head
 from feature_store.online.codec import decode_rows
 from feature_store.online.layout import ViewKeys, view_prefix, views_key
 from feature_store.online.redis_address import shown_url
-from feature_store.online.redis_errors import store_errors
+from feature_store.online.redis_errors import NAMED_BY, store_errors
 from feature_store.online.redis_url import understood
 from feature_store.online.store import CataloguePosition, CatalogueRows, ViewState
 from feature_store.online.view_meta import state_from_fields
@@ -26,10 +28,10 @@ LOAD_ATTEMPTS = 3
 class RedisCatalogue:
     """`CatalogueReader` of one project on one Redis or Valkey server."""
 
-    def __init__(self, url: str, project: str, *, timeout_ms: float = 10_000.0) -> None:
-        """Checks the URL; the first read connects. Each command may take `timeout_ms`."""
+    def __init__(self, url: str, project: str, *, timeout_ms: float = 10_000.0, named_by: str = NAMED_BY) -> None:
+        """Checks the URL; the first read connects. Each command may take `timeout_ms`. `named_by`: `store_errors`."""
         self._client = blocking_client(url, timeout_ms=timeout_ms)
-        self._shown_url = shown_url(url)
+        self._store_errors = partial(store_errors, shown_url(url), named_by)
         self._project = project
         self._origin = f"{understood(url).identity} {project}"
 
@@ -40,14 +42,14 @@ class RedisCatalogue:
 
     def states(self) -> list[ViewState]:
         """See `CatalogueReader.states`; ordered by view name, then by age."""
-        with store_errors(self._shown_url):
+        with self._store_errors():
             states = read_states(self._client, self._project)
         return sorted(states, key=lambda state: (state.view, state.started_ms))
 
     def load(self, view: FeatureView) -> CatalogueRows:
         """See `CatalogueReader.load`."""
         keys = ViewKeys(self._project, view)
-        with store_errors(self._shown_url):
+        with self._store_errors():
             for _ in range(LOAD_ATTEMPTS):
                 head = self._head(view, keys)
                 try:
@@ -62,7 +64,7 @@ class RedisCatalogue:
     def changes(self, view: FeatureView, since: CataloguePosition) -> CatalogueRows | None:
         """See `CatalogueReader.changes`."""
         keys = ViewKeys(self._project, view)
-        with store_errors(self._shown_url):
+        with self._store_errors():
             head = self._head(view, keys)
             try:
                 changed = read_changes(self._client, view, keys, head, since)

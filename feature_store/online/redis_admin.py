@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import msgspec
@@ -24,7 +25,7 @@ from feature_store.online.catalogue_writer import CataloguePublisher
 from feature_store.online.codec import decode_rows
 from feature_store.online.layout import ViewKeys, starting_with, view_prefix, views_key
 from feature_store.online.redis_address import shown_url
-from feature_store.online.redis_errors import store_errors
+from feature_store.online.redis_errors import NAMED_BY, store_errors
 from feature_store.online.redis_writer import LOCK_TTL_MS
 from feature_store.online.store import ViewState
 from feature_store.online.view_meta import view_from_definition
@@ -63,10 +64,10 @@ class PrunedView:
 class RedisAdmin:
     """One project on one Redis or Valkey server. Also an `EntityEraser`."""
 
-    def __init__(self, url: str, project: str, clock: Clock = system_clock) -> None:
-        """Checks the URL; the first command connects."""
+    def __init__(self, url: str, project: str, clock: Clock = system_clock, *, named_by: str = NAMED_BY) -> None:
+        """Checks the URL; the first command connects. `named_by`: see `store_errors`."""
         self._client: BlockingClient = blocking_client(url)
-        self._shown_url = shown_url(url)
+        self._store_errors = partial(store_errors, shown_url(url), named_by)
         self._project = project
         self._clock = clock
 
@@ -78,7 +79,7 @@ class RedisAdmin:
             CodecError: a stored row or definition is damaged.
         """
         text = checked_id(entity_id)
-        with store_errors(self._shown_url):
+        with self._store_errors():
             views = sorted(self._views(entity), key=lambda view: (view.name, view.fingerprint))
             keys = [ViewKeys(self._project, view).row(text) for view in views]
             values = self._client.mget(keys) if keys else []
@@ -93,7 +94,7 @@ class RedisAdmin:
         Raises:
             WriterBusy: one of them is being written.
         """
-        with store_errors(self._shown_url):
+        with self._store_errors():
             doomed = [state for state in read_states(self._client, self._project) if state.fingerprint not in keep]
             return [self._prune(state, dry_run=dry_run) for state in doomed]
 
@@ -104,7 +105,7 @@ class RedisAdmin:
             EntityIdError: not an id.
             WriterBusy: one of the views is being written.
         """
-        with store_errors(self._shown_url):
+        with self._store_errors():
             views = self._views(entity)
         return [view.name for view in views if self.delete_entity(view, entity_id)]
 
@@ -112,7 +113,7 @@ class RedisAdmin:
         """See `EntityEraser.delete_entity`. An item's bytes leave the catalogue with the grace of its old chunks."""
         text = checked_id(entity_id)
         keys = ViewKeys(self._project, view)
-        with store_errors(self._shown_url), WriterLock(self._client, keys.lock, view.name, LOCK_TTL_MS) as lock:
+        with self._store_errors(), WriterLock(self._client, keys.lock, view.name, LOCK_TTL_MS) as lock:
             existed = self._client.delete(keys.row(text)) > 0
             if view.entity == "ad" and read_head(self._client, keys) is not None:
                 CataloguePublisher(self._client, view, keys, self._clock, lock).publish(rewrite=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from feature_store.errors import StoreDown, StoreTimeout
 
 _WRONG_HOST = frozenset({62, 64})
 """OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH."""
-_ELSEWHERE = "--redis-url, clickserve.toml or REDIS_URL names another; docs/redis.md has examples"
+_ELSEWHERE = "{named_by} names another; docs/redis.md has examples"
+NAMED_BY = "clickserve.toml or REDIS_URL"
+"""What names the server; a command with an option for it says so where it opens the store."""
 _WAYS_OUT = (
     ("MOVED ", "This server is a node of a Cluster: write redis+cluster://"),
     ("cluster support disabled", "This server is none of a Cluster: write redis://"),
@@ -52,29 +55,51 @@ _IN_PLAIN = (
 )
 """The same words mean another thing with TLS and without."""
 
+_NO_MASTER = re.compile(r"(?P<said>No master found for .*?) : <(?P<sentinels>.*)", re.DOTALL)
+"""How redis-py lists the Sentinels that gave it no answer: each with all of its objects and settings."""
+_OF_A_SENTINEL = re.compile(r"> - (?:\w+:)?(\w+)")
+_IN_WORDS = {
+    "ConnectionError": "no connection",
+    "TimeoutError": "no answer in time",
+    "AuthenticationError": "refused us",
+}
+
 
 @contextmanager
-def store_errors(shown_url: str) -> Iterator[None]:
-    """Inside, a library error leaves as StoreTimeout or StoreDown that names the server and the way out."""
+def store_errors(shown_url: str, named_by: str = NAMED_BY) -> Iterator[None]:
+    """Inside, a library error leaves as StoreTimeout or StoreDown that names the server and the way out.
+
+    Args:
+        named_by: what names the server where the store is used, as it ends "… names another".
+    """
     try:
         yield
     except RedisError as error:
         kind = StoreTimeout if isinstance(error, RedisTimeoutError) else StoreDown
-        raise kind(described(shown_url, error), way_out=way_out(shown_url, error)) from None
+        raise kind(described(shown_url, error, named_by), way_out=way_out(shown_url, error, named_by)) from None
 
 
-def described(shown_url: str, error: RedisError) -> str:
+def described(shown_url: str, error: RedisError, named_by: str = NAMED_BY) -> str:
     """The server, what the library says, and the way out where there is one."""
-    said, advice = f"{shown_url}: {error}", way_out(shown_url, error)
+    said, advice = f"{shown_url}: {_words(error)}", way_out(shown_url, error, named_by)
     if not advice:
         return said
     return f"{said}{'' if said.endswith(('.', '?')) else '.'} {advice}"
 
 
-def way_out(shown_url: str, error: BaseException) -> str:
+def _words(error: RedisError) -> str:
+    """What the library says; of the Sentinels that it lists, only what became of them, each kind once."""
+    found = _NO_MASTER.match(str(error))
+    if found is None:
+        return str(error)
+    kinds = [_IN_WORDS.get(kind, kind) for kind in dict.fromkeys(_OF_A_SENTINEL.findall(found["sentinels"]))]
+    return f"{found['said']} (Sentinels: {', '.join(kinds) or 'no answer'})"
+
+
+def way_out(shown_url: str, error: BaseException, named_by: str = NAMED_BY) -> str:
     """What to do about it, in one sentence without a full stop; empty where nothing is known."""
     cause = error.__cause__ or error.__context__
-    if isinstance(cause, RedisError) and (advice := way_out(shown_url, cause)):
+    if isinstance(cause, RedisError) and (advice := way_out(shown_url, cause, named_by)):
         return advice  # of the node of a Cluster that was asked last
     is_tls = shown_url.startswith("rediss")
     if isinstance(cause, ssl.SSLCertVerificationError):
@@ -85,4 +110,5 @@ def way_out(shown_url: str, error: BaseException) -> str:
         return "A file that the URL names (ssl_ca_certs, ssl_certfile, ssl_keyfile) is not there"
     moved = "MOVED " if isinstance(error, MovedError) else ""  # redis-py keeps only what follows it
     ways_out = _WAYS_OUT + (_OVER_TLS if is_tls else _IN_PLAIN)
-    return next((advice for sign, advice in ways_out if sign in moved + str(error)), "")
+    advice = next((advice for sign, advice in ways_out if sign in moved + str(error)), "")
+    return advice.replace("{named_by}", named_by)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from feature_store.clock import Clock, system_clock
 from feature_store.errors import SchemaError
@@ -21,7 +22,7 @@ from feature_store.online.catalogue_writer import CataloguePublisher
 from feature_store.online.codec import HEADER_BYTES, event_time_of
 from feature_store.online.layout import ViewKeys, views_key
 from feature_store.online.redis_address import shown_url
-from feature_store.online.redis_errors import store_errors
+from feature_store.online.redis_errors import NAMED_BY, store_errors
 from feature_store.online.row_pipeline import store_rows
 from feature_store.online.sizing import predict_bytes_per_entity, server_memory
 from feature_store.online.store import ViewState, WriteReport
@@ -45,15 +46,17 @@ class RedisRowWriter:
         *,
         lock_ttl_ms: int = LOCK_TTL_MS,
         on_wait: OnWait | None = None,
+        named_by: str = NAMED_BY,
     ) -> None:
         """Checks the URL; the first session connects.
 
         Args:
             lock_ttl_ms: how long a writer may pause between two batches before another may take over.
             on_wait: told while a session waits for another writer; None: a session does not wait.
+            named_by: see `store_errors`.
         """
         self._client = blocking_client(url)
-        self._shown_url = shown_url(url)
+        self._store_errors = partial(store_errors, shown_url(url), named_by)
         self._project = project
         self._clock = clock
         self._lock_ttl_ms = lock_ttl_ms
@@ -65,20 +68,20 @@ class RedisRowWriter:
         check_time_to_live(view)
         keys = ViewKeys(self._project, view)
         with (
-            store_errors(self._shown_url),
+            self._store_errors(),
             WriterLock(self._client, keys.lock, view.name, self._lock_ttl_ms, self._on_wait) as lock,
         ):
             yield RedisWriteSession(self._client, self._project, view, keys, lock, self._clock, distinct=distinct)
 
     def predict_bytes_per_entity(self, view: FeatureView, mean_id_bytes: float, n_entities: int) -> float | None:
         """See `RowWriter.predict_bytes_per_entity`; `sizing.py` has the formulas."""
-        with store_errors(self._shown_url):
+        with self._store_errors():
             server = server_memory({**self._client.info("server"), **self._client.info("memory")})
         return predict_bytes_per_entity(self._project, view, mean_id_bytes, n_entities, server)
 
     def used_bytes(self) -> int | None:
         """Memory of the whole server, everybody's rows included."""
-        with store_errors(self._shown_url):
+        with self._store_errors():
             return int(self._client.info("memory")["used_memory"])
 
     def close(self) -> None:

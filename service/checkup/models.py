@@ -146,7 +146,8 @@ def _view(view: FeatureView, states: Sequence[ViewState], now_ms: int) -> Findin
     age_s = (now_ms - held.watermark_ms) / 1000
     seen = f"fingerprint {view.fingerprint[:8]}, {held.rows} rows, the newest {_duration(age_s)} old"
     if held.watermark_ms + view.ttl_ms <= now_ms:
-        return warning(check, seen, f"{materialize}: all rows are older than their time-to-live and have expired")
+        fate = "are used only by an item table that runs" if view.entity == "ad" else "have expired"
+        return warning(check, seen, f"{materialize}: all rows are older than their time-to-live and {fate}")
     return ok(check, seen)
 
 

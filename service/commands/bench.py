@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console as RichConsole
 
 from service import exit_codes
 from service.commands.options import FiniteRange, config_option, json_option
-from service.console import Console, key_value_table
+from service.console import Console, Screen, key_value_table
 from service.lazy_group import LazyGroup
+from service.terminal_text import say_error
 
 if TYPE_CHECKING:
     from loadtest.bench import BenchResult
@@ -150,7 +150,7 @@ def command(
                 on_progress,
             )
     except LoadTestError as error:
-        click.echo(f"clickserve: {error}", err=True)
+        say_error(error)
         return exit_code_of(error)
     console.result(described(result), lambda screen: show(screen, result))
     return 0 if result.passed else exit_codes.FAILURE
@@ -202,7 +202,7 @@ def _described_sweep(sweep: Sweep) -> dict[str, Any]:
     }
 
 
-def show(screen: RichConsole, result: BenchResult) -> None:
+def show(screen: Screen, result: BenchResult) -> None:
     """The verdict and a line per engine."""
     from loadtest.statuses import failures_in_words
     from loadtest.words import sweep_in_short

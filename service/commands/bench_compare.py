@@ -10,6 +10,7 @@ import click
 from service import exit_codes
 from service.commands.options import json_option, tolerance_option
 from service.console import Console
+from service.terminal_text import say_error
 
 SIDE = click.Path(exists=True, path_type=Path)
 
@@ -44,7 +45,7 @@ def command(a: Path, b: Path, tolerance: float, force: bool, out: Path, as_json:
     try:
         comparison = compare(read_side(a), read_side(b), tolerance=tolerance, force=force)
     except ComparisonError as error:
-        click.echo(f"clickserve: {error}", err=True)
+        say_error(error)
         return exit_codes.FAILURE
     described: dict[str, Any] = {**document(comparison), "html": str(write_page(comparison, out))}
     Console(json_only=as_json).result(described, lambda screen: show_comparison(screen, described))

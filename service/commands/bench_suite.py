@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console as RichConsole
 from rich.table import Table
 
 from service import exit_codes
 from service.commands.options import json_option
-from service.console import Console
+from service.console import Console, Screen
 from service.reference_workload.parameters import WorkloadParameters
+from service.terminal_text import say_error
 
 if TYPE_CHECKING:
     from loadtest.suite.cores import Cores
@@ -106,7 +106,7 @@ def command(
         if document is not None:
             write_document(result, document)
     except LoadTestError as error:
-        click.echo(f"clickserve: {error}", err=True)
+        say_error(error)
         return exit_codes.FAILURE
     console.result({"html": str(report), **described(result)}, lambda screen: show(screen, result, report))
     return 0
@@ -210,7 +210,7 @@ def described(result: SuiteResult) -> dict[str, Any]:
     return {"servers": servers, "absent": {absent.name: absent.reason for absent in result.absent}}
 
 
-def show(screen: RichConsole, result: SuiteResult, report: Path) -> None:
+def show(screen: Screen, result: SuiteResult, report: Path) -> None:
     """A line per server, and where the whole of it lies."""
     table = Table("server", "requests/s", "of echo", box=None, pad_edge=False)
     for name, figures in described(result)["servers"].items():

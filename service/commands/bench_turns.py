@@ -12,6 +12,7 @@ import click
 from service import exit_codes
 from service.commands.options import FiniteRange, json_option, tolerance_option
 from service.console import Console
+from service.terminal_text import say_error
 
 if TYPE_CHECKING:
     from loadtest.bench_turns import Service
@@ -149,7 +150,7 @@ def command(
                     )
         comparison = compare(*(read_side(side.folder) for side in sides), tolerance=tolerance)
     except LoadTestError as error:
-        click.echo(f"clickserve: {error}", err=True)
+        say_error(error)
         return exit_code_of(error)
     described: dict[str, Any] = {**document(comparison), "html": str(write_page(comparison, out))}
     console.result(described, lambda screen: show_comparison(screen, described))

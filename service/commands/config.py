@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 
 import click
-from rich.console import Console as RichConsole
 
 from service.commands import serve
 from service.commands.options import config_option, json_option
-from service.console import Console, key_value_table
+from service.console import Console, Screen, key_value_table
 
 
 @click.group("config")
@@ -30,7 +29,7 @@ def show(config_file: Path | None, as_json: bool) -> None:
 
     shown = load_settings(config_file, os.environ, {}).shown()
 
-    def draw(screen: RichConsole) -> None:
+    def draw(screen: Screen) -> None:
         for section, values in shown.items():
             screen.print(key_value_table(f"[{section}]", {key: str(value) for key, value in values.items()}))
 

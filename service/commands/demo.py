@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console as RichConsole
 from rich.table import Table
 
 from models.registry.files import write_over
 from service.commands import bench as bench_command
 from service.commands.options import FiniteRange, json_option
-from service.console import Console, OnProgress, key_value_table
+from service.console import Console, OnProgress, Screen, key_value_table
 from service.log_workload import write_workload
 
 if TYPE_CHECKING:
@@ -205,14 +204,14 @@ def _described(contender: Contender) -> dict[str, Any]:
     }
 
 
-def _show(screen: RichConsole, contenders: list[Contender], result: BenchResult, config_file: Path) -> None:
+def _show(screen: Screen, contenders: list[Contender], result: BenchResult, config_file: Path) -> None:
     screen.print(_quality(contenders))
     bench_command.show(screen, result)
     rows = {f"card of {contender.title}": str(contender.published.path / "card.html") for contender in contenders}
     screen.print(key_value_table("what was made", rows))
     screen.print("serve it", style="italic")
     command = shlex.join([as_typed(), "serve", "--config", str(config_file)])
-    screen.print(command, markup=False, highlight=False, soft_wrap=True)  # one line, to be copied
+    screen.print(command, soft_wrap=True)  # one line, to be copied
 
 
 def as_typed() -> str:

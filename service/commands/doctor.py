@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console as RichConsole
-from rich.markup import escape
+from rich.styled import Styled
 from rich.table import Table
 
 from feature_store.errors import EmbeddedServerError
 from service.commands.options import config_option, json_option
-from service.console import Console
+from service.console import Console, Screen
 from service.exit_codes import DEPENDENCY_DOWN
 
 if TYPE_CHECKING:
@@ -74,15 +73,15 @@ def examine(settings: Settings) -> list[Finding]:
         return [*findings, *store_findings, *check_models(settings, url if answers else "", system_clock)]
 
 
-def _show(screen: RichConsole, findings: Sequence[Finding]) -> None:
+def _show(screen: Screen, findings: Sequence[Finding]) -> None:
     table = Table(show_header=False, pad_edge=False, box=None)
     table.add_column()
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for finding in findings:
-        verdict = f"[{_COLOURS[finding.verdict]}]{finding.verdict}[/]"
-        advice = f"\n→ {escape(finding.advice)}" if finding.advice else ""
-        table.add_row(verdict, escape(finding.check), escape(finding.seen) + advice)
+        verdict = Styled(finding.verdict, _COLOURS[finding.verdict])
+        advice = f"\n→ {finding.advice}" if finding.advice else ""
+        table.add_row(verdict, finding.check, finding.seen + advice)
     screen.print(table)
     n_bad = sum(finding.verdict != "ok" for finding in findings)
     screen.print(f"\n{n_bad} of {len(findings)} findings ask for something" if n_bad else "\nall is well")

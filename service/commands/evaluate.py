@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 import msgspec
-from rich.console import Console as RichConsole
-from rich.markup import escape
 
 from service.commands.options import (
     FiniteRange,
@@ -24,7 +22,7 @@ from service.commands.options import (
     rows_option,
     workdir_option,
 )
-from service.console import Console
+from service.console import Console, Screen
 from service.evaluation_tables import figure_text, show_further, table_of
 from service.exit_codes import GATE
 from service.rejected_rows import rejects_document, rejects_of, rejects_said, say_rejects
@@ -173,16 +171,16 @@ def command(
     label = f"label: {predictor.manifest.label.described()}" + ("" if delay is None else f"; {delay.described()}")
     role = _role(predictor.manifest.version, newest, champion)
 
-    def show(screen: RichConsole) -> None:
+    def show(screen: Screen) -> None:
         _show(screen, measured, role)
-        screen.print(escape(label), soft_wrap=True)
+        screen.print(label, soft_wrap=True)
         if frame.log.pending:
-            screen.print(escape(f"pending: {frame.log.pending_words()}"), soft_wrap=True)
-        screen.print(escape(_honesty(len(part), n_seen, trained_on)))
+            screen.print(f"pending: {frame.log.pending_words()}", soft_wrap=True)
+        screen.print(_honesty(len(part), n_seen, trained_on))
         show_further(screen, answers)
         if other is not None:
             theirs = _honesty(len(part), other_seen, other.manifest.trained_on)
-            screen.print(escape(f"version {other.manifest.version}: {theirs}"))
+            screen.print(f"version {other.manifest.version}: {theirs}")
 
     console.result(document, show)
     return 0
@@ -241,7 +239,7 @@ def _honesty(n: int, n_seen: int | None, trained_on: TrainedOn | None) -> str:
     )
 
 
-def _show(screen: RichConsole, measured: Measured, role: str) -> None:
+def _show(screen: Screen, measured: Measured, role: str) -> None:
     metrics = measured.evaluation.metrics
     n, clicks = metrics["auc"].n, metrics["auc"].clicks
     version = measured.evaluation.version

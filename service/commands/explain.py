@@ -16,14 +16,13 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console as RichConsole
-from rich.markup import escape
 from rich.table import Table
 
 from service import exit_codes
 from service.asking import asking, context_of, warn_of_unknown_keys
 from service.commands.options import FiniteRange, json_option
-from service.console import Console
+from service.console import Console, Screen
+from service.terminal_text import say_error
 
 NAMED = 2
 """Features that the sentence on top names for each direction; the table has the others."""
@@ -59,10 +58,7 @@ def command(
     (prediction,) = answer.predictions
     p_click, explanation = prediction.p_click, msgspec.to_builtins(prediction.explanation)
     if p_click is None or explanation is None:
-        click.echo(
-            "clickserve: the explanation was not ready in time; ask again, or raise deadline.explain_ms of the service",
-            err=True,
-        )
+        say_error("the explanation was not ready in time; ask again, or raise deadline.explain_ms of the service")
         return exit_codes.FAILURE
     changes = odds_changes(p_click, explanation)
     contributions = [
@@ -120,14 +116,14 @@ def change_in_words(change: float) -> str:
     return f"{'raises' if change > 0 else 'lowers'} the odds by {percent(abs(change))}"
 
 
-def _show(screen: RichConsole, result: Mapping[str, Any], top: int) -> None:
-    screen.print(escape(result["said"]))
+def _show(screen: Screen, result: Mapping[str, Any], top: int) -> None:
+    screen.print(result["said"])
     table = Table(title=f"model {result['model']['name']} {result['model']['version']}", title_justify="left")
     table.add_column("feature")
     table.add_column("its value", justify="right")
     table.add_column("what it does")
     for entry in result["contributions"][:top]:
-        table.add_row(escape(entry["feature"]), escape(_shown(entry["value"])), change_in_words(entry["odds_change"]))
+        table.add_row(entry["feature"], _shown(entry["value"]), change_in_words(entry["odds_change"]))
     screen.print(table)
     if others := result["contributions"][top:]:
         together = math.prod(1 + entry["odds_change"] for entry in others) - 1

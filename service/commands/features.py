@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console as RichConsole
 
-from service.commands.options import config_option, json_option
-from service.console import Console, key_value_table
+from service.commands.options import URL_NAMED_BY, config_option, json_option, redis_url_option
+from service.console import Console, Screen, key_value_table
 
 if TYPE_CHECKING:
     from feature_store.online.redis_admin import RedisAdmin
@@ -48,7 +47,7 @@ class NamedStore:
 
         settings = self.settings()
         with store_url(settings) as url:
-            admin = RedisAdmin(url, self.project or _project(settings.registry.dir))
+            admin = RedisAdmin(url, self.project or _project(settings.registry.dir), named_by=URL_NAMED_BY)
             try:
                 yield admin
             finally:
@@ -70,7 +69,7 @@ def store_options(command: Callable[..., None]) -> Callable[..., None]:
             "--registry", "registry_dir", type=click.Path(file_okay=False, path_type=Path), help="Published models."
         ),
         click.option("--project", help="Whose rows; the project of the registry's models where absent."),
-        click.option("--redis-url", help="The online store; the embedded one where none is named."),
+        redis_url_option,
         json_option,
     ]
     for option in reversed(options):
@@ -99,7 +98,7 @@ def inspect(store: NamedStore, entity: EntityName, entity_id: str, as_json: bool
     with store.admin() as admin:
         rows = admin.inspect(entity, entity_id)
 
-    def show(screen: RichConsole) -> None:
+    def show(screen: Screen) -> None:
         for row in rows:
             state = f"as of {_moment(row.event_time_ms)}, expires {_moment(row.expires_ms)}" if row.found else "no row"
             title = f"{row.view} {row.fingerprint[:8]}: {state}"
@@ -126,7 +125,7 @@ def prune(store: NamedStore, yes: bool, as_json: bool) -> None:
     with store.admin() as admin:
         pruned = admin.prune(keep, dry_run=not yes)
 
-    def show(screen: RichConsole) -> None:
+    def show(screen: Screen) -> None:
         verb = "removed" if yes else "would remove"
         for view in pruned:
             screen.print(f"{verb} {view.view} {view.fingerprint[:8]}: {view.keys:,} keys")
@@ -146,7 +145,7 @@ def delete(store: NamedStore, entity: EntityName, entity_id: str, as_json: bool)
     with store.admin() as admin:
         views = admin.delete(entity, entity_id)
 
-    def show(screen: RichConsole) -> None:
+    def show(screen: Screen) -> None:
         screen.print(f"erased {entity} {entity_id} from {', '.join(views)}" if views else "nothing was stored")
 
     Console(json_only=as_json).result({"entity": entity, "id": entity_id, "erased_from": views}, show)

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console as RichConsole
 from rich.table import Table
 
-from service.commands.options import config_option, engine_option, features_option, json_option, workdir_option
-from service.console import Console
+from service.commands.options import (
+    URL_NAMED_BY,
+    config_option,
+    engine_option,
+    features_option,
+    json_option,
+    redis_url_option,
+    workdir_option,
+)
+from service.console import Console, Screen
 from service.rejected_rows import rejects_document, say_rejects
 
 if TYPE_CHECKING:
@@ -38,7 +45,7 @@ if TYPE_CHECKING:
     help="Whose knowledge: now, log-end, milliseconds since 1970 UTC, or an ISO time.",
 )
 @config_option
-@click.option("--redis-url", help="The online store; an embedded server where none is named anywhere.")
+@redis_url_option
 @workdir_option
 @json_option
 def command(
@@ -83,7 +90,15 @@ def command(
         of_log = {"log": log.rejects} if log else {}
         try:
             report = materialize_views(
-                project, views, log, settings, time=time, workdir=workdir, on_progress=on_progress, engine=engine
+                project,
+                views,
+                log,
+                settings,
+                time=time,
+                workdir=workdir,
+                on_progress=on_progress,
+                engine=engine,
+                url_named_by=URL_NAMED_BY,
             )
         except NoRowLeft as error:
             say_rejects(console, of_log | dict(error.rejected))
@@ -122,7 +137,7 @@ def described(view: MaterializedView) -> dict[str, Any]:
     }
 
 
-def _show(screen: RichConsole, report: MaterializeReport) -> None:
+def _show(screen: Screen, report: MaterializeReport) -> None:
     table = Table(box=None)
     for name in ("view", "written", "skipped", "after as-of", "seconds", "bytes per entity: predicted", "grown by"):
         table.add_column(name, justify="left" if name == "view" else "right")

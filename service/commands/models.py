@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from rich.console import Console as RichConsole
-from rich.markup import escape
 from rich.table import Table
 
 from service import exit_codes
 from service.commands.options import Command, config_option, json_option, name_option
-from service.console import Console, key_value_table
+from service.console import Console, Screen, key_value_table
 
 if TYPE_CHECKING:
     from models.registry.manifest import Manifest
@@ -53,15 +51,15 @@ def list_models(config_file: Path | None, registry_dir: Path | None, name: str, 
     listing = registry.listing()
     document = {"name": name, "champion": champion, "versions": [_listed(entry) for entry in listing]}
 
-    def show(screen: RichConsole) -> None:
+    def show(screen: Screen) -> None:
         table = Table(box=None)
         for heading in ("version", "learner", "published", "NE [95 % interval]", "on", "", "state"):
             table.add_column(heading, overflow="fold")
         for entry in listing:
             role = "champion" if entry.version == champion else ""
-            table.add_row(entry.version, *_shown(entry.manifest), role, escape(entry.state))
+            table.add_row(entry.version, *_shown(entry.manifest), role, entry.state)
         none = f"no model {name!r} in {registry.directory}; {registry.way_out_of_none()}"
-        screen.print(table if listing else escape(none))
+        screen.print(table if listing else none)
 
     Console(json_only=as_json).result(document, show)
 
@@ -115,7 +113,7 @@ def show_model(
     manifest = artifact.manifest
     document: dict[str, Any] = msgspec.to_builtins(manifest)
 
-    def show(screen: RichConsole) -> None:
+    def show(screen: Screen) -> None:
         rows = {
             "learner": manifest.learner,
             "predicts": manifest.label.name,
@@ -182,10 +180,10 @@ def promote(
     chosen = version or registry.newest()
     verdict = registry.promote(chosen, Gate(accept_suspicious=accept_suspicious, accept_unmeasured=accept_unmeasured))
 
-    def show(screen: RichConsole) -> None:
+    def show(screen: Screen) -> None:
         screen.print(f"{name} {chosen}: {'champion' if verdict.passed else 'refused by the gate'}")
         for line in verdict.reasons or ((verdict.comparison,) if verdict.comparison else ()):
-            screen.print(f"  {escape(line)}")
+            screen.print(f"  {line}")
 
     document = {
         "name": name,

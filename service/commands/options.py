@@ -59,6 +59,12 @@ config_option = click.option(
     help="clickserve.toml; without it environment and defaults decide.",
 )
 
+redis_url_option = click.option(
+    "--redis-url", help="The online store; an embedded server where none is named anywhere."
+)
+URL_NAMED_BY = "--redis-url, clickserve.toml or REDIS_URL"
+"""What names the store of a command with `redis_url_option`."""
+
 engine_option = click.option(
     "--engine",
     type=click.Choice(["duckdb", "spark"]),

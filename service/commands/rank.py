@@ -6,13 +6,11 @@ from typing import Any
 
 import click
 import msgspec
-from rich.console import Console as RichConsole
-from rich.markup import escape
 from rich.table import Table
 
 from service.asking import asking, context_of, warn_of_unknown_keys
 from service.commands.options import FiniteRange, json_option
-from service.console import Console
+from service.console import Console, Screen
 
 
 @click.command("rank")
@@ -58,7 +56,7 @@ def _candidate(text: str) -> tuple[str, float | None]:
         raise click.UsageError(f"{text!r}: the bid after = must be a number") from None
 
 
-def _show(screen: RichConsole, answer: dict[str, Any]) -> None:
+def _show(screen: Screen, answer: dict[str, Any]) -> None:
     table = Table(title=f"model {answer['model']['name']} {answer['model']['version']}", title_justify="left")
     table.add_column("rank", justify="right")
     table.add_column("ad")
@@ -69,7 +67,7 @@ def _show(screen: RichConsole, answer: dict[str, Any]) -> None:
     table.add_column("degraded")
     for place, result in enumerate(answer["results"], start=1):
         p_click = result["p_click"]
-        row = [str(place), escape(result["ad_id"]), "-" if p_click is None else f"{p_click:.6f}"]
+        row = [str(place), result["ad_id"], "-" if p_click is None else f"{p_click:.6f}"]
         if scored:
             row.append("-" if result.get("score") is None else f"{result['score']:.6f}")
         table.add_row(*row, " ".join(result.get("degraded", [])))

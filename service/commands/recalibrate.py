@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from rich.console import Console as RichConsole
 
 from service.commands.options import (
     calibrator_option,
@@ -20,7 +19,7 @@ from service.commands.options import (
     rows_option,
     workdir_option,
 )
-from service.console import Console, key_value_table
+from service.console import Console, Screen, key_value_table
 from service.rejected_rows import rejects_document, rejects_of, rejects_said
 
 if TYPE_CHECKING:
@@ -121,9 +120,7 @@ def fitted_words(kind: str, fresh: Recalibrated, choice: CalibratorChoice) -> st
     return f"{kind}, nothing was {rows}" if kind == "identity" else f"{kind}, {rows}"
 
 
-def _show(
-    screen: RichConsole, published: Published, fresh: Recalibrated, choice: CalibratorChoice, pending: str
-) -> None:
+def _show(screen: Screen, published: Published, fresh: Recalibrated, choice: CalibratorChoice, pending: str) -> None:
     manifest = published.manifest
     judged = manifest.figures["normalized_entropy"]
     rows = {

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from rich.console import Console as RichConsole
 
 from models.trainers import LEARNERS, STREAMED_LEARNERS, trainer_named
 from service.commands.options import (
@@ -22,7 +21,7 @@ from service.commands.options import (
     rows_option,
     workdir_option,
 )
-from service.console import Console, key_value_table
+from service.console import Console, Screen, key_value_table
 from service.rejected_rows import rejects_document, rejects_of, rejects_said
 
 if TYPE_CHECKING:
@@ -223,7 +222,7 @@ def described(published: Published) -> dict[str, Any]:
     }
 
 
-def _show(screen: RichConsole, published: Published, pending: str) -> None:
+def _show(screen: Screen, published: Published, pending: str) -> None:
     manifest = published.manifest
     proof = manifest.proof
     entropy, area, ratio = (manifest.figures[name] for name in ("normalized_entropy", "auc", "calibration_ratio"))

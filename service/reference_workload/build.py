@@ -34,6 +34,8 @@ from service.store_address import store_url
 BUILT, BUILDING = "built.json", "building.json"
 FEATURES_TOML, CONFIG = "features.toml", "clickserve.toml"
 FEATURE_VALUES, LIGHTGBM_TEXT = "features.npz", "lightgbm.txt"
+URL_NAMED_BY = "--redis or REDIS_URL"
+"""What names the store of the commands that build a workload."""
 MADE = ("log", "work", "registry")
 """Folders that a build makes anew; files are written over."""
 
@@ -159,7 +161,7 @@ def _write_rows(
     wanted = {
         view.fingerprint: parameters.users if view.entity == "user" else parameters.ads for view in project.schema.views
     }
-    catalogue = RedisCatalogue(url, parameters.project)
+    catalogue = RedisCatalogue(url, parameters.project, named_by=URL_NAMED_BY)
     try:
         states = catalogue.states()
     finally:
@@ -170,7 +172,16 @@ def _write_rows(
     from service.materializing import materialize_views
 
     views = project.schema.views
-    materialize_views(project, views, None, settings, time="now", workdir=folder / "work", on_progress=on_progress)
+    materialize_views(
+        project,
+        views,
+        None,
+        settings,
+        time="now",
+        workdir=folder / "work",
+        on_progress=on_progress,
+        url_named_by=URL_NAMED_BY,
+    )
 
 
 def _shown(parameters: WorkloadParameters) -> str:

@@ -75,6 +75,27 @@ def test_a_command_that_cannot_be_carried_out_says_why(
     assert message in refusal(capsys, arguments, code=code)
 
 
+@pytest.mark.parametrize(
+    ("urls", "code", "message"),
+    [
+        (["--url", "foo"], exit_codes.USAGE, "url 'foo': expected http://HOST:PORT"),
+        (["--url", "http://127.0.0.1:18080/?x"], exit_codes.USAGE, "expected http://HOST:PORT"),
+        (["--url", "http://127.0.0.1:1"], exit_codes.DEPENDENCY_DOWN, "is the service up?"),
+        (["turns", "foo://a", "http://127.0.0.1:1"], exit_codes.USAGE, "url 'foo://a': expected http://HOST:PORT"),
+    ],
+)
+def test_a_load_test_tells_a_wrong_url_from_a_service_that_is_down(
+    urls: list[str], code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipeline waits and tries again at 69; the first will never work. `rank --url foo` ends with 2 as well."""
+    (tmp_path / "workload.json").write_text(
+        '{"users": {"prefix": "u", "count": 5}, "ads": {"prefix": "a", "count": 5}, "n_candidates": 2}'
+    )
+    files = ["--workload", str(tmp_path / "workload.json"), "--out", str(tmp_path / "out")]
+
+    assert message in refusal(capsys, ["bench", *urls, *files], code=code)
+
+
 @pytest.mark.parametrize("learner", sorted(DEEP_LEARNERS))
 def test_a_library_that_is_missing_is_said_before_the_log_is_read(
     learner: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

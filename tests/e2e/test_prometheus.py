@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,11 +23,42 @@ from tests.dashboard import RULES, filled_in, panel_queries, recorded_names
 from tests.e2e.load import Load
 from tests.e2e.service_process import get, service, until
 from tests.prometheus_server import INSTALLED, faster, faster_rules, prometheus, without_data
+from tests.snippets import blocks, page
 
 pytestmark = pytest.mark.skipif(
     not INSTALLED,
     reason="no prometheus here (Debian: apt-get install prometheus); test_workers.py compares the same counter by hand",
 )
+
+
+class Alertmanager:
+    """Takes what a Prometheus sends, by the protocol of one."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.received: list[dict[str, Any]] = []
+
+
+@pytest.fixture
+def alertmanager() -> Iterator[Alertmanager]:
+    """One that listens, until the test is over."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if self.path == "/api/v2/alerts":
+                listening.received.extend(json.loads(body))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        listening = Alertmanager(f"127.0.0.1:{server.server_port}")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield listening
+        server.shutdown()
 
 
 async def test_every_panel_and_every_recorded_number_has_data(
@@ -41,6 +77,23 @@ async def test_every_panel_and_every_recorded_number_has_data(
 
     assert lacking == []
     assert len(queries) > 50
+
+
+def test_a_runbook_that_is_told_of_makes_whole_links(tmp_path: Path, alertmanager: Alertmanager) -> None:
+    """The block of docs/deploy.md, as it stands: the link in Prometheus and in what it sends, without the label."""
+    told = yaml.safe_load(blocks(page("docs/deploy.md"))["runbook-links.yml"])
+    base = told["global"]["external_labels"]["runbook_base"]
+    told["alerting"]["alertmanagers"] = [{"static_configs": [{"targets": [alertmanager.address]}]}]
+    link = f"{base}docs/runbook.md#clickservetargetdown"
+
+    with prometheus(tmp_path, ["http://127.0.0.1:1"], factor=60, added=told) as server:
+        until(lambda: "ClickserveTargetDown" in server.firing(), "nobody answers at port 1")
+        until(lambda: bool(alertmanager.received), "the alert is sent")
+
+        assert server.runbook_links()["ClickserveTargetDown"] == link
+    sent = alertmanager.received[0]
+    assert sent["annotations"]["runbook_url"] == link
+    assert "runbook_base" not in sent["labels"]
 
 
 def test_faster_rules_differ_in_their_windows_only() -> None:

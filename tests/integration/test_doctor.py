@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from feature_store.clock import system_clock
 from feature_store.online.embedded import EmbeddedServer
 from service.checkup.finding import Finding
+from service.checkup.models import check_models
 from service.checkup.store import check_store
 from service.commands.doctor import examine, run
 from service.settings import ItemsSettings, RedisSettings, RegistrySettings, ServedLogSettings, Settings
@@ -62,6 +64,19 @@ def test_a_service_that_would_serve_gets_no_failure(
     assert {finding.exit_code for finding in found.values()} == {0}
     for check in ("champion", "scoring threads", "view user_profile", "view ad_profile", "store round trip"):
         assert found[check].verdict == "ok"
+
+
+def test_rows_past_their_time_to_live_are_told_by_kind(
+    settings: Settings, served: ServedProject, server: EmbeddedServer
+) -> None:
+    """A user's are gone; an ad's are used until the item table is made anew: a running service ranks by them."""
+    served.materialize(server.url)
+    in_a_year = system_clock() + 365 * 86_400_000
+
+    found = [each for each in check_models(settings, server.url, lambda: in_a_year) if each.check.startswith("view ")]
+
+    fates = {each.advice.rpartition(" time-to-live and ")[2] for each in found}
+    assert fates == {"have expired", "are used only by an item table that runs"}
 
 
 @pytest.mark.parametrize(

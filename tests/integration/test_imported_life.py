@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -82,6 +83,22 @@ def test_what_nobody_knows_is_null_and_the_gate_waits_for_a_person(
     assert "unknown: imported from model.onnx" in " ".join(capsys.readouterr().out.split())
     assert run(["models", "list", "--registry", "registry"]) == 0
     assert "not measured" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_name_in_the_file_is_text_on_every_screen(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever exported the file chose it: markup in it ended `models list` with a traceback, for good."""
+    graph = onnx.ModelProto.FromString((shop / "model.onnx").read_bytes())
+    graph.producer_name = "[/nope][bold]x\x1b[31m"
+    (shop / "hostile.onnx").write_bytes(graph.SerializeToString())
+    registry = ("--registry", "registry[a]")
+    screens: list[str] = []
+
+    for command in (("import", "hostile.onnx", "--features", "features.toml"), ("list",), ("show",)):
+        assert run(["models", *command, *registry]) == 0
+        screens.append("".join(capsys.readouterr().out.split()))
+
+    assert all(r"[/nope][bold]x\x1b[31m" in screen and "\x1b" not in screen for screen in screens)
+    assert "registry[a]/default" in screens[2]
 
 
 def test_an_import_is_evaluated_on_a_log_without_a_word_about_its_training(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, aclosing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from feature_store.clock import system_clock
+from feature_store.errors import StoreDown
+from feature_store.online.opening import open_store
 from service import cli
 from service.checkup.store import check_store
 from service.commands.doctor import examine
@@ -149,6 +151,32 @@ def test_a_login_that_is_refused_says_where_it_belongs(
     assert PASSWORD not in said
 
 
+@pytest.mark.usefixtures("materialize")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("doctor",),
+        ("features", "inspect", "user", "u1", "--project", "shop"),
+        ("materialize", "--view", "scores", "--features", "features.toml", "--from", "scores.parquet"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_store_that_is_away_is_named_elsewhere_by_what_the_command_takes(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`doctor` and `serve` have no `--redis-url`: the advice to use it ended in "No such option"."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{free_port()}")
+
+    assert cli.run(list(command)) == DEPENDENCY_DOWN
+
+    said = " ".join("".join(capfd.readouterr()).split())
+    assert "clickserve.toml or REDIS_URL names another" in said
+    subcommand = command[: 1 if command[0] != "features" else 2]
+    assert cli.run([*subcommand, "--help"]) == 0
+    assert ("--redis-url" in said) == ("--redis-url" in capfd.readouterr().out)
+
+
 def test_a_node_of_a_cluster_is_not_taken_for_a_server(materialize: Command, cluster: Cluster) -> None:
     """It would hold a third of the rows."""
     code, said = materialize(f"redis://127.0.0.1:{cluster.servers[0].port}")
@@ -185,6 +213,28 @@ def test_sentinels_that_refuse_or_know_no_such_master_say_so(materialize: Comman
     assert "sentinel_password" in refused[1]
     assert "'nobody'" in unknown[1]
     assert PASSWORD not in refused[1] + unknown[1]
+
+
+async def test_sentinels_are_named_without_the_librarys_objects(materialize: Command, watched: Watched) -> None:
+    """redis-py lists each Sentinel with all settings of its pool, before the advice; serving says it in every log."""
+    nobody = ",".join(f"127.0.0.1:{free_port()}" for _ in range(2))
+    query = "?sentinel_username=watcher&sentinel_password=silent"
+    away = f"redis+sentinel://reader:hush@{nobody}/clickserve-master/0{query}"
+    refused = watched.url.partition("?")[0] + "?sentinel_password=silent"
+    said: list[str] = []
+
+    for url in (away, refused):
+        code, text = materialize(url)
+        assert code == DEPENDENCY_DOWN
+        async with aclosing(open_store(url)) as store:
+            with pytest.raises(StoreDown) as while_listening:
+                await store.get_many([b"k"], timeout_ms=5_000)
+        said += [text.splitlines()[-1], str(while_listening.value)]
+
+    assert "No master found for 'clickserve-master' (Sentinels: no connection). Name Sentinels that run" in said[0]
+    assert "No master found for 'clickserve-master' (Sentinels: refused us). Name Sentinels that run" in said[2]
+    hidden = ("object at", "<", "reader", "hush", "watcher", "silent", PASSWORD)
+    assert [(word, text) for text in said for word in hidden if word in text] == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from loadtest.bench import BenchOptions, run_bench
-from loadtest.errors import LoadTestError, TargetError
+from loadtest.errors import LoadTestError, TargetError, UrlError
 from loadtest.generator_process import run_generator
 from loadtest.machine import read_commit, read_machine
 from loadtest.report import Report
@@ -114,7 +114,7 @@ def test_a_generator_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_an_unusable_url_is_refused(url: str) -> None:
     """Better than a run full of errors against the wrong place."""
-    with pytest.raises(TargetError, match="url "):
+    with pytest.raises(UrlError, match="url "):
         Target.parse(url)
 
 

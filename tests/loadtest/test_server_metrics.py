@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from loadtest.errors import TargetError
+from loadtest.errors import TargetError, UrlError
 from loadtest.report import time_spent
 from loadtest.server_metrics import parse_samples, read_samples, server_side
 from service.telemetry import STAGES, Telemetry
@@ -117,3 +117,10 @@ def test_a_wrong_address_is_named(url_of_other_metrics: str, url_of_nobody: str)
         read_samples(url_of_other_metrics)
     with pytest.raises(TargetError, match="refused; name the address of /metrics"):
         read_samples(f"{url_of_nobody}/metrics")
+
+
+@pytest.mark.parametrize("url", ["foo", "file:///etc/hostname", "http://", "http://h:port/metrics", "http://["])
+def test_an_address_of_no_page_is_refused(url: str) -> None:
+    """It is a slip of the fingers, and no service that is down."""
+    with pytest.raises(UrlError, match="metrics "):
+        read_samples(url)

@@ -49,14 +49,14 @@ class Bench:
         self._telemetry = Telemetry()
         self.scoring = Scoring(self.store, features_ms=10.0, clock=self.clock, telemetry=self._telemetry)
 
-    async def model(self, kind: Literal["auto", "generic"] = "auto") -> ServedModel:
-        """The champion, with its item table read from the store."""
+    async def model(self, kind: Literal["auto", "generic"] = "auto", folder: str = ".") -> ServedModel:
+        """The champion, with its item table read from the store unless there is one in `folder`."""
         loading = ModelLoading(
             lambda project: self.store,
             lambda reader, views: LiveItems(
                 reader,
                 views,
-                snapshot_dir=self._folder,
+                snapshot_dir=self._folder / folder,
                 stale_ms=60_000,
                 clock=self.clock,
                 telemetry=self._telemetry,
@@ -126,6 +126,18 @@ async def test_rows_past_their_time_to_live_are_used_and_said_to_be_stale(bench:
     assert stale.knowledge.age_ms_max is not None
     assert stale.knowledge.age_ms_max >= 31 * DAY_MS
     np.testing.assert_array_equal(stale.scores.p_click, fresh.scores.p_click)
+
+
+async def test_past_its_time_to_live_a_users_row_is_gone_and_an_ads_is_used(bench: Bench) -> None:
+    """docs/features-toml.md says so, and what becomes of the ad in a table that is made anew."""
+    model = await bench.model()
+
+    bench.clock.ahead_ms = 31 * DAY_MS
+    before = await bench.scoring.rank(model, rank(3), in_time())
+    anew = await bench.scoring.rank(await bench.model(folder="anew"), rank(3), in_time())
+
+    assert before.degraded == ["user_missing", "ad_stale", "items_stale"]
+    assert anew.degraded == ["user_missing", "ad_missing"]
 
 
 async def test_a_model_with_features_of_users_wants_a_user(bench: Bench) -> None:
