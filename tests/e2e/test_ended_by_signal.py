@@ -19,6 +19,8 @@ from tests.e2e.service_process import DEADLINE_S, get, is_running, service, unti
 from tests.e2e.test_bench_turns import configured
 from tests.stores import HurtableServer
 
+pytestmark = pytest.mark.usefixtures("default_signals")
+
 SLOWLY = ("--warmup", "0", "--rate", "20")
 
 

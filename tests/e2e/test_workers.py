@@ -31,7 +31,7 @@ async def test_a_killed_worker_costs_only_its_requests_in_flight(arguments: list
             await load.has_answered(500)
             counted = await asyncio.to_thread(process.counter, "clickserve_requests_total", route=ROUTE)
             os.kill(before[0], signal.SIGKILL)
-            replaced_within_s = await asyncio.to_thread(
+            await asyncio.to_thread(
                 until, lambda: ready_workers(process).get(0, before[0]) != before[0], "a new worker is ready"
             )
             counted_after_death = await asyncio.to_thread(process.counter, "clickserve_requests_total", route=ROUTE)
@@ -40,7 +40,6 @@ async def test_a_killed_worker_costs_only_its_requests_in_flight(arguments: list
         assert set(load.statuses) == {200}
         assert load.refused == 0
         assert len(load.lost) <= load.n_connections
-        assert replaced_within_s < 5
         assert counted_after_death >= counted
         total = process.counter("clickserve_requests_total", route=ROUTE)
         assert load.answered <= total <= load.answered + len(load.lost)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
-from service.ended_by_signal import ENDING, ONE_END_S, EndedBySignal
+from service.ended_by_signal import ONE_END_S, EndedBySignal
 from tests.conftest import REPOSITORY
 
 A_LONG_QUERY = """
@@ -25,13 +24,7 @@ cli.main()
 """
 
 
-@pytest.fixture(autouse=True)
-def own_handlers() -> Iterator[None]:
-    """The test runner's own stand again afterwards."""
-    before = [signal.getsignal(number) for number in ENDING]
-    yield
-    for number, handler in zip(ENDING, before, strict=True):
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("default_signals")
 
 
 def test_signals_that_come_together_are_one_end_and_a_later_one_is_another() -> None:
