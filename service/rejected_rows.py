@@ -30,7 +30,7 @@ def rejects_said(console: Console, rejected: Mapping[str, Rejects]) -> Iterator[
     """
     try:
         yield rejected
-    except Exception:
+    except Exception:  # whatever failed is raised again below
         for source, rejects in rejected.items():
             if rejects.n:
                 click.echo(visible(f"{source}: {rejects.described()}"), err=True)

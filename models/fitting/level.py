@@ -2,8 +2,8 @@
 
 A calibrator is fitted to scores of models that did not learn from the rows, and then follows another model, that of all
 rows. Both saw the same clicks, yet what was thinned out, how categories were dealt into parts and which rows each tree
-drew leave their levels 1 % apart, as much as the luck of 8 000 clicks. Impressions that were thinned out tell: neither
-model learnt from them, so on them both must promise the same in sum. No click is looked at a second time.
+drew set their levels apart (`tests/unit/models/test_level.py` bounds by how much). Impressions that were thinned out
+tell: neither model learnt from them, so on them both must promise the same in sum. No click is looked at a second time.
 """
 
 from __future__ import annotations
