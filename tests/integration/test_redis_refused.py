@@ -307,7 +307,9 @@ def test_doctor_names_each_right_that_serving_lacks(
     failures = [finding for finding in found if finding.verdict == "failure"]
     assert {finding.exit_code for finding in failures} == ({DEPENDENCY_DOWN} if missing else set())
     told = " ".join(f"{finding.seen} {finding.advice}" for finding in failures)
-    assert missing.lstrip("+") in told
+    # Redis 6.2 names the command and not its subcommand.
+    named = missing.lstrip("+").split("|")[0] if version == "redis-6.2" else missing.lstrip("+")
+    assert named in told
     if missing in READS or missing.startswith("~"):
         (rights,) = (finding for finding in failures if finding.check == "store rights")
         assert rights.advice.startswith(f"ACL SETUSER USER {missing};")
