@@ -213,9 +213,14 @@ def _in_sparks_words(node: exp.Expr) -> exp.Expr:
     return node
 
 
+def _is_submitted() -> bool:
+    """Whether the session is that of a job: `spark-submit` started Java, and says where."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
 def _java_is_here() -> bool:
-    """Whether a Java machine runs already (`spark-submit`), or one can be started."""
-    if "PYSPARK_GATEWAY_PORT" in os.environ:
+    """Whether a Java machine runs already, or one can be started."""
+    if _is_submitted():
         return True
     home = os.environ.get("JAVA_HOME")
     return (Path(home, "bin", "java").is_file() if home else False) or shutil.which("java") is not None
@@ -232,6 +237,22 @@ def _home(folder: Path) -> Path:
     return _HOMES[0].path
 
 
+def _leave_a_lost_home() -> None:
+    """Where the folder of the shuffles was removed, Java keeps to it and can write none: both begin anew."""
+    from pyspark import SparkContext
+
+    if not _HOMES or _HOMES[0].path.is_dir():
+        return
+    _HOMES.clear()
+    context, gateway = SparkContext._active_spark_context, SparkContext._gateway
+    if context is not None and gateway is not None and not _is_submitted():
+        context.stop()
+        gateway.shutdown()
+        gateway.proc.stdin.close()  # Java ends when nobody can write to it any more
+        gateway.proc.wait()
+        SparkContext._gateway = SparkContext._jvm = None
+
+
 def _session(time_zone: str, folder: Path) -> Any:
     try:
         from pyspark.errors import PySparkException
@@ -245,6 +266,7 @@ def _session(time_zone: str, folder: Path) -> Any:
         raise EngineError(
             "Spark needs Java 17, and there is none on PATH nor in JAVA_HOME; install it, or use --engine duckdb"
         )
+    _leave_a_lost_home()
     home = _home(folder)
     quiet = (home / "log4j2.properties").absolute()
     quiet.write_text(_ERRORS_ONLY, encoding="utf-8")
