@@ -3,6 +3,10 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test prove check format bench performance serve datasets redis lock clean
 
+# Bytecode is kept, whatever the caller's environment says: four test processes and each service that they start would
+# compile everything anew.
+export PYTHONDONTWRITEBYTECODE =
+
 PORT ?= 8080
 BIN := .venv/bin
 

@@ -28,7 +28,7 @@ dtype = "id"
 AS_CLICKED = FEATURES.format(clicked='"clicked"')
 THE_OTHER_WAY = FEATURES.format(clicked='{ sql = "NOT clicked" }')
 N, N_TORN = 4_000, 3
-N_AT_ONCE = 6
+N_AT_ONCE = 4
 
 
 def write_log(folder: Path) -> tuple[Path, int]:

@@ -139,12 +139,14 @@ def test_a_session_outlives_the_folder_of_its_first_store(tmp_path: Path) -> Non
     """Its shuffles lay there. A process that joins two logs may have thrown away the first one's folder."""
     from feature_store.offline import spark
 
-    log = mended_log(tmp_path)
-    joined(log, "spark", tmp_path / "first")
-    for home in spark._HOMES:
-        shutil.rmtree(home.path)
+    log = shop_log(tmp_path, AD_CLICKS, random_columns(3, 60))
+    with OfflineStore(log.project, log, tmp_path / "first", "spark"):
+        for home in spark._HOMES:
+            shutil.rmtree(home.path)
 
-    assert_same(joined(log, "duckdb", tmp_path / "d")["logged"], joined(log, "spark", tmp_path / "second")["logged"])
+    duckdb, again = joined(log, "duckdb", tmp_path / "d"), joined(log, "spark", tmp_path / "second")
+
+    assert_same(duckdb["ad_clicks"], again["ad_clicks"])
 
 
 def test_commands_say_the_same_with_either_engine(

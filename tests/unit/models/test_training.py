@@ -49,7 +49,7 @@ def test_no_signal_is_found_to_be_no_better_than_the_base_rate(learner: str) -> 
 @pytest.mark.parametrize("learner", EVERY_LEARNER)
 def test_thinned_non_clicks_promise_what_all_of_them_do(learner: str) -> None:
     """With the calibrator off, 30 % of them give the same mean prediction; without the correction they do not."""
-    log, later = made_impressions(32_000, seed=1, level=-4.0), made_impressions(10_000, seed=2, level=-4.0)
+    log, later = made_impressions(20_000, seed=1, level=-3.0), made_impressions(10_000, seed=2, level=-3.0)
     whole, thinned = (trained(log, learner, calibrator="none", negative_rate=rate) for rate in (1.0, 0.3))
     uncorrected = dataclasses.replace(thinned, correction=0.0)
 
