@@ -8,7 +8,7 @@ questions and rows together.
 Files with rows of entities are opened and checked by DuckDB; a table that it made is handed over as Parquet when a
 statement first names it. Needs the extra `spark` and Java 17. Within `spark-submit` the session is that of the job;
 otherwise it is a local one of two cores that stays on loopback, or what `SPARK_MASTER` names.
-Cost: 100 000 impressions of MovieLens take 26 s here and 1 s in DuckDB (docs/proofs/learning.json).
+Cost: 100 000 impressions of MovieLens take 53 s here, on one core, and 1 s in DuckDB (docs/proofs/learning.json).
 """
 
 from __future__ import annotations
