@@ -238,7 +238,10 @@ def _home(folder: Path) -> Path:
 
 
 def _leave_a_lost_home() -> None:
-    """Where the folder of the shuffles was removed, Java keeps to it and can write none: both begin anew."""
+    """Where the folder of the shuffles was removed, Java keeps to it and can write none: both begin anew.
+
+    pyspark has no public way to end its Java machine: these names are private, and held by the pin and a test.
+    """
     from pyspark import SparkContext
 
     if not _HOMES or _HOMES[0].path.is_dir():
@@ -248,8 +251,8 @@ def _leave_a_lost_home() -> None:
     if context is not None and gateway is not None and not _is_submitted():
         context.stop()
         gateway.shutdown()
-        gateway.proc.stdin.close()  # Java ends when nobody can write to it any more
-        gateway.proc.wait()
+        gateway.proc.kill()  # it has nothing left to write
+        gateway.proc.communicate()
         SparkContext._gateway = SparkContext._jvm = None
 
 

@@ -114,14 +114,6 @@ def test_a_query_that_sees_the_future_is_refused_by_spark_as_well(tmp_path: Path
         store.at_impressions(log.project.schema.views[0])
 
 
-def mended_log(folder: Path) -> Log:
-    """The log with the planted leak, without the leak."""
-    columns, planted = planted_columns(seed=3)
-    read_at = np.asarray(columns["read_at"]).copy()
-    read_at[planted] -= 1_000
-    return shop_log(folder, STAMPED, columns | {"read_at": read_at})
-
-
 def test_a_planted_leak_is_found_with_spark_as_well(tmp_path: Path) -> None:
     """One feature in ten thousand, stamped a second after its impression; mended, both engines have the same rows."""
     columns, planted = planted_columns(seed=3)
@@ -129,13 +121,16 @@ def test_a_planted_leak_is_found_with_spark_as_well(tmp_path: Path) -> None:
     with OfflineStore(log.project, log, tmp_path, "spark") as store, pytest.raises(LogError) as caught:
         store.at_impressions(log.project.schema.views[0])
 
-    mended = mended_log(tmp_path)
+    read_at = np.asarray(columns["read_at"]).copy()
+    read_at[planted] -= 1_000
+    mended = shop_log(tmp_path, STAMPED, columns | {"read_at": read_at})
+
     assert f"view 'logged' leaks: in 1 of {N_ROWS:,} rows" in str(caught.value)
     assert f"first in row {planted + 1}, by 1 s" in str(caught.value)
     assert_same(joined(mended, "duckdb", tmp_path)["logged"], joined(mended, "spark", tmp_path)["logged"])
 
 
-def test_a_session_outlives_the_folder_of_its_first_store(tmp_path: Path) -> None:
+def test_a_second_store_answers_where_the_folder_of_the_first_is_gone(tmp_path: Path) -> None:
     """Its shuffles lay there. A process that joins two logs may have thrown away the first one's folder."""
     from feature_store.offline import spark
 
