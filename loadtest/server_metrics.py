@@ -48,7 +48,7 @@ class ServerSide(msgspec.Struct, frozen=True):
     n_requests: int
     """Ranking requests, whatever they were answered."""
     mean_us: float
-    """From a request's head to its answer."""
+    """From a request's arrival to its answer."""
     stages: list[StageTime]
     shed: dict[str, int]
     """Requests refused to protect the others, by reason; reasons without one are left out."""

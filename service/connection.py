@@ -7,9 +7,10 @@ uvicorn parses requests (with httptools) and calls the application. Added here:
 - What is refused before the application sees it is answered with problem details like everything else, and counted.
 - An offered upgrade is ignored without losing the body of the request that offers it.
 - A drain can ask what a connection still owes (`server.py`).
+- The application begins when a request of the usual size has arrived in full (`whole_request.py`); while a larger one
+  arrives, it reads. No timer is set and cancelled for each answer.
 
-A request costs two dict operations, three additions, a look at the names of its headers and a call that sees its body
-arrive. With `server.py` the only module that knows uvicorn.
+With `server.py` and `whole_request.py` the only module that knows uvicorn.
 """
 
 from __future__ import annotations
@@ -22,18 +23,19 @@ import secrets
 import termios
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache
 from http import HTTPStatus
 from itertools import takewhile
+from urllib.parse import unquote
 
 import httptools
 import msgspec
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service.asgi import REFUSED_STATUS, WHOLE_ANSWER, AsgiApp, Headers, Message, Receive, Send
+from service.asgi import REFUSED_STATUS, AsgiApp, Message, Receive, Send
 from service.connection_shares import ConnectionShares
 from service.http_errors import (
     CONTENT_TYPE,
@@ -44,6 +46,7 @@ from service.http_errors import (
     ProblemKind,
     refusal,
 )
+from service.whole_request import WHOLE_BYTES, WholeRequest
 
 INCOMPLETE_S = 10.0
 """How long a request may take to arrive in full, and a new connection to begin one."""
@@ -53,6 +56,9 @@ MAX_HEAD_BYTES = 65_536
 
 _REQUEST_LINE = re.compile(rb"([!#-'*+.0-9A-Z^-z|~-]{1,40}) [!-~]+ HTTP/1\.[01]\r?\n")
 """A request line as HTTP wants it, whatever its method (RFC 9112, 3)."""
+
+_NOTED = frozenset((b"host", b"content-length", b"transfer-encoding", b"expect"))
+"""Headers that decide how a request is taken."""
 
 OnRefused = Callable[[int], None]
 """Told the status of each request that was answered without the application."""
@@ -99,14 +105,24 @@ class Connection(HttpToolsProtocol):
         self._bare_bytes = 0
         """Read since a request or a part of its body began, without the read in which it did."""
         self._read_bytes = 0
+        self._n_hosts = 0
+        self._is_small = True
+        """Whether the head announces a body of `WHOLE_BYTES` or less, to be sent without asking."""
+        self._arriving: bytes | bytearray | None = None
+        """Body, so far, of the request that the application is to see in full; None where it arrives for uvicorn."""
         self._answering: RequestResponseCycle | None = None
+        self._quiet_since_s = 0.0
+        """Loop time of the last answer."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
         self.server_state.incomplete[self] = self.loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._arriving is not None and not self._is_answering():
+            self._hand_over()  # counted there, as one whose client left
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # uvicorn leaves it to run where the client reset the connection
         # Of several pipelined requests uvicorn tells only the last that nobody waits for its answer.
         for cycle in (self._answering, *(cycle for cycle, _ in self.pipeline)):
             if cycle is not None:
@@ -118,7 +134,6 @@ class Connection(HttpToolsProtocol):
             self.server_state.emptied.set()
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         self._read_bytes = len(data)
         self._bare_bytes += len(data)
         try:
@@ -164,7 +179,8 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self.n_begun += 1
         self._in_head = True
-        self._bare_bytes = 0
+        self._bare_bytes = self._n_hosts = 0
+        self._is_small = True
         self.server_state.incomplete.pop(self, None)
         self.server_state.incomplete[self] = self.loop.time()
 
@@ -174,23 +190,55 @@ class Connection(HttpToolsProtocol):
         A field behind the body is dropped, as one may (RFC 9110, 6.5.1): the request is being answered already, and
         what it says would count or not by the moment it arrives.
         """
-        if self._in_head:
-            super().on_header(name, value.strip(b" \t"))
+        if not self._in_head:
+            return
+        name, value = name.lower(), value.strip(b" \t")
+        self.headers.append((name, value))
+        if name in _NOTED:
+            self._note(name, value)
+
+    def _note(self, name: bytes, value: bytes) -> None:
+        if name == b"host":
+            self._n_hosts += 1
+        elif name == b"content-length":
+            self._is_small &= value.isdigit() and len(value) < 10 and int(value) <= WHOLE_BYTES
+        else:
+            self._is_small = False
+            self.expect_100_continue |= name == b"expect" and value.lower() == b"100-continue"
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         may_be_large = self._bare_bytes > 0 or self._read_bytes > MAX_HEAD_BYTES
         if may_be_large and self._head_size_bytes() > MAX_HEAD_BYTES:
             raise _head_too_large()
-        n_hosts = [name for name, _ in self.headers].count(b"host")
+        n_hosts = self._n_hosts
         if n_hosts > 1 or (n_hosts == 0 and self.parser.get_http_version() == "1.1"):
             raise _Refused(NOT_HTTP, f"a request has one Host header (RFC 9112, 3.2), this one has {n_hosts}")
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
                 raise _Refused(UNKNOWN_METHOD, "CONNECT is for proxies, and this is none")
             return  # the same head comes again without the offer
+        if self._is_small:
+            _target(self.url)  # refused before its body arrives
+            self._arriving = b""
+        else:
+            self._let_read()
+
+    def _let_read(self) -> None:
+        """The application begins now, and reads the body as it arrives."""
         previous: RequestResponseCycle | None = self.cycle
         super().on_headers_complete()
+        self._close_behind(previous)
+
+    def _hand_over(self) -> None:
+        """The same for a request whose body was to arrive in full before."""
+        assert self._arriving is not None
+        body, self._arriving = bytes(self._arriving), None
+        self._let_read()
+        super().on_body(body)
+
+    def _close_behind(self, previous: RequestResponseCycle | None) -> None:
+        """In a drain the answer to the newest request closes the connection, and only that one."""
         if self.server_state.draining:
             if previous is not None and not previous.response_started:
                 previous.keep_alive = True  # pipelined: only the last answer may close, or this one would be lost
@@ -198,25 +246,79 @@ class Connection(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._bare_bytes = 0
-        super().on_body(body)
+        if self._arriving is None:
+            super().on_body(body)
+        elif not self._arriving:
+            self._arriving = body
+        else:
+            self._arriving = bytearray(self._arriving) if isinstance(self._arriving, bytes) else self._arriving
+            self._arriving += body
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade():
             return
         self.server_state.incomplete.pop(self, None)
-        super().on_message_complete()
+        if self._arriving is None:
+            super().on_message_complete()
+        else:
+            body, self._arriving = bytes(self._arriving), None
+            self._answer_whole(body)
+
+    def _answer_whole(self, body: bytes) -> None:
+        """As uvicorn's `on_headers_complete` begins an answer, or queues a pipelined one."""
+        version, previous = self.parser.get_http_version(), self.cycle
+        path, raw_path, query = _target(self.url)
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["http_version"] = version
+        self.scope["path"], self.scope["raw_path"], self.scope["query_string"] = path, raw_path, query
+        self.cycle = WholeRequest(
+            self.scope,
+            body,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            default_headers=self.server_state.default_headers,
+            on_response=self.on_response_complete,
+        )
+        self._close_behind(previous)
+        if previous is None or previous.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
         if cycle.waiting_for_100_continue:
             app = _closing_if_answered_early(app, cycle)  # type: ignore[assignment,arg-type]
-        else:
-            cycle.scope["extensions"] = {WHOLE_ANSWER: partial(_send_whole, cycle)}  # type: ignore[dict-item]
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
+        """As uvicorn's, but for the timer: it runs on, and looks at the time when it ends."""
         self.n_answered += 1
-        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._quiet_since_s = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._close_when_quiet(self.timeout_keep_alive)
+
+    def _close_when_quiet(self, after_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(after_s, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        self.timeout_keep_alive_task = None
+        if self.n_begun > self.n_answered:
+            return  # the answer sets it again
+        left_s = self._quiet_since_s + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._close_when_quiet(left_s)
+        else:
+            super().timeout_keep_alive_handler()
 
     def give_up_waiting(self) -> None:
         """End a connection whose request does not arrive."""
@@ -229,6 +331,8 @@ class Connection(HttpToolsProtocol):
         """Answer what never reaches the application in full, and close the connection."""
         if self.transport.is_closing():
             return
+        if self._arriving is not None:
+            self._hand_over()
         if self._owes_answer_to_whole_request():
             self.announce_close()  # that answer goes first, and ends the connection
             return
@@ -282,31 +386,12 @@ class Connection(HttpToolsProtocol):
         return unread[0] > 0
 
 
-def _send_whole(cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> bool:
-    """Answer in one write, as `cycle.send` does in two.
-
-    The application's own names and values need no check for line breaks, and a length that is known needs no counting:
-    together 25 µs of a request (cProfile of a busy server: 31 of 217 µs, and 6).
-    """
-    if cycle.disconnected or cycle.flow.write_paused or cycle.response_started or cycle.scope["method"] == "HEAD":
-        return False
-    lines = [STATUS_LINE[status]]
-    says_close = False
-    for name, value in (*cycle.default_headers, *headers):
-        lines += (name, b": ", value, b"\r\n")
-        says_close |= name == b"connection"
-    if says_close:
-        cycle.keep_alive = False
-    elif not cycle.keep_alive:
-        lines.append(b"connection: close\r\n")
-    lines += (b"\r\n", body)
-    cycle.response_started = cycle.response_complete = True
-    cycle.transport.write(b"".join(lines))
-    cycle.message_event.set()
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
-    return True
+@lru_cache(maxsize=16)
+def _target(url: bytes) -> tuple[str, bytes, bytes]:
+    """Path, undecoded path and query of a request's target. Clients ask for few, and a target may be 64 KiB long."""
+    parsed = httptools.parse_url(url)
+    path = parsed.path.decode("ascii")
+    return unquote(path) if "%" in path else path, parsed.path, parsed.query or b""
 
 
 def _head_too_large() -> _Refused:

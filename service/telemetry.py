@@ -100,7 +100,11 @@ class Telemetry(_Families):
         super().__init__(registry)
         self._requests: dict[tuple[str, int], tuple[Any, BatchedHistogram]] = {}
         self._request_seconds = self._histogram(
-            "request_duration_seconds", "Time from a request's head to its answer.", REQUEST_BUCKETS_S, "route", "code"
+            "request_duration_seconds",
+            "Time to the answer from a request's arrival, from that of its head where more than 64 KiB follow.",
+            REQUEST_BUCKETS_S,
+            "route",
+            "code",
         )
         self._requests_total = self._counter("requests_total", "Requests answered.", "route", "code")
         self._tallies = {

@@ -46,7 +46,7 @@ OWNERS = {
     "pyspark": ("feature_store/offline/",),
     "fastapi": ("service/routes/", "service/app.py"),
     "prometheus_client": ("service/telemetry.py",),
-    "uvicorn": ("service/connection.py", "service/server.py"),
+    "uvicorn": ("service/connection.py", "service/server.py", "service/whole_request.py"),
     "locust": ("loadtest/",),
     "httpx": ("service/client/",),
     "opentelemetry": ("service/tracing/",),

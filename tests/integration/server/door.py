@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from service.asgi import AsgiApp
 from service.connection_shares import ABSENT, ConnectionShares
 from service.listening import open_listeners
 from service.server import HttpServer
@@ -65,20 +66,25 @@ class Service:
             while self.shared_counts[0] > 0:  # noqa: ASYNC110 - shared memory knows no events
                 await asyncio.sleep(0)
 
+    async def has_read_a_head(self) -> None:
+        """Wait until the server knows of a request that it has not answered, whether its application does or not."""
+        async with asyncio.timeout(DEADLINE_S):
+            while not any(c.n_begun > c.n_answered for c in self.server._shared.connections):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
     def drain(self, *, drain_ms: float = 0, grace_ms: float = 1000 * DEADLINE_S) -> asyncio.Task[None]:
         return asyncio.create_task(self.server.drain(drain_ms=drain_ms, grace_ms=grace_ms))
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Service]:
-    """A server on a free port, stopped on leaving."""
+async def running(*, keep_alive_ms: float = 60_000, app: AsgiApp | None = None) -> AsyncIterator[Service]:
+    """A server on a free port, of the door or of `app`, stopped on leaving."""
     listeners = open_listeners("127.0.0.1", 0, backlog=128, setting="server")
     door = Door()
     shared_counts = memoryview(array("i", [ABSENT]))
     refused: list[int] = []
-    server = HttpServer(
-        door, listeners, ConnectionShares(shared_counts, 0), keep_alive_ms=60_000, on_refused=refused.append
-    )
+    shares = ConnectionShares(shared_counts, 0)
+    server = HttpServer(app or door, listeners, shares, keep_alive_ms=keep_alive_ms, on_refused=refused.append)
     service = Service(server, door, listeners[0].getsockname()[1], shared_counts, refused)
     try:
         yield service

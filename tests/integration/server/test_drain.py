@@ -12,7 +12,7 @@ from service.errors import StartError
 from service.listening import open_listeners
 from service.server import HttpServer
 from tests.integration.server.door import REQUEST, Door, running
-from tests.raw_http import DEADLINE_S
+from tests.raw_http import DEADLINE_S, request
 
 
 async def refused(port: int) -> bool:
@@ -112,22 +112,28 @@ async def test_idle_connections_are_closed_not_reset() -> None:
         assert await idle.rest() == b""
 
 
-async def test_a_half_sent_request_is_waited_for() -> None:
+@pytest.mark.parametrize(
+    ("framing", "halves"),
+    [({"content_length": "4"}, (b"ha", b"lf")), ({"transfer_encoding": "chunked"}, (b"4\r\nha", b"lf\r\n0\r\n\r\n"))],
+)
+async def test_a_half_sent_request_is_waited_for(framing: dict[str, str], halves: tuple[bytes, bytes]) -> None:
     """Bytes of it were read, so it is answered; only its own slowness, bounded by the grace, could lose it."""
     async with running() as service:
         service.door.may_answer.set()
         slow = await service.connect()
-        slow.send(b"POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nha")
-        await service.door.entered.wait()
+        slow.send(request("POST", "/", **framing) + halves[0])
+        await service.has_read_a_head()
 
         drained = service.drain()
         while not await refused(service.port):
             pass
-        slow.send(b"lf")
+        slow.send(halves[1])
         answer = await slow.rest()
         await drained
 
         assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+        assert service.door.bodies == [b"half"]
 
 
 async def test_pipelined_requests_are_all_answered() -> None:

@@ -175,6 +175,7 @@ async def test_a_body_that_does_not_arrive_is_counted_by_the_application(monkeyp
 
         assert await status_and_slug(client) == (408, "request-incomplete")
         assert service.refused == []
+        assert service.door.entered.is_set()
 
 
 @pytest.mark.parametrize("chunked", [False, True])
@@ -203,7 +204,7 @@ async def test_the_body_of_an_offered_upgrade_may_come_later() -> None:
         client = await service.connect()
 
         client.send(request("POST", "/", **H2C, content_length="4"))
-        await service.door.entered.wait()
+        await service.has_read_a_head()
         client.send(b"ha")
         await asyncio.sleep(0)  # the loop sends each piece by itself
         client.send(b"lf" + REQUEST)
