@@ -120,7 +120,7 @@ def recalibrate(
         calibrator=calibrator,
         before=all_metrics(tail, p_old, users, seed),
         after=all_metrics(tail, p_new, users, seed),
-        base_rate_entropy=all_metrics(tail, guess, None, seed)["normalized_entropy"],
+        base_rate_entropy=all_metrics(tail, guess, users, seed)["normalized_entropy"],
         reliability=reliability(tail, p_new),
         held_out_p=p_new,
         fresh=fresh,

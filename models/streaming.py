@@ -143,9 +143,10 @@ def train_streaming(
     tail_clicked = frame.clicked[tail]
     p_tail = sigmoid(judged_calibrator(tail_log_odds, _numbers(judged_calibrator.segments, segments, tail)))
     del tail_log_odds
-    metrics = all_metrics(tail_clicked, p_tail, user_codes(frame.users_at(tail)), seed)
+    users = user_codes(frame.users_at(tail))
+    metrics = all_metrics(tail_clicked, p_tail, users, seed)
     guess = float(np.count_nonzero(frame.clicked[:cut])) / cut
-    guessed = all_metrics(tail_clicked, np.full(n - cut, guess), None, seed)
+    guessed = all_metrics(tail_clicked, np.full(n - cut, guess), users, seed)
 
     newest, log_odds = calibrator_until(n)
     values = None if segments is None else segments[newest]

@@ -146,7 +146,7 @@ def train(data: TrainingSet, trainer: Trainer, options: TrainOptions, seed: int,
     p_tail = sigmoid(judged_calibrator(tail_log_odds, tail_segments))
     progress.begin("metrics")
     metrics = all_metrics(tail.clicked, p_tail, tail.user_codes, seed)
-    guess = all_metrics(tail.clicked, np.full(len(tail), fit.clicks / len(fit)), None, seed)
+    guess = all_metrics(tail.clicked, np.full(len(tail), fit.clicks / len(fit)), tail.user_codes, seed)
 
     progress.begin("model of everything")
     kept, kept_rate = keep_rows(data.clicked, ready.rate, seed)

@@ -34,6 +34,9 @@ from feature_store.schema import Feature, LogSource
 _INTERNAL = ("_labelled", "_occurrence", "_arrival_ms", FAILED)
 _ORDER_COLUMN = "_line"
 
+LEAST_PROPENSITY = 1e-12
+"""An ad that is shown once in a million million times is not in anybody's log; its round would outweigh all others."""
+
 
 def write_log(
     engine: Engine,
@@ -206,8 +209,8 @@ def _own_columns(
         propensity = quoted(log.propensity)
         select.append(f"TRY_CAST({propensity} AS DOUBLE) AS _propensity")
         # NaN stands above every number, and is refused with them.
-        usable = "coalesce(_propensity > 0 AND _propensity <= 1, false)"
-        reason = f"{log.propensity} is no probability above 0 and at most 1"
+        usable = f"coalesce(_propensity >= {LEAST_PROPENSITY} AND _propensity <= 1, false)"
+        reason = f"{log.propensity} is no probability from {LEAST_PROPENSITY:g} to 1"
         checks.append(Check(f"{propensity} IS NOT NULL AND NOT {usable}", reason, f"CAST({propensity} AS VARCHAR)"))
     for path, column, feature in _features_read(project):
         checks += columns.feature_checks(column, feature.read_as, feature.width, f"{origin}: {path}")

@@ -6,7 +6,7 @@ For a policy that would have shown it with probability pi_e the round weighs w =
     IPS   = mean(w * clicked)             unbiased where pi_0 > 0 for every ad the policy may show
     SNIPS = sum(w * clicked) / sum(w)     slightly biased, mostly with less variance; never outside [0, 1]
 
-Two figures tell whether to believe either. The mean weight is 1 on average; where its interval leaves out 1, the
+Two figures tell whether to believe either. The mean weight is 1 on average; where it surely is not, the
 policy's probabilities are not over the ads that the logging policy chose from. The effective sample size
 (sum w)^2 / sum w^2 is how many rounds of the policy's own the log is worth. Clipping weights trades variance for a
 bias downwards in IPS, so it is off unless asked for, and its extent is told.
@@ -33,6 +33,9 @@ from models.evaluation.units import Units, widest
 from models.random_streams import random_stream
 from models.registry.manifest import Interval
 
+SURELY = 3.29 / 1.96
+"""From an end of a 95 % interval to that of one of 99.9 %, which one policy in a thousand misses by luck."""
+
 
 class OffPolicy(msgspec.Struct, frozen=True):
     """The estimate for one policy."""
@@ -52,8 +55,10 @@ class OffPolicy(msgspec.Struct, frozen=True):
 
     @property
     def credible(self) -> bool:
-        """Whether the weights add up to what the policy's probabilities promise."""
-        return self.mean_weight.low - 1e-9 <= 1.0 <= self.mean_weight.high + 1e-9  # weights of 1 add up to almost 1
+        """Whether the weights may add up to what the policy's probabilities promise, by an interval of 99.9 %."""
+        found = self.mean_weight
+        low, high = (found.value + SURELY * (end - found.value) for end in (found.low, found.high))
+        return low - 1e-9 <= 1.0 <= high + 1e-9  # weights of 1 add up to almost 1
 
 
 def off_policy(

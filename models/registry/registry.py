@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +99,20 @@ class Registry:
         verdict = gate.judge(complete, champion=None)
         is_champion = verdict.passed and self._become_first_champion(version)
         return Published(version, self._home / version, complete, verdict, is_champion)
+
+    def check_writable(self) -> None:
+        """For who is about to work long before he publishes; leaves nothing behind.
+
+        Raises:
+            RegistryError: the directory cannot be made, or may not be written.
+        """
+        claims = self._home / ".claims"
+        missing = [folder for folder in (claims, *claims.parents) if not folder.exists()]
+        with naming_the_disk("publish in", self._home), self._claimed_number():
+            pass
+        for folder in missing:
+            with suppress(OSError):  # somebody else has published meanwhile
+                folder.rmdir()
 
     def versions(self) -> tuple[str, ...]:
         """All published versions, oldest first; none where the directory does not exist."""

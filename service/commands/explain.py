@@ -5,7 +5,7 @@ the calibrator stretches the way from the baseline to the answer, so every contr
 
     (log-odds of p_click - log-odds of baseline_p_click) / (raw_logit - baseline),
 
-and the changes of the odds that are shown multiply to the whole change, from the usual rate to the answer.
+and the changes of the odds that are shown multiply to the whole change, from the baseline to the answer.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ def odds_changes(p_click: float, explanation: Mapping[str, Any]) -> list[float]:
 
 
 def sentence(
-    entities: Mapping[str, str], p_click: float, usual: float, contributions: Sequence[Mapping[str, Any]]
+    entities: Mapping[str, str], p_click: float, baseline_p_click: float, contributions: Sequence[Mapping[str, Any]]
 ) -> str:
-    """The answer, the usual rate, and what makes the difference."""
+    """The answer, where the model starts from, and what makes the difference."""
     ad = f"ad {entities['ad_id']}" if "ad_id" in entities else "this ad"
     who = f"User {entities['user_id']} clicks {ad}" if "user_id" in entities else f"{ad[0].upper()}{ad[1:]} is clicked"
-    said = f"{who} with {percent(p_click)}; the usual rate is {percent(usual)}."
+    said = f"{who} with {percent(p_click)}; with nothing unusual known it would be {percent(baseline_p_click)}."
     for word, sign in (("raises", 1), ("lowers", -1)):
         named = [entry for entry in contributions if entry["contribution"] * sign > 0][:NAMED]
         if named:

@@ -119,6 +119,7 @@ def command(
         budget = Budget(None if search_minutes is None else 60 * search_minutes, search_trials)
         check_searchable(trainer)
     registry = Registry(registry_dir, name)
+    registry.check_writable()
     artifact = None if parent is None else _to_go_on_from(parent, registry, learner, budget is not None)
     console = Console(json_only=as_json)
     with (

@@ -39,7 +39,7 @@ def test_ips_is_unbiased_and_both_intervals_cover_the_value() -> None:
     for name in ("ips", "snips"):
         covered = sum(getattr(each, name).low <= VALUE <= getattr(each, name).high for each in found)
         assert 180 <= covered <= 198, name
-    assert sum(each.credible for each in found) >= 180
+    assert sum(each.credible for each in found) >= 198  # 99.9 % of all: no estimate that is right is called wrong
 
 
 def test_rare_clicks_do_not_claim_certainty() -> None:

@@ -249,6 +249,20 @@ except RegistryError as error:
     assert [path.name for path in (tmp_path / "default").rglob("*")] == [".claims"]
 
 
+def test_a_registry_that_cannot_be_is_known_before_a_model_is_trained(tmp_path: Path) -> None:
+    """An hour of training would be lost; and what can be written is left as it was."""
+    with pytest.raises(RegistryError, match=r"cannot publish in /proc/nowhere/default: .*check that the disk"):
+        Registry(Path("/proc/nowhere")).check_writable()
+
+    Registry(tmp_path / "deep" / "new").check_writable()
+    assert list(tmp_path.iterdir()) == []
+
+    published = publish(Registry(tmp_path))
+    Registry(tmp_path).check_writable()
+    assert publish(Registry(tmp_path)).version.startswith("v000002")
+    assert Registry(tmp_path).champion() == published.version
+
+
 def test_a_file_in_the_place_of_the_directory_is_named(tmp_path: Path) -> None:
     """A wrong path, said as one."""
     (tmp_path / "registry").write_text("a file")

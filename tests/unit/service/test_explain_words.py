@@ -51,10 +51,10 @@ def test_the_sentence_names_what_matters_most() -> None:
     nothing = sentence({"ad_id": "a7"}, 0.01, 0.01, [])
 
     assert both == (
-        "User u1 clicks ad a7 with 2.1 %; the usual rate is 1 %. What raises it most: ad.ctr_7d (0.04125) and "
-        "user.country. What lowers it most: user.age (missing)."
+        "User u1 clicks ad a7 with 2.1 %; with nothing unusual known it would be 1 %. "
+        "What raises it most: ad.ctr_7d (0.04125) and user.country. What lowers it most: user.age (missing)."
     )
-    assert nothing == "Ad a7 is clicked with 1 %; the usual rate is 1 %."
+    assert nothing == "Ad a7 is clicked with 1 %; with nothing unusual known it would be 1 %."
 
 
 @pytest.mark.parametrize(

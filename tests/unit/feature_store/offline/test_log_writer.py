@@ -344,15 +344,16 @@ def test_without_click_times_no_delay_is_made_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("as_text", [False, True])
 def test_a_propensity_is_a_probability_above_0(tmp_path: Path, as_text: bool) -> None:
-    """A round with propensity 0 cannot have happened, and 1 / propensity is what it will weigh; missing is unknown."""
-    chance = [0.25, 1.0, 1e-9, None, 0.0, -0.1, 1.0001, float("nan"), float("inf")]
+    """A round with propensity 0 cannot have happened, and 1 / propensity is what it will weigh: a millionth of a
+    millionth is an error of somebody's arithmetic. Missing is unknown."""
+    chance = [0.25, 1.0, 1e-12, None, 0.0, -0.1, 1.0001, float("nan"), float("inf"), 1e-300]
     texts = [None if value is None else str(value) for value in chance]
-    columns: dict[str, object] = {"u": ["x"] * 9, "a": ["a"] * 9, "t": list(range(9)), "c": [0, 1] + [0] * 7}
+    columns: dict[str, object] = {"u": ["x"] * 10, "a": ["a"] * 10, "t": list(range(10)), "c": [0, 1] + [0] * 8}
 
     log = read(tmp_path, columns | {"chance": texts if as_text else chance}, NAMES + 'propensity = "chance"\n')
 
     assert values(log, "_propensity") == chance[:4]
-    assert log.rejects.counts == {"chance is no probability above 0 and at most 1": 5}
+    assert log.rejects.counts == {"chance is no probability from 1e-12 to 1": 6}
     assert [(row.line, row.shown) for row in log.rejects.first[:2]] == [(5, "0.0"), (6, "-0.1")]
 
 
