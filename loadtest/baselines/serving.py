@@ -70,6 +70,7 @@ def serve_asgi(name: str, app: Callable[..., Any], port: int) -> None:
         ws="none",
         log_level="warning",
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         backlog=BACKLOG,
     )
