@@ -10,7 +10,7 @@ uvicorn parses requests (with httptools) and calls the application. Added here:
 - The application begins when a request of the usual size has arrived in full (`whole_request.py`); while a larger one
   arrives, it reads. No timer is set and cancelled for each answer.
 
-With `server.py` and `whole_request.py` the only module that knows uvicorn.
+This module, `server.py` and `whole_request.py` are the only ones that know uvicorn.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import pytest
 from service.asgi import WHOLE_ANSWER, Message, Receive, Send
 from service.whole_request import WHOLE_BYTES
 from tests.integration.server.door import REQUEST, running
-from tests.raw_http import request
+from tests.raw_http import DEADLINE_S, request
 
 
 class Recorder:
@@ -57,7 +57,7 @@ async def test_a_larger_body_is_read_as_it_comes() -> None:
     async with running(app=recorder) as service:
         client = await service.connect()
         client.send(request("POST", "/", content_length=str(WHOLE_BYTES + 1)) + b"x")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             while not recorder.events:  # noqa: ASYNC110 - the application begins before the rest is sent
                 await asyncio.sleep(0)
         client.send(b"x" * WHOLE_BYTES)
@@ -114,7 +114,7 @@ async def test_the_application_hears_of_a_client_that_left_before_its_body_came(
         client.send(request("POST", "/", content_length="4") + b"ha")
         await service.has_read_a_head()
         await client.abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             await service.door.entered.wait()
 
         assert service.door.bodies == []
@@ -134,7 +134,7 @@ async def test_who_asks_for_more_waits_for_the_end_of_the_connection() -> None:
         client.send(REQUEST)
         await service.has_read_a_head()
         await client.abort()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_S):
             await over.wait()
 
     assert heard == ["http.request", "http.disconnect"]
@@ -169,10 +169,14 @@ async def test_a_quiet_connection_is_closed_and_a_used_one_is_not() -> None:
         await client.answer()
         service.door.may_answer.clear()
         client.send(REQUEST)
-        await asyncio.sleep(2 * keep_alive_s)
+        await service.has_read_a_head()
+        (connection,) = service.server._shared.connections
+        async with asyncio.timeout(DEADLINE_S):
+            while connection.timeout_keep_alive_task is not None:  # noqa: ASYNC110 - the timer tells nobody
+                await asyncio.sleep(0)
         service.door.may_answer.set()
         assert (await client.answer()).status == 200
+        answered_s = connection._quiet_since_s
 
-        answered_s = asyncio.get_running_loop().time()
         assert await client.rest() == b""
-        assert asyncio.get_running_loop().time() - answered_s > keep_alive_s - 0.01  # the loop counts milliseconds
+        assert asyncio.get_running_loop().time() - answered_s >= keep_alive_s - 0.002  # the loop counts milliseconds
