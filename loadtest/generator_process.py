@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 
+from loadtest.child_process import child_process
 from loadtest.errors import EngineError
 from loadtest.machine import REPOSITORY
 from loadtest.pinning import pin_to_cpu
@@ -44,10 +45,8 @@ def run_generator(
     search_path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
     started = time.monotonic()
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env={**os.environ, "PYTHONPATH": search_path}
-        )
-        try:
+        environment = {**os.environ, "PYTHONPATH": search_path}
+        with child_process(command, stdout=said, stderr=said, env=environment) as process:
             if cpu is not None:
                 pin_to_cpu(process.pid, cpu)
             status = None
@@ -56,10 +55,6 @@ def run_generator(
                     status = process.wait(timeout=_POLL_S)
                 except subprocess.TimeoutExpired:
                     on_progress(min((time.monotonic() - started) / expected_s, 0.99))
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
         said.seek(0)
         words = said.read().decode("utf-8", errors="replace").strip()[-_TAIL_CHARACTERS:]
     if status is None:

@@ -6,9 +6,9 @@ JSON log goes to a file; the lines that name the address and say "ready" are wha
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +19,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import IO, Any
 
+from loadtest.child_process import child_process, terminate
 from service.errors import StartError
 
 READY_WITHIN_S = 60.0
@@ -56,24 +57,25 @@ def own_service(
         *(sys.executable, "-m", "service", "serve", "--config", str(config_file)),
         *("--port", "0", "--admin-port", "0", *arguments),
     ]
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=_environment(checkout)
-    )
     lines: Queue[_Line] = Queue()
-    assert process.stderr is not None
-    reader = threading.Thread(target=_follow, args=(process.stderr, log_file, lines), daemon=True)
-    reader.start()
+    reader: threading.Thread | None = None
     try:
-        url, admin_url = _wait_ready(lines, log_file)
-        yield OwnService(url, (process.pid, *_children(process.pid)), f"{admin_url}/metrics")
+        with child_process(
+            command,
+            lambda process: terminate(process, STOP_WITHIN_S),
+            stdout=None,
+            stderr=subprocess.PIPE,
+            env=_environment(checkout),
+        ) as process:
+            assert process.stderr is not None
+            stream = io.TextIOWrapper(process.stderr, encoding="utf-8", errors="replace")
+            reader = threading.Thread(target=_follow, args=(stream, log_file, lines), daemon=True)
+            reader.start()
+            url, admin_url = _wait_ready(lines, log_file)
+            yield OwnService(url, (process.pid, *_children(process.pid)), f"{admin_url}/metrics")
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        reader.join(STOP_WITHIN_S)
+        if reader is not None:  # the log's last lines are written when the service has ended
+            reader.join(STOP_WITHIN_S)
 
 
 def _environment(checkout: Path | None) -> dict[str, str] | None:

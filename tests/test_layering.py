@@ -32,6 +32,7 @@ LOADTEST_CALLERS = (
     "service/commands/compare.py",
     "service/commands/demo.py",
     "service/ladder_latency.py",
+    "service/own_service.py",
 )
 OWNERS = {
     "redis": ("feature_store/online/",),

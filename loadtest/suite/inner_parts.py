@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import msgspec
 
+from loadtest.child_process import child_process
 from loadtest.errors import EngineError
 from loadtest.intervals import Spread
 from loadtest.machine import REPOSITORY
@@ -201,25 +202,24 @@ def run_module(module: str, arguments: list[str], core: int | None, limit_s: flo
         EngineError: it failed, with its last words, or took too long.
     """
     search_path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": search_path},
-    )
-    try:
+    command = [sys.executable, "-m", module, *arguments]
+    environment = {**os.environ, "PYTHONPATH": search_path}
+    with child_process(command, _stop, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
         if core is not None:
             pin_to_cpu(process.pid, core)
-        said, complained = process.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        process.terminate()
-        process.communicate()
-        raise EngineError(f"{module} had not ended after {limit_s:g} s") from None
+        try:
+            said, complained = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            raise EngineError(f"{module} had not ended after {limit_s:g} s") from None
     if process.returncode:
         words = complained.decode("utf-8", errors="replace").strip()[-_LAST_WORDS_CHARACTERS:]
         raise EngineError(f"{module} ended with status {process.returncode}; it said: {words}")
     return said
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.communicate()  # closes its pipes
 
 
 def read_part(module: str, said: bytes, result: type[R]) -> R:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from loadtest.child_process import child_process
 from loadtest.errors import LoadTestError, ServerError, TargetError
 from loadtest.machine import REPOSITORY
 from loadtest.pinning import pin_to_cpu
@@ -94,23 +95,23 @@ def running(
     port = _free_port()
     log = log_dir / f"{plan.name}.log"
     started = time.monotonic()
-    with log.open("wb") as said:
-        process = subprocess.Popen(
-            [str(port) if part == "{port}" else part for part in plan.command],
-            stdin=subprocess.DEVNULL,
+    command = [str(port) if part == "{port}" else part for part in plan.command]
+    with (
+        log.open("wb") as said,
+        child_process(
+            command,
+            _stop,
             stdout=said,
             stderr=said,
             env=_environment(plan),
             start_new_session=True,  # so that its whole group can be ended
-        )
-    try:
+        ) as process,
+    ):
         if core is not None:
             _pin(process, core)
         target = Target("127.0.0.1", port)
         software = _wait_ready(process, lambda: probe(target, path, first_body).server, plan, log, ready_within_s)
         yield Server(plan, target, process.pid, time.monotonic() - started, software)
-    finally:
-        _stop(process)
 
 
 def _environment(plan: ServerPlan) -> dict[str, str]:
@@ -146,13 +147,12 @@ def _wait_ready(
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(_STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_STOP_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _free_port() -> int:

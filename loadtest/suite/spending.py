@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
+from loadtest.child_process import child_process, terminate
 from loadtest.server_cpu import memory_bytes
 from loadtest.suite.generators import Generators
 from loadtest.suite.results import Spending
@@ -102,16 +103,8 @@ def _sampled(process_ids: Sequence[int], samples: Path) -> Iterator[None]:
         return
     watched = ",".join(map(str, process_ids))
     command = [perf, "record", "-q", "-e", "cpu-clock", "-F", str(_SAMPLES_PER_S), "-p", watched, "-o", str(samples)]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    with child_process(command, lambda process: terminate(process, _PERF_TIMEOUT_S)):  # it writes its file and goes
         yield
-    finally:
-        process.terminate()  # perf writes its file and goes
-        try:
-            process.wait(_PERF_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _report(samples: Path) -> str:
