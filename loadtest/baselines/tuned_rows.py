@@ -24,7 +24,7 @@ class Rows:
     """Decodes the rows of users, or of ads."""
 
     def __init__(self, entity: Entity) -> None:
-        self._head, self._tail = entity.key_head.encode(), entity.key_tail.encode()
+        self._head, self._tail = entity.key_head, entity.key_tail
         self._ttl_ms = entity.ttl_ms
         self._dtype = np.dtype(
             {
@@ -40,9 +40,8 @@ class Rows:
         self._unknown = unknown.tobytes()
 
     def keys(self, ids: list[str]) -> list[bytes]:
-        """Their keys, in order; bytes, which the client does not encode once more."""
-        head, tail = self._head, self._tail
-        return [b"%b%b%b" % (head, entity_id.encode(), tail) for entity_id in ids]
+        """Their keys, in order: all at once, as no id has a line break."""
+        return (self._head + (self._tail + "\n" + self._head).join(ids) + self._tail).encode().split(b"\n")
 
     def into(self, matrix: npt.NDArray[np.float32], values: list[bytes | None], now_ms: int) -> Read:
         """Writes the numbers of n values into the (n, n_float) matrix; NaN where there is no row."""

@@ -26,7 +26,7 @@ class RankBody(msgspec.Struct, forbid_unknown_fields=True):
     model: str = "default"
 
 
-class Result(msgspec.Struct):
+class Result(msgspec.Struct, gc=False):
     """One candidate. degraded: only where its own row is missing or stale."""
 
     ad_id: str
@@ -96,7 +96,7 @@ def decode(body: bytes) -> Request:
         raise Refused(404, f"there is no model {rank.model!r}")
     if rank.top_k is not None and rank.top_k < 1:
         raise Refused(422, f"top_k: expected at least 1, got {rank.top_k}")
-    ids = [str(value) for value in (rank.user_id, *rank.candidates)]
+    ids = list(map(str, (rank.user_id, *rank.candidates)))
     if not all(ids) or max(map(len, ids)) > MAX_ID_BYTES or not _PLAIN_IDS.fullmatch("".join(ids)):
         raise Refused(422, f"ids: expected 1 to {MAX_ID_BYTES} plain characters each")
     user_id, *ad_ids = ids
