@@ -11,6 +11,7 @@ from pathlib import Path
 
 from feature_store.errors import FeatureStoreError
 from loadtest.errors import LoadTestError
+from service.ended_by_signal import EndedBySignal
 from tests.proofs.claim import REPOSITORY, Claim, Outcome, record
 
 PARTS = {
@@ -22,7 +23,8 @@ PARTS = {
 
 
 def main() -> int:
-    """Exit 0 when every claim that ran holds, 1 otherwise."""
+    """Exit 0 when every claim that ran holds, 1 otherwise; SIGTERM stops the servers of the claim that runs."""
+    EndedBySignal()
     parser = argparse.ArgumentParser(prog="make prove", description=__doc__)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="run these claims and keep the others' results")
