@@ -237,6 +237,7 @@ class _Run:
         n_ok, n_seconds = int(measured.sum()), int(options.duration_s)
         per_second: list[int] = np.bincount(ended_s.astype(np.int64), minlength=n_seconds)[:n_seconds].tolist()
         low, high = mean_interval(per_second) or (None, None)
+        low = None if low is None else max(low, 0.0)  # of two seconds an interval may begin below nothing
         n_answered = len(ended_ns) + self._n_other_answers
         return ClosedLoopResult(
             n_connections=options.n_connections,

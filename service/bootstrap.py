@@ -80,7 +80,9 @@ class Runtime:
         self._store = open_store(
             settings.redis.url,
             RedisReadSettings(
-                connect_timeout_ms=settings.redis.connect_timeout_ms, max_merged_reads=settings.redis.max_merged_reads
+                connect_timeout_ms=settings.redis.connect_timeout_ms,
+                max_merged_reads=settings.redis.max_merged_reads,
+                late_after_ms=settings.deadline.features_ms,
             ),
             self._observe_store,
         )

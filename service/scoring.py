@@ -40,6 +40,9 @@ NO_COLUMNS = Block(np.empty((1, 0), dtype=np.float32), np.empty((1, 0), dtype=np
 """Of users, where the model has no features of users."""
 NOBODY = Known(())
 
+SILENCE_S = 1.0
+"""Between two lines of the log on rows that cannot be read."""
+
 Ads = Candidates | StoredAds | GivenAds
 """The ads of a request: found in the item table, read from the store, or without features."""
 
@@ -92,6 +95,9 @@ class Scoring:
         self._features_ms = features_ms
         self._clock = clock
         self._telemetry = telemetry
+        self._silent_until_s = 0.0
+        self._n_unsaid = 0
+        """Damaged rows since the last line that told of one."""
 
     async def rank(self, model: ServedModel, request: RankRequest, deadline: Deadline) -> Scored:
         """Scores one user against n ads.
@@ -171,9 +177,17 @@ class Scoring:
         return values[: len(user_keys)], None
 
     def _report(self, damaged: Sequence[CodecError]) -> None:
-        for error in damaged:
-            self._telemetry.store_error("decode")
-            logger.warning("a stored row cannot be read, defaults stand in", extra={"error": str(error)})
+        """Counts all; a line each would let one popular user's row fill the log."""
+        if not damaged:
+            return
+        self._telemetry.store_error("decode", len(damaged))
+        now_s = time.perf_counter()
+        if now_s < self._silent_until_s:
+            self._n_unsaid += len(damaged)
+            return
+        told = {"error": str(damaged[0]), "others_since_last_line": self._n_unsaid + len(damaged) - 1}
+        logger.warning("a stored row cannot be read, defaults stand in", extra=told)
+        self._silent_until_s, self._n_unsaid = now_s + SILENCE_S, 0
 
     async def _score(
         self, model: ServedModel, pairs: Pairs, deadline: Deadline, started_s: float, read_s: float

@@ -172,7 +172,7 @@ class PlanSettings:
     """`auto` derives a fast plan from the ONNX graph where it has one; `generic` always runs ONNX Runtime."""
 
     kernel: str = "auto"
-    """`auto` uses the compiled kernels where they were built; `compiled` insists on them, `numpy` does without."""
+    """`auto` uses the compiled kernels where they can be loaded; `compiled` insists on them, `numpy` does without."""
 
     @property
     def choice(self) -> PlanChoice:

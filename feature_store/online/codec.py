@@ -22,6 +22,7 @@ Pure. Cost of a row: 0.1 to 0.2 µs to encode, 0.2 to 0.4 to decode among many, 
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
@@ -65,13 +66,7 @@ def encode_rows(view: FeatureView, floats: Floats, ids: Ids, event_time_ms: Time
     n = len(event_time_ms)
     _check_shape(view, "floats", floats.shape, (n, view.n_float))
     _check_shape(view, "ids", ids.shape, (n, view.n_id))
-    infinite = np.isinf(floats)
-    if infinite.any():
-        row, column = np.argwhere(infinite)[0]
-        raise CodecError(
-            f"view {view.name!r}: row {row} has {floats[row, column]} in {view.float_columns[column]}; "
-            "numbers must be finite, a missing one is NaN"
-        )
+    _check_finite(view, floats)
     if n == 0:
         return []
     matrix = np.zeros(n, dtype=_row_dtype(view.n_float, view.n_id))
@@ -86,7 +81,7 @@ def decode_rows(view: FeatureView, values: Sequence[bytes | None]) -> Rows:
     """n rows from what the store answered; None, a missing row, becomes the view's defaults.
 
     Raises:
-        CodecError: a value is not a layout-1 row of the view's width.
+        CodecError: a value is not a layout-1 row of the view's width, or a number is infinite.
     """
     present = [value for value in values if value is not None]
     if not present:
@@ -110,7 +105,7 @@ def decode_packed(view: FeatureView, packed: bytes | memoryview) -> Rows:
     """Rows that lie end to end, as in a catalogue chunk; all are found.
 
     Raises:
-        CodecError: the bytes are not whole layout-1 rows of the view's width.
+        CodecError: the bytes are not whole layout-1 rows of the view's width, or a number is infinite.
     """
     size = row_bytes(view)
     if len(packed) % size:
@@ -123,8 +118,10 @@ def decode_packed(view: FeatureView, packed: bytes | memoryview) -> Rows:
     if wrong.any():
         at = int(np.flatnonzero(wrong)[0]) * size
         raise _wrong_row(view, bytes(packed[at : at + size]))
+    floats = matrix["floats"].astype(np.float32)  # a copy: aligned, writable, and free of the bytes it came from
+    _check_finite(view, floats)
     return Rows(
-        floats=matrix["floats"].astype(np.float32),  # a copy: aligned, writable, and free of the bytes it came from
+        floats=floats,
         ids=matrix["ids"].astype(np.uint32),
         event_time_ms=matrix["event_time_ms"].astype(np.int64),
         found=np.ones(len(matrix), dtype=np.bool_),
@@ -135,7 +132,7 @@ def decode_row(view: FeatureView, value: bytes | None) -> Rows:
     """`decode_rows` of one value, without its set-up cost: the user's row of a request. The arrays may be read-only.
 
     Raises:
-        CodecError: the value is not a layout-1 row of the view's width.
+        CodecError: the value is not a layout-1 row of the view's width, or a number is infinite.
     """
     if value is None:
         return Rows.missing(view, 1)
@@ -146,8 +143,11 @@ def decode_row(view: FeatureView, value: bytes | None) -> Rows:
         or value[_TAIL_AT:HEADER_BYTES] != _NO_TILES
     ):
         raise _wrong_row(view, value)
+    floats = np.ndarray((1, n_float), _FLOAT, value, HEADER_BYTES)
+    if _INFINITY in value or _MINUS_INFINITY in value:  # faster than to look at each number; seldom misled
+        _check_finite(view, floats)
     return Rows(
-        floats=np.ndarray((1, n_float), _FLOAT, value, HEADER_BYTES),
+        floats=floats,
         ids=np.ndarray((1, n_id), _ID, value, HEADER_BYTES + 4 * n_float),
         event_time_ms=np.ndarray((1,), _TIME, value, _EVENT_TIME_AT),
         found=_FOUND,
@@ -160,6 +160,7 @@ def event_time_of(value: bytes) -> int:
     return time_ms
 
 
+_INFINITY, _MINUS_INFINITY = struct.pack("<f", math.inf), struct.pack("<f", -math.inf)
 _FLOAT, _ID, _TIME = np.dtype("<f4"), np.dtype("<u4"), np.dtype("<i8")
 _FOUND = np.ones(1, dtype=np.bool_)
 _FOUND.flags.writeable = False
@@ -189,6 +190,16 @@ def _shape_of(n_float: int, n_id: int) -> bytes:
 def _check_shape(view: FeatureView, what: str, got: tuple[int, ...], wanted: tuple[int, ...]) -> None:
     if got != wanted:
         raise CodecError(f"view {view.name!r}: {what} have shape {got}, the view needs {wanted}")
+
+
+def _check_finite(view: FeatureView, floats: Floats) -> None:
+    infinite = np.isinf(floats)
+    if infinite.any():
+        row, column = np.argwhere(infinite)[0]
+        raise CodecError(
+            f"view {view.name!r}: row {row} has {floats[row, column]} in {view.float_columns[column]}; "
+            "numbers must be finite, a missing one is NaN"
+        )
 
 
 def _wrong_row(view: FeatureView, value: bytes) -> CodecError:

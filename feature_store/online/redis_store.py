@@ -56,7 +56,10 @@ class RedisReadSettings:
     probe_interval_ms: float = 200.0
     """How often an absent server is asked whether it is back."""
     timeouts_to_open: int = 5
-    """Commands in a row whose answer missed a deadline, after which requests stop waiting."""
+    """Commands in a row whose answer was late, after which requests stop waiting."""
+    late_after_ms: float = 0.0
+    """An answer that misses its caller's deadline is the server's fault only when it took this long; else one caller in
+    a hurry would speak for all."""
 
 
 @dataclass(slots=True)
@@ -83,7 +86,7 @@ class Flight:
     on_idle_lane: bool = False
     """Whether its connection had been idle, and may have been closed meanwhile."""
     late: bool = False
-    """Whether a caller's deadline has passed before its answer."""
+    """Whether the breaker knows that its answer is late."""
 
 
 class RedisStore:
@@ -180,11 +183,24 @@ class RedisStore:
         """The caller's deadline: it is told now, whatever becomes of the command."""
         if waiter.values.done():
             return
-        error = StoreTimeout(f"{self._shown}: no answer within {timeout_ms:g} ms")
-        self._fail(waiter, error)
-        if waiter.flight is not None and not waiter.flight.late:
-            waiter.flight.late = True
-            self._breaker.timed_out(str(error))
+        reason = f"{self._shown}: no answer within {timeout_ms:g} ms"
+        waiter.values.set_exception(StoreTimeout(reason))
+        rest_ms = self._settings.late_after_ms - timeout_ms
+        if rest_ms <= 0:
+            self._late(waiter.flight, reason)
+        elif waiter.flight is not None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(rest_ms / 1000, loop.call_soon, self._late, waiter.flight, reason)
+
+    def _late(self, flight: Flight | None, reason: str) -> None:
+        """A command, None while it waits to be sent, has had its time, unless it has ended meanwhile."""
+        if flight is None:
+            self._observe("timeout", 1)
+        elif flight in self._in_flight:
+            self._observe("timeout", 1)
+            if not flight.late:
+                flight.late = True
+                self._breaker.timed_out(reason)
 
     def _fail(self, waiter: Waiter, error: StoreError) -> None:
         """Tells one caller, if it still listens, with an exception of its own: callers raise them apart."""

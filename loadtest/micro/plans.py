@@ -33,7 +33,7 @@ from models.export.graph import export_graph
 from models.plans.agreement import agreement
 from models.plans.factorised import COMPILED_STRIDE, NUMPY_STRIDE, FactorisedPlan, factorised_plan
 from models.plans.generic import GenericPlan
-from models.plans.kernel import KernelName, compiled_kernels_are_built
+from models.plans.kernel import KernelName, compiled_kernels_trouble
 from models.plans.parts import AdParts
 from models.plans.plan import Scores
 from models.plans.source import PlanSource, plan_source
@@ -47,7 +47,7 @@ N_FEATURES = USER + AD + CONTEXT
 N_TREES, N_LEAVES = 200, 31
 N_ADS, N_REQUESTS, N_IMPRESSIONS = 10_000, 100, 40_000
 CANDIDATES = (100, 500, 1_000)
-KERNELS: tuple[KernelName, ...] = ("compiled", "numpy") if compiled_kernels_are_built() else ("numpy",)
+KERNELS: tuple[KernelName, ...] = ("numpy",) if compiled_kernels_trouble() else ("compiled", "numpy")
 
 
 def view(entity: EntityName, n_features: int) -> FeatureView:

@@ -35,6 +35,7 @@ from loadtest.suite.questions import QuestionBook
 from loadtest.suite.results import ClosedRound
 from loadtest.suite.servers import Server, ServerPlan, running
 from loadtest.workload import read_workload
+from service.ended_by_signal import EndedBySignal
 from service.reference_workload.build import Place, build
 from service.reference_workload.parameters import WorkloadParameters
 
@@ -57,6 +58,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=positive, default=3.0, help="of each turn (default 3)")
     parser.add_argument("--no-pin", action="store_true", help="leave the cores to the kernel")
     options = parser.parse_args()
+    EndedBySignal()  # its servers end with it
     place = Place(Path(".clickserve/workload") / PARAMETERS.digest, None)
     build(place, PARAMETERS, N_CANDIDATES, lambda _step, _share: None)
     cores = no_cores() if options.no_pin else choose_cores()

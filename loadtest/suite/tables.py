@@ -179,8 +179,8 @@ def _curves(result: SuiteResult) -> Section | None:
         "Past saturation",
         (
             "Load is a share of each server's closed-loop capacity, one open-loop run each. Goodput counts the "
-            "answers within 10 ms of their due time: past saturation a server that refuses what it cannot do in time "
-            "keeps its goodput, one that queues loses it.",
+            "answers within 10 ms of their due time. A server that refuses what it cannot do in time keeps its goodput "
+            "as long as refusing, which takes time as well, leaves some for answers; one that queues loses it.",
             "Offered is the mean rate of the Poisson arrivals: in a short run some more or some fewer come, and all "
             "of them may be answered. Percentiles are refused where the generator was late.",
         ),

@@ -16,4 +16,4 @@ class PlanChoice:
     plan: PlanKind = "auto"
     """`auto` derives a factorised plan where the graph allows it; `generic` always uses ONNX Runtime."""
     kernel: KernelChoice = "auto"
-    """`auto` uses the compiled kernels where they were built; `compiled` insists on them, `numpy` does without."""
+    """`auto` uses the compiled kernels where they can be loaded; `compiled` insists on them, `numpy` does without."""

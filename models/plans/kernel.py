@@ -6,7 +6,6 @@ The compiled ones serve where they were built, else NumPy. Both give the same an
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from typing import Literal, Protocol
 
 import numpy as np
@@ -24,8 +23,12 @@ from models.specs import Float64s, Int64s, LinearSpec
 
 KernelName = Literal["compiled", "numpy"]
 
-TREES_SIGNATURE = 2
-"""Of `_trees.TreeKernel`; the same number stands in `_trees.c` and rises with every change of its arguments."""
+SIGNATURES = {"_trees": 2, "_linear": 1}
+"""Of each module's kernel; the same number stands in its source, where it is not 1, and rises with every change of its
+arguments."""
+
+WAY_OUT = "install a C compiler and Python's headers, remove .venv/.installed and run `make setup` again"
+"""For whoever wants the compiled kernels and has none that serve."""
 
 
 class Kernel(Protocol):
@@ -66,25 +69,34 @@ class Kernel(Protocol):
         """
 
 
-def compiled_kernels_are_built() -> bool:
-    """Whether the compiled kernels were built for this Python."""
-    return all(importlib.util.find_spec(f"models.plans.{name}") is not None for name in ("_trees", "_linear"))
+def compiled_kernels_trouble() -> str | None:
+    """Why the compiled kernels cannot serve under this Python; None where they can."""
+    for name, signature in SIGNATURES.items():
+        try:
+            module = importlib.import_module(f"models.plans.{name}")
+        except ModuleNotFoundError:
+            return "were not built"
+        except ImportError as error:
+            return f"cannot be loaded ({error})"
+        if getattr(module, "SIGNATURE", 1) != signature:
+            return "were built from older sources"
+    return None
 
 
 def kernel_name(choice: KernelChoice) -> KernelName:
     """The kernels that will run.
 
     Raises:
-        PlanError: the compiled ones are wanted and were not built.
+        PlanError: the compiled ones are wanted and cannot serve.
     """
-    if choice == "numpy" or (choice == "auto" and not compiled_kernels_are_built()):
+    if choice == "numpy":
         return "numpy"
-    if not compiled_kernels_are_built():
-        raise PlanError(
-            "the compiled kernels were not built; install a C compiler and Python's headers, remove "
-            ".venv/.installed and run `make setup` again, or choose the NumPy kernels"
-        )
-    return "compiled"
+    trouble = compiled_kernels_trouble()
+    if trouble is None:
+        return "compiled"
+    if choice == "auto":
+        return "numpy"
+    raise PlanError(f"the compiled kernels {trouble}; {WAY_OUT}, or choose the NumPy kernels")
 
 
 def tree_kernel(name: KernelName, tables: TreeTables, *, in_tiles: bool = True) -> Kernel:
@@ -93,15 +105,10 @@ def tree_kernel(name: KernelName, tables: TreeTables, *, in_tiles: bool = True) 
     Args:
         in_tiles: whether the compiled one may score 16 pairs at a time, or 8 of trees of more than 32 leaves, where the
             processor has AVX-512. The answers are the same to the bit.
-    Raises:
-        PlanError: the compiled one was built from older sources.
     """
     if name == "numpy":
         return NumpyTreeKernel(tables)
-    trees = importlib.import_module("models.plans._trees")
-    if getattr(trees, "SIGNATURE", 1) != TREES_SIGNATURE:
-        raise PlanError("the compiled kernels were built from older sources; run `make setup` again")
-    kernel: Kernel = trees.TreeKernel(
+    kernel: Kernel = importlib.import_module("models.plans._trees").TreeKernel(
         in_tiles,
         tables.stride,
         tables.cuts,

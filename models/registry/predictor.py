@@ -118,13 +118,16 @@ class Predictor:
 
         Raises:
             EncodingError: user or context has other rows than 1 or n.
+            PlanError: a foreign graph, which may do anything, gives an ad no probability.
         """
         plan = self.factorised
         if plan is None:
             block = ads.block()
             n = n_rows(user, block, context)
             _check_shared(n, len(block))
-            return self.generic.score_filled(n, lambda rows: self.encoder.encode_into(user, block, context, rows))
+            scores = self.generic.score_filled(n, lambda rows: self.encoder.encode_into(user, block, context, rows))
+            _check_numbers(scores)
+            return scores
         shared = plan.shared(user, context)
         parts = _kept_parts(plan, ads)
         if len(shared) != 1:
@@ -133,6 +136,13 @@ class Predictor:
             pairs = self.encoder.encode_pairs(user, ads.block(), context)
             parts = AdParts.of(plan.part(Side.PAIR, pairs, onto=parts.copied()))
         return plan.join(shared, parts, _segments(plan, user, context, ads))
+
+
+def _check_numbers(scores: Scores) -> None:
+    """Whoever reads an answer takes NaN for a candidate that was not scored, so no other NaN may leave."""
+    finite = np.isfinite(scores.p_click)
+    if not finite.all():
+        raise PlanError(f"the graph gives {np.count_nonzero(~finite)} of {len(finite)} rows no probability")
 
 
 def _check_shared(n_shared: int, n_ads: int) -> None:

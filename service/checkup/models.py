@@ -16,7 +16,7 @@ from feature_store.online.store import ViewState
 from feature_store.schema import FeatureView
 from models.errors import ModelsError
 from models.plans.factorised import FactorisedPlan
-from models.plans.kernel import compiled_kernels_are_built
+from models.plans.kernel import WAY_OUT, compiled_kernels_trouble
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
 from service.checkup.finding import Finding, failure, ok, warning
@@ -77,9 +77,8 @@ def _plan(predictor: Predictor) -> Finding:
         return warning(
             "score plan", f"{name}: {predictor.fallback}", "answers are right but slower, code plan_fallback"
         )
-    if predictor.factorised is not None and not compiled_kernels_are_built():
-        advice = "install a C compiler and Python's headers, remove .venv/.installed and run make setup again"
-        return warning("score plan", f"{name}: the compiled kernels were not built", advice)
+    if predictor.factorised is not None and (trouble := compiled_kernels_trouble()) is not None:
+        return warning("score plan", f"{name}: the compiled kernels {trouble}", WAY_OUT)
     return ok("score plan", f"{name}, as certified against ONNX Runtime" if predictor.factorised else name)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -144,6 +145,47 @@ async def test_one_late_command_is_one_late_answer_however_many_share_it(
     assert all(isinstance(answer, StoreTimeout) for answer in answers)
     assert events["timeout"] == 10
     assert events["breaker_open"] == 0
+
+
+@pytest.fixture
+async def fair_store(server: HurtableServer, events: Counter[str]) -> AsyncIterator[RedisStore]:
+    """A store that calls a server late after 50 ms, whatever a caller says."""
+    settings = RedisReadSettings(probe_interval_ms=20, socket_timeout_ms=10_000, late_after_ms=50)
+    reader = RedisStore(server.url, settings, lambda event, amount: events.update([event]))
+    yield reader
+    await reader.aclose()
+
+
+async def test_callers_in_a_hurry_do_not_give_a_healthy_server_up(
+    fair_store: RedisStore, server: HurtableServer, events: Counter[str]
+) -> None:
+    """A deadline that no server could keep, sent by one client, would take the features from all others."""
+    await fair_store.get_many([b"k1"], timeout_ms=1_000)
+    for _ in range(20):
+        server.freeze()
+        with pytest.raises(StoreTimeout):
+            await fair_store.get_many([b"k1"], timeout_ms=0.1)
+        server.thaw()
+        assert await fair_store.get_many([b"k1"], timeout_ms=10_000) == [b"v1"]
+
+    assert (events["timeout"], events["breaker_open"]) == (0, 0)
+
+
+async def test_callers_in_a_hurry_do_find_out_that_a_server_is_gone(
+    fair_store: RedisStore, server: HurtableServer, events: Counter[str]
+) -> None:
+    """Where all have short deadlines, nobody would ever wait long enough to know."""
+    await fair_store.get_many([b"k1"], timeout_ms=1_000)
+    server.freeze()
+
+    async with asyncio.timeout(SOON_S):
+        while events["breaker_open"] == 0:
+            with suppress(StoreTimeout):
+                await fair_store.get_many([b"k1"], timeout_ms=1)
+
+    assert events["timeout"] >= 5
+    with pytest.raises(StoreDown, match="5 reads in a row without an answer"):
+        await fair_store.get_many([b"k1"], timeout_ms=1)
 
 
 async def test_a_thawed_server_is_read_again(store: RedisStore, server: HurtableServer) -> None:

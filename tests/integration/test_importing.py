@@ -6,10 +6,13 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from feature_store.definition import Project, parse_project
 from models.calibrator import CalibratorMap, p_click_of
+from models.encoder import Block, Side
+from models.errors import PlanError
 from models.export.graph import core_sha256, with_calibrator
 from models.importing import import_graph, publish_imported
 from models.plans.choice import PlanChoice
@@ -17,7 +20,8 @@ from models.plans.generic import GenericPlan
 from models.registry.gate import Gate
 from models.registry.predictor import Predictor
 from models.registry.registry import Registry
-from tests.foreign import TRAINERS, Exported, answered, catboost, clicks, listing, random_forest, rows
+from service.candidates import GivenAds
+from tests.foreign import TRAINERS, Exported, answered, catboost, clicks, listing, logistic, random_forest, rows
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # converters and trainers warn about each other
 
@@ -76,6 +80,37 @@ def test_an_import_answers_as_catboost_does(tmp_path: Path) -> None:
         pytest.importorskip("catboost", reason="catboost is no dependency; install it to run this test")
 
     check(catboost(tmp_path), tmp_path, "trees")
+
+
+def differences(n_floats: int) -> bytes:
+    """A graph that answers the sum of each number minus itself: 0, but for infinite numbers."""
+    value, floats = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    nodes = [
+        onnx.helper.make_node("Sub", ["features", "features"], ["zeros"]),
+        onnx.helper.make_node("ReduceSum", ["zeros", "axis"], ["raw_logit"], keepdims=0),
+        onnx.helper.make_node("Identity", ["raw_logit"], ["p_click"]),
+    ]
+    answers = [value(name, floats, ["n"]) for name in ("raw_logit", "p_click")]
+    axis = onnx.numpy_helper.from_array(np.array([1]), "axis")
+    graph = onnx.helper.make_graph(nodes, "g", [value("features", floats, ["n", n_floats])], answers, [axis])
+    return onnx.helper.make_model(
+        graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 21)]
+    ).SerializeToString()
+
+
+def test_a_graph_that_gives_no_probability_is_an_error_and_no_answer(tmp_path: Path) -> None:
+    """A NaN among probabilities would be taken for a candidate that was not scored, and is no JSON."""
+    registry = published(logistic(), listing(default=0.0), tmp_path)
+    predictor = Predictor(registry.get(registry.newest()), PlanChoice(plan="generic"))
+    layout = predictor.encoder.layout
+    predictor.generic = GenericPlan(differences(layout.n_floats))
+    user, ads, context = (
+        Block(np.full((n, layout[side].n_floats), np.inf, np.float32), np.zeros((n, layout[side].n_ids), np.uint32))
+        for side, n in ((Side.USER, 1), (Side.AD, 3), (Side.CONTEXT, 1))
+    )
+
+    with pytest.raises(PlanError, match="the graph gives 3 of 3 rows no probability"):
+        predictor.score_ads(user, context, GivenAds(ads))
 
 
 def test_inputs_named_as_in_a_data_frame_are_fed_by_name(tmp_path: Path) -> None:

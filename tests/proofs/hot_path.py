@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from models.plans.kernel import compiled_kernels_are_built
+from models.plans.kernel import compiled_kernels_trouble
 from tests.ensembles import RandomModel, linear_models, tree_models
 from tests.proofs.claim import Claim, Outcome
 from tests.proofs.hot_path_latency import at_rate, highest_rates
@@ -28,7 +28,7 @@ ENSEMBLES, LINEAR_MODELS = 10_000, 2_000
 
 def plans_reproduce_the_graph(scratch: Path) -> Outcome:
     """Ten thousand random ensembles in every kernel and stride, beside ONNX Runtime and a plain walk."""
-    if not compiled_kernels_are_built():
+    if compiled_kernels_trouble():
         return Outcome("the compiled kernels were not built, half of the claim cannot run", False, {})
     kinds = {
         "trees, exact": (tree_models(exact=True), ENSEMBLES // 2),

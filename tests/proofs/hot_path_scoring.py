@@ -19,7 +19,7 @@ from loadtest.baselines.facts import feature_values, read_baseline
 from models.encoder import Block, Side
 from models.plans.agreement import agreement
 from models.plans.choice import PlanChoice
-from models.plans.kernel import KernelChoice, compiled_kernels_are_built
+from models.plans.kernel import KernelChoice, compiled_kernels_trouble
 from models.plans.parts import AdParts
 from models.plans.plan import Scores
 from models.registry.predictor import Predictor
@@ -107,7 +107,7 @@ def _onnx(predictor: Predictor, requests: Requests) -> Callable[[int], Scores]:
 
 def scoring_speed(pace: Pace, scratch: Path) -> Outcome:
     """Median microseconds of a request with each plan, and how many times faster than ONNX Runtime."""
-    if not compiled_kernels_are_built():
+    if compiled_kernels_trouble():
         return Outcome("the compiled kernels were not built, half of the claim cannot run", False, {})
     folder = w100()
     registry = Registry(folder / "registry")

@@ -22,7 +22,7 @@ from models.plans import factorised
 from models.plans.agreement import agreement
 from models.plans.factorised import FactorisedPlan, factorised_plan
 from models.plans.generic import GenericPlan
-from models.plans.kernel import KernelName, compiled_kernels_are_built, tree_kernel
+from models.plans.kernel import KernelName, compiled_kernels_trouble, tree_kernel
 from models.plans.parts import AdParts
 from models.plans.plan import Scores
 from models.plans.source import PlanSource, plan_source
@@ -31,7 +31,7 @@ from models.specs import DeepCrossSpec, TreeEnsembleSpec
 from tests.ensembles import RandomModel, ensemble, grown, linear_models, tree_models, walked
 from tests.nets import net_models
 
-KERNELS: tuple[KernelName, ...] = ("numpy", "compiled") if compiled_kernels_are_built() else ("numpy",)
+KERNELS: tuple[KernelName, ...] = ("numpy",) if compiled_kernels_trouble() else ("numpy", "compiled")
 STRIDES = (1, 3, 16)
 _IDENTITY = CalibratorMap.identity()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from feature_store.online.store import RowWriter
 from models.plans.choice import PlanChoice
 from models.registry.predictor import GENERIC_CHUNK_ROWS
 from models.registry.registry import Registry
+from service import scoring
 from service.deadline import Deadline
 from service.errors import DeadlinePassed, InvalidRequest
 from service.live_items import LiveItems
@@ -26,6 +27,8 @@ from service.telemetry import Telemetry
 from service.wire import PredictRequest, RankRequest
 from tests.artifacts import DAY_MS, Entities, ServedProject
 from tests.stores import Now
+
+DAMAGED = "a stored row cannot be read, defaults stand in"
 
 
 def fill(writer: RowWriter, clock: Clock, *sides: Entities) -> None:
@@ -47,7 +50,11 @@ class Bench:
         self.shop = shop
         self._folder = folder
         self._telemetry = Telemetry()
-        self.scoring = Scoring(self.store, features_ms=10.0, clock=self.clock, telemetry=self._telemetry)
+        self.scoring = self.new_scoring()
+
+    def new_scoring(self) -> Scoring:
+        """Another one over the same store."""
+        return Scoring(self.store, features_ms=10.0, clock=self.clock, telemetry=self._telemetry)
 
     async def model(self, kind: Literal["auto", "generic"] = "auto", folder: str = ".") -> ServedModel:
         """The champion, with its item table read from the store unless there is one in `folder`."""
@@ -184,3 +191,23 @@ async def test_the_fast_plan_answers_as_onnx_runtime(bench: Bench) -> None:
     assert slow.predictor.factorised is None
     np.testing.assert_allclose(answers[0].scores.p_click, answers[1].scores.p_click, atol=1e-6)
     assert answers[0].knowledge.own_codes == answers[1].knowledge.own_codes == {}
+
+
+async def test_rows_that_cannot_be_read_are_told_of_once_a_second(
+    bench: Bench, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One popular user's damaged row must not fill the log."""
+    model, read = await bench.model(), bench.store.get_many
+
+    async def torn(keys: Sequence[bytes], *, timeout_ms: float) -> list[bytes | None]:
+        return [value and value[:-1] for value in await read(keys, timeout_ms=timeout_ms)]
+
+    monkeypatch.setattr(bench.store, "get_many", torn)
+    answers = [await bench.scoring.rank(model, rank(3), in_time()) for _ in range(5)]
+    monkeypatch.setattr(scoring, "SILENCE_S", 0.0)
+    bench.scoring = bench.new_scoring()
+    for _ in range(2):
+        await bench.scoring.rank(model, rank(3), in_time())
+
+    assert [answer.degraded for answer in answers] == [["user_missing"]] * 5
+    assert [record.getMessage() for record in caplog.records] == [DAMAGED] * 3

@@ -131,6 +131,27 @@ def test_infinity_is_refused_with_its_column() -> None:
         encode_rows(VIEW, floats, IDS, TIMES)
 
 
+@pytest.mark.parametrize("number", [math.inf, -math.inf])
+def test_infinity_that_somebody_else_wrote_is_refused(number: float) -> None:
+    """Other programs write rows too; a linear model would make a probability of it that is no number."""
+    good = values()[0]
+    bad = good[: HEADER_BYTES + 4] + struct.pack("<f", number) + good[HEADER_BYTES + 8 :]
+
+    with pytest.raises(CodecError, match=rf"row 0 has {number} in user_profile\.f1"):
+        decode_row(VIEW, bad)
+    with pytest.raises(CodecError, match=rf"row 1 has {number} in user_profile\.f1"):
+        decode_rows(VIEW, [good, None, bad])
+
+
+def test_bytes_of_infinity_elsewhere_in_a_row_are_no_infinity() -> None:
+    """An id and an event time may be any number, and two numbers side by side may look like one."""
+    floats = np.frombuffer(b"\0" + struct.pack("<f", math.inf) + bytes(7), "<f4")
+    ids = np.array([[0x7F800000, 0xFF800000]], dtype=np.uint32)
+    value = encode_rows(VIEW, floats.reshape(1, 3), ids, np.array([0x7F800000], dtype=np.int64))[0]
+
+    assert np.isfinite(decode_row(VIEW, value).floats).all()
+
+
 @pytest.mark.parametrize(
     ("at", "wrong", "message"),
     [

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import models.plans
 from models.calibrator import CalibratorMap
 from models.encoder import Columns, Encoded, Layout
 from models.errors import PlanError
@@ -98,10 +101,24 @@ def test_trees_of_more_than_64_leaves_stay_with_onnx_runtime() -> None:
         derived_plan(plan_source(content), LAYOUT, "auto", GenericPlan(content), rows(50))
 
 
-def test_compiled_kernels_that_were_not_built_are_missed_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only where they were asked for by name; else NumPy serves."""
-    monkeypatch.setattr(kernel, "compiled_kernels_are_built", lambda: False)
+@pytest.mark.parametrize(
+    ("source", "trouble"),
+    [
+        (None, "were not built"),
+        ("raise ImportError('invalid ELF header')", r"cannot be loaded \(invalid ELF header\)"),
+        ("SIGNATURE = 1", "were built from older sources"),
+    ],
+)
+def test_compiled_kernels_that_cannot_serve_are_missed_aloud(
+    source: str | None, trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where they were asked for by name; else NumPy serves: another Python, an older libc or a pull without setup
+    must not stop a service, nor send it to ONNX Runtime."""
+    if source is not None:
+        (tmp_path / "_trees.py").write_text(source)
+    monkeypatch.setattr(models.plans, "__path__", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "models.plans._trees", raising=False)
 
     assert kernel.kernel_name("auto") == kernel.kernel_name("numpy") == "numpy"
-    with pytest.raises(PlanError, match="were not built; install a C compiler"):
+    with pytest.raises(PlanError, match=f"the compiled kernels {trouble}; install a C compiler"):
         kernel.kernel_name("compiled")

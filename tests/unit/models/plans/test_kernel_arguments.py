@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.calibrator import CalibratorMap, CalibratorPieces
-from models.plans.kernel import compiled_kernels_are_built, linear_kernel, tree_kernel
+from models.plans.kernel import compiled_kernels_trouble, linear_kernel, tree_kernel
 from models.plans.tree_tables import TreeTables, tree_tables
 from models.segments import SegmentLines
 from models.specs import CodeMap, LinearSpec
@@ -26,7 +26,7 @@ from tests.conftest import REPOSITORY
 from tests.ensembles import PIECEWISE, SCALES, SHIFTS, ensemble, grown
 
 pytestmark = pytest.mark.skipif(
-    not compiled_kernels_are_built(), reason="the compiled kernels were not built; the NumPy ones check less"
+    compiled_kernels_trouble(), reason="the compiled kernels were not built; the NumPy ones check less"
 )
 
 REFUSED = (ValueError, TypeError, BufferError)
