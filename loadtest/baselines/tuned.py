@@ -53,14 +53,9 @@ class Connections:
     async def mget(self, keys: list[bytes]) -> list[bytes | None]:
         """The values of keys. Raises RedisError and OSError."""
         connection = self._idle.pop() if self._idle else self._pool.make_connection()
-        try:
-            await connection.send_packed_command(hiredis.pack_command((b"MGET", *keys)), check_health=False)
-            values: list[bytes | None] = await connection.read_response()
-        except BaseException:
-            await connection.disconnect()  # half an answer may be under way; the next command connects anew
-            raise
-        finally:
-            self._idle.append(connection)
+        await connection.send_packed_command(hiredis.pack_command((b"MGET", *keys)), check_health=False)
+        values: list[bytes | None] = await connection.read_response()
+        self._idle.append(connection)  # one that failed has been closed by redis-py, and is not used again
         return values
 
 
